@@ -1,0 +1,132 @@
+//! The bus: descriptors for names. It checks a right, makes the connection, hands out both ends and steps aside.
+//!
+//! Three conversations: [`Supply`] (the orchestrator asks for what a manifest declares), [`Connect`] (a service asks, at run
+//! time, by name) and [`Door`] (a server is told of a new connection).
+
+use crate::wire::Conversation;
+use serde::{Deserialize, Serialize};
+
+/// The longest name of a service or a conversation, in bytes.
+pub const NAME_BYTES_MAX: usize = 64;
+/// The most connections that one client may hold at a time; the next is refused with [`BusError::Quota`].
+pub const CONNECTIONS_MAX: usize = 64;
+/// How long a connection is waited for while its server restarts, in milliseconds; then [`BusError::Unavailable`].
+pub const CONNECT_WAIT_MS: u64 = 10_000;
+
+/// Orchestrator to bus.
+pub enum Supply {}
+
+impl Conversation for Supply {
+    type Call = SupplyCall;
+    type Answer = Result<SupplyAnswer, BusError>;
+    const NAME: &'static str = "supply";
+    const NUMBER: u8 = 2;
+    const VERSION: u8 = 1;
+}
+
+/// What the orchestrator asks of the bus.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SupplyCall {
+    /// All descriptors that the manifest of `service` declares and the bus makes (listeners, its door, its restricted bus channel), freshly
+    /// made for a new incarnation; the earlier incarnation's connections are cut. Repeating it is harmless. If the bus dies
+    /// half-way, the orchestrator sees a hang-up and is restarted with it.
+    Pack {
+        /// A service of the policy.
+        service: String,
+    },
+    /// Cuts every connection of `service`, both as client and as server (shutdown(2) on the kept duplicates). It may connect again if
+    /// its manifest lets it: whoever wants more ends the process.
+    Revoke {
+        /// A service of the policy.
+        service: String,
+    },
+}
+
+/// What the bus answers to the orchestrator.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SupplyAnswer {
+    /// The grants' names, one descriptor each, in order.
+    Packed(Vec<String>),
+    /// So many connections were cut.
+    Revoked(u32),
+}
+
+/// A service to the bus, on the restricted channel that it was given: the bus knows who speaks by the channel, never by what is said.
+pub enum Connect {}
+
+impl Conversation for Connect {
+    type Call = ConnectCall;
+    type Answer = Result<ConnectAnswer, BusError>;
+    const NAME: &'static str = "connect";
+    const NUMBER: u8 = 3;
+    const VERSION: u8 = 1;
+}
+
+/// What a service asks of the bus while it runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ConnectCall {
+    /// A connection to `service` for `conversation`: one descriptor, a connected `SOCK_SEQPACKET` end. Refused unless the
+    /// caller's manifest calls it and the callee's serves it. Waits up to [`CONNECT_WAIT_MS`] while the callee restarts.
+    Open {
+        /// The callee's name.
+        service: String,
+        /// The conversation's name.
+        conversation: String,
+    },
+}
+
+/// What the bus answers to a service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ConnectAnswer {
+    /// One descriptor comes along. Closing it is all that it takes to end the connection.
+    Opened,
+}
+
+/// The bus to a server: somebody who may has connected. One descriptor comes along. Nothing is answered.
+pub enum Door {}
+
+impl Conversation for Door {
+    type Call = Accept;
+    type Answer = ();
+    const NAME: &'static str = "door";
+    const NUMBER: u8 = 4;
+    const VERSION: u8 = 1;
+}
+
+/// A new connection for a server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Accept {
+    /// Who is at the other end, by its manifest's name.
+    pub client: String,
+    /// Which of the server's conversations.
+    pub conversation: String,
+}
+
+/// Why the bus gives no descriptor.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum BusError {
+    /// The policy (the manifests) does not allow it.
+    Denied,
+    /// No such service or conversation.
+    Unknown,
+    /// The server did not come back within [`CONNECT_WAIT_MS`]. Ask again later.
+    Unavailable,
+    /// The caller holds [`CONNECTIONS_MAX`] connections already.
+    Quota,
+    /// The kernel refused (no descriptors, no memory): the errno.
+    System(i32),
+}
+
+impl std::fmt::Display for BusError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Denied => write!(f, "denied by the manifests"),
+            Self::Unknown => write!(f, "no such service or conversation"),
+            Self::Unavailable => write!(f, "the service is not running"),
+            Self::Quota => write!(f, "more than {CONNECTIONS_MAX} connections"),
+            Self::System(errno) => write!(f, "the bus could not make a descriptor (errno {errno})"),
+        }
+    }
+}
+
+impl std::error::Error for BusError {}

@@ -1,0 +1,627 @@
+//! Metadata: keys, buckets, objects and uploads. Strongly consistent: each call takes effect at one instant between call and answer.
+//!
+//! Every change is committed to the shard's log on disk before it is answered. If the service dies before it answers, the change
+//! happened wholly or not at all, and the caller cannot know which: it must not be repeated silently, except where an
+//! operation says that repeating is harmless. Reads may always be repeated.
+
+use crate::block::{BlockRef, HashKey};
+use crate::wire::Conversation;
+use serde::{Deserialize, Serialize};
+
+/// The largest object whose bytes lie in its metadata row, in bytes. Every such byte is written to the log as well.
+pub const INLINE_BYTES_MAX: usize = 8 * 1024;
+/// The longest object key in bytes (S3: 1,024 of UTF-8).
+pub const KEY_BYTES_MAX: usize = 1_024;
+/// The most parts of an upload, and the highest part number (S3).
+pub const PARTS_MAX: u16 = 10_000;
+/// The smallest part that may be followed by another, in bytes (S3: 5 MiB).
+pub const PART_BYTES_MIN: u64 = 5 * 1024 * 1024;
+/// The most blocks of one object or part in one message: 5 GiB in blocks of 4 MiB, twice over for parts cut unevenly.
+pub const BLOCKS_MAX: usize = 2_600;
+/// All headers of an object (standard and `x-amz-meta-*`), names and values, in bytes.
+pub const HEADERS_BYTES_MAX: usize = 12 * 1024;
+/// The most entries of one page. A page may be shorter, since it also has to fit a message; `next` says whether more follow.
+pub const PAGE_MAX: u32 = 1_000;
+
+/// Marker of this conversation.
+pub enum Metadata {}
+
+impl Conversation for Metadata {
+    type Call = Call;
+    type Answer = Answer;
+    const NAME: &'static str = "metadata";
+    const NUMBER: u8 = 7;
+    const VERSION: u8 = 1;
+}
+
+/// One operation, together with what the caller believes of keys and buckets.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Call {
+    /// The revision at which the caller learnt the keys, rights and buckets that it used to admit this operation; 0 if it used
+    /// none. If it is not the present one, nothing is done and [`MetadataError::Stale`] is answered: so a caller may cache
+    /// credentials without ever acting on a withdrawn right.
+    pub revision: u64,
+    /// What is to be done.
+    pub operation: Operation,
+}
+
+/// The result, and the present revision of keys, rights and buckets.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Answer {
+    /// Raised by each change of a key, a right or a bucket.
+    pub revision: u64,
+    /// What came of it.
+    pub result: Result<Reply, MetadataError>,
+}
+
+/// A bucket's number, never used again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct BucketId(pub u64);
+
+/// What a key may do with a bucket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Rights {
+    /// Get, head and list.
+    pub read: bool,
+    /// Put, delete and multipart.
+    pub write: bool,
+    /// Delete the bucket and change its settings.
+    pub owner: bool,
+}
+
+/// An access key. Its secret is kept in clear: SigV4 needs it to verify a signature.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AccessKey {
+    /// As in `AWS_ACCESS_KEY_ID`: 20 characters.
+    pub access_key: String,
+    /// As in `AWS_SECRET_ACCESS_KEY`: 40 characters.
+    pub secret_key: String,
+    /// The operator's name for it.
+    pub name: String,
+    /// May do everything: the key of the node's operator.
+    pub root: bool,
+    /// May create buckets (and then owns them).
+    pub create_buckets: bool,
+    /// Milliseconds since 1970.
+    pub created_ms: u64,
+}
+
+impl std::fmt::Debug for AccessKey {
+    // A secret does not belong in a log.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "AccessKey({} {:?})", self.access_key, self.name)
+    }
+}
+
+/// A bucket.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bucket {
+    /// Its number.
+    pub id: BucketId,
+    /// Its name, valid by S3's rules.
+    pub name: String,
+    /// The access key that created it; empty for the command line.
+    pub owner: String,
+    /// Milliseconds since 1970.
+    pub created_ms: u64,
+    /// Names its blocks.
+    pub hash_key: HashKey,
+}
+
+/// How much a bucket holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct BucketUsage {
+    /// Objects.
+    pub objects: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+/// A checksum that the client sent or asked for, kept and given back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Checksum {
+    /// In AWS's spelling: `CRC32`, `CRC32C`, `CRC64NVME`, `SHA1`, `SHA256`.
+    pub algorithm: String,
+    /// Over the parts' checksums (`COMPOSITE`) instead of over the bytes (`FULL_OBJECT`).
+    pub composite: bool,
+    /// In base64, with `-N` behind a composite one, as the header has it.
+    pub value: String,
+}
+
+/// An object as a caller writes it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NewObject {
+    /// Bytes.
+    pub size: u64,
+    /// Without quotes: hex of MD5, or `hex-N` of a multipart upload.
+    pub etag: String,
+    /// Lowercase names: `content-type`, `cache-control`, …, `x-amz-meta-*`. At most [`HEADERS_BYTES_MAX`].
+    pub headers: Vec<(String, String)>,
+    /// If the client sent one.
+    pub checksum: Option<Checksum>,
+    /// The bytes, or where they are; never [`Content::Parts`].
+    pub content: Content,
+}
+
+/// An object as it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Object {
+    /// Bytes.
+    pub size: u64,
+    /// Without quotes.
+    pub etag: String,
+    /// Lowercase names.
+    pub headers: Vec<(String, String)>,
+    /// If the client sent one.
+    pub checksum: Option<Checksum>,
+    /// Milliseconds since 1970.
+    pub modified_ms: u64,
+    /// The bytes, or where they are.
+    pub content: Content,
+}
+
+/// Where an object's bytes are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Content {
+    /// Here; at most [`INLINE_BYTES_MAX`].
+    Inline(#[serde(with = "crate::block::serde_bytes_vec")] Vec<u8>),
+    /// In these blocks, in order; at most [`BLOCKS_MAX`].
+    Blocks(Vec<BlockRef>),
+    /// In the parts of a completed upload, in order, at most [`PARTS_MAX`]: ask for each part's blocks with [`Operation::GetPart`].
+    Parts {
+        /// The upload that made them.
+        upload: String,
+        /// Number and bytes of each.
+        parts: Vec<(u16, u64)>,
+    },
+}
+
+/// One part of an upload.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Part {
+    /// Bytes.
+    pub size: u64,
+    /// Hex of MD5.
+    pub etag: String,
+    /// If the client sent one.
+    pub checksum: Option<Checksum>,
+    /// Milliseconds since 1970; set by the service, ignored in a call.
+    pub modified_ms: u64,
+    /// In order; at most [`BLOCKS_MAX`], empty only for a part of no bytes.
+    pub blocks: Vec<BlockRef>,
+}
+
+/// An upload under way.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Upload {
+    /// Its name; unique.
+    pub upload: String,
+    /// The object's key.
+    pub key: String,
+    /// The object's headers.
+    pub headers: Vec<(String, String)>,
+    /// The checksum algorithm asked for at creation, in AWS's spelling, and whether it is composite.
+    pub checksum: Option<(String, bool)>,
+    /// Milliseconds since 1970.
+    pub initiated_ms: u64,
+}
+
+/// What must be true of the present object for a write to happen, judged at the instant of the write.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum Precondition {
+    /// Nothing.
+    #[default]
+    None,
+    /// `If-None-Match: *`.
+    Absent,
+    /// `If-Match: *`.
+    Present,
+    /// `If-Match: "etag"`, without quotes. An absent object is [`MetadataError::NoSuchKey`].
+    Etag(String),
+}
+
+/// Where a listing goes on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum After {
+    /// Behind this key.
+    Key(String),
+    /// Behind every key that starts so.
+    Prefix(String),
+}
+
+/// What is asked of metadata.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Operation {
+    /// The key `access_key`, the bucket of that name and the key's rights on it → [`Reply::Authorized`]. A missing bucket is not an
+    /// error, a missing key is. Read.
+    Authorize {
+        /// Who.
+        access_key: String,
+        /// Where; `None` for operations on no bucket.
+        bucket: Option<String>,
+    },
+    /// Makes the given key the root key unless one exists; answers the root key that is. Harmless to repeat.
+    FirstKey {
+        /// A fresh key.
+        key: AccessKey,
+    },
+    /// A new key. `KeyExists` if the name of the key or its id is taken.
+    CreateKey {
+        /// A fresh key.
+        key: AccessKey,
+    },
+    /// Removes a key and its rights. Its buckets stay. The last root key stays (`Refused`).
+    DeleteKey {
+        /// Which.
+        access_key: String,
+    },
+    /// Sets the rights of a key on a bucket, in place of those before. Harmless to repeat.
+    SetRights {
+        /// Whose.
+        access_key: String,
+        /// Where.
+        bucket: String,
+        /// All false removes the entry.
+        rights: Rights,
+    },
+    /// Keys behind `after` by id, with their rights → [`Reply::Keys`]. Secrets are left empty. Read.
+    ListKeys {
+        /// The last id of the page before.
+        after: Option<String>,
+        /// At most [`PAGE_MAX`].
+        limit: u32,
+    },
+
+    /// A new, empty bucket; `owner` gets all rights. `BucketExists` if the name is taken.
+    CreateBucket {
+        /// Valid by S3's rules.
+        name: String,
+        /// An access key, or empty.
+        owner: String,
+        /// Fresh.
+        hash_key: HashKey,
+    },
+    /// Removes an empty bucket without uploads: `BucketNotEmpty` otherwise.
+    DeleteBucket {
+        /// Which.
+        name: String,
+    },
+    /// The buckets that `access_key` has any right on (all for a root key or `None`), behind `after` by name → [`Reply::Buckets`]. Read.
+    ListBuckets {
+        /// Whose.
+        access_key: Option<String>,
+        /// The last name of the page before.
+        after: Option<String>,
+        /// At most [`PAGE_MAX`].
+        limit: u32,
+    },
+
+    /// The object → [`Reply::Object`], or `NoSuchKey`. Read.
+    GetObject {
+        /// Where.
+        bucket: BucketId,
+        /// Which.
+        key: String,
+    },
+    /// The blocks of one part of a completed upload → [`Reply::Part`]. Read.
+    GetPart {
+        /// Where.
+        bucket: BucketId,
+        /// As in [`Content::Parts`], or an upload under way.
+        upload: String,
+        /// Which.
+        number: u16,
+    },
+    /// Makes the object visible, in place of the one before → [`Reply::Written`].
+    PutObject {
+        /// Where.
+        bucket: BucketId,
+        /// At most [`KEY_BYTES_MAX`] bytes.
+        key: String,
+        /// What.
+        object: NewObject,
+        /// When.
+        precondition: Precondition,
+        /// The blocks belong to an object of this bucket already (a copy): if one of them no longer does, `SourceChanged`.
+        copied: bool,
+    },
+    /// Removes the object → [`Reply::Done`], also when there is none.
+    DeleteObject {
+        /// Where.
+        bucket: BucketId,
+        /// Which.
+        key: String,
+        /// When.
+        precondition: Precondition,
+    },
+    /// Keys in byte order behind `after` → [`Reply::Page`]. Read.
+    ListObjects {
+        /// Where.
+        bucket: BucketId,
+        /// Only keys that start so.
+        prefix: String,
+        /// Keys that share the text up to this behind the prefix are one entry; empty for none.
+        delimiter: String,
+        /// Where to go on.
+        after: Option<After>,
+        /// At most [`PAGE_MAX`].
+        limit: u32,
+    },
+
+    /// Starts an upload. `upload` is the caller's choice, fresh.
+    CreateUpload {
+        /// Where.
+        bucket: BucketId,
+        /// `initiated_ms` is set by the service.
+        upload: Upload,
+    },
+    /// The upload → [`Reply::Upload`], or `NoSuchUpload`. Read.
+    GetUpload {
+        /// Where.
+        bucket: BucketId,
+        /// The object's key.
+        key: String,
+        /// Which.
+        upload: String,
+    },
+    /// Adds a part, in place of one with the same number. Harmless to repeat.
+    PutPart {
+        /// Where.
+        bucket: BucketId,
+        /// The object's key.
+        key: String,
+        /// Which.
+        upload: String,
+        /// 1 to [`PARTS_MAX`].
+        number: u16,
+        /// What.
+        part: Part,
+        /// The blocks belong to an object of this bucket already (UploadPartCopy): if one of them no longer does, `SourceChanged`.
+        copied: bool,
+    },
+    /// Makes the object of the upload visible out of the listed parts, drops the others → [`Reply::Written`]. `InvalidPart` if a part is missing or the parts'
+    /// ETags no longer give `etag`; `EntityTooSmall` if a part but the last is below [`PART_BYTES_MIN`]. Repeating it after success
+    /// succeeds while the object is still the one that it made.
+    CompleteUpload {
+        /// Where.
+        bucket: BucketId,
+        /// The object's key.
+        key: String,
+        /// Which.
+        upload: String,
+        /// Rising numbers.
+        parts: Vec<u16>,
+        /// Of the whole, as the caller computed it from the parts' ETags: `hex-N`.
+        etag: String,
+        /// Of the whole.
+        checksum: Option<Checksum>,
+        /// When.
+        precondition: Precondition,
+    },
+    /// Drops the upload and its parts; `NoSuchUpload` if there is none.
+    AbortUpload {
+        /// Where.
+        bucket: BucketId,
+        /// The object's key.
+        key: String,
+        /// Which.
+        upload: String,
+    },
+    /// Uploads by key and then by time, behind `after` → [`Reply::Uploads`]. Read.
+    ListUploads {
+        /// Where.
+        bucket: BucketId,
+        /// Only keys that start so.
+        prefix: String,
+        /// Key and upload of the last entry before (an empty upload: behind all uploads of that key).
+        after: Option<(String, String)>,
+        /// At most [`PAGE_MAX`].
+        limit: u32,
+    },
+    /// Parts of an upload by number, behind `after` → [`Reply::Parts`] (blocks left out). Read.
+    ListParts {
+        /// Where.
+        bucket: BucketId,
+        /// The object's key.
+        key: String,
+        /// Which.
+        upload: String,
+        /// The last number before; 0 to start.
+        after: u16,
+        /// At most [`PAGE_MAX`].
+        limit: u32,
+    },
+
+    /// The state of the shards, for the operator → [`Reply::Shards`]. Read.
+    Shards,
+    /// Runs the sweep now instead of at its next hour, and answers when it has run once → [`Reply::Swept`]. `grace_ms` is how long
+    /// unreferenced blocks of interrupted uploads are left alone.
+    Sweep {
+        /// Milliseconds.
+        grace_ms: u64,
+    },
+}
+
+/// What metadata answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Reply {
+    /// Done; nothing to say.
+    Done,
+    /// To [`Operation::Authorize`].
+    Authorized {
+        /// With its secret.
+        key: AccessKey,
+        /// If it exists.
+        bucket: Option<Bucket>,
+        /// All for a root key.
+        rights: Rights,
+    },
+    /// To [`Operation::FirstKey`] and [`Operation::CreateKey`].
+    Key(AccessKey),
+    /// Keys and their rights by bucket name.
+    Keys {
+        /// In order of id.
+        keys: Vec<(AccessKey, Vec<(String, Rights)>)>,
+        /// More follow.
+        more: bool,
+    },
+    /// To [`Operation::CreateBucket`].
+    Bucket(Bucket),
+    /// In order of name.
+    Buckets {
+        /// With what they hold.
+        buckets: Vec<(Bucket, BucketUsage)>,
+        /// More follow.
+        more: bool,
+    },
+    /// To [`Operation::GetObject`].
+    Object(Object),
+    /// To [`Operation::GetPart`].
+    Part(Part),
+    /// To puts, copies and completions.
+    Written {
+        /// Without quotes.
+        etag: String,
+        /// Milliseconds since 1970.
+        modified_ms: u64,
+        /// Of the whole object.
+        size: u64,
+    },
+    /// To [`Operation::ListObjects`].
+    Page {
+        /// Objects and common prefixes in byte order.
+        entries: Vec<Entry>,
+        /// Where to go on, if more follow.
+        next: Option<After>,
+    },
+    /// To [`Operation::GetUpload`].
+    Upload(Upload),
+    /// To [`Operation::ListUploads`].
+    Uploads {
+        /// In order.
+        uploads: Vec<Upload>,
+        /// More follow.
+        more: bool,
+    },
+    /// To [`Operation::ListParts`].
+    Parts {
+        /// The upload itself.
+        upload: Upload,
+        /// By number; blocks left out.
+        parts: Vec<(u16, Part)>,
+        /// More follow.
+        more: bool,
+    },
+    /// To [`Operation::Shards`].
+    Shards(Vec<Shard>),
+    /// To [`Operation::Sweep`].
+    Swept {
+        /// Blocks looked at.
+        seen: u64,
+        /// Blocks removed.
+        removed: u64,
+    },
+}
+
+/// One line of a listing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Entry {
+    /// An object.
+    Object {
+        /// Its key.
+        key: String,
+        /// Bytes.
+        size: u64,
+        /// Without quotes.
+        etag: String,
+        /// Milliseconds since 1970.
+        modified_ms: u64,
+        /// Algorithm of its checksum and whether it is composite.
+        checksum: Option<(String, bool)>,
+    },
+    /// A common prefix, delimiter included.
+    Prefix(String),
+}
+
+/// One Raft group on this node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shard {
+    /// 0 holds keys and buckets, too.
+    pub number: u32,
+    /// Whether this node leads it.
+    pub leader: bool,
+    /// Raft's term.
+    pub term: u64,
+    /// The last applied entry.
+    pub applied: u64,
+    /// Voters' names.
+    pub voters: Vec<String>,
+}
+
+/// Why metadata did not do it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MetadataError {
+    /// The caller's revision is not the present one: learn keys and buckets again, then ask again.
+    Stale,
+    /// No such access key.
+    NoSuchAccessKey,
+    /// The id or the name of the key is taken.
+    KeyExists,
+    /// No such bucket (any more).
+    NoSuchBucket,
+    /// The name is taken by `owner`'s bucket.
+    BucketExists {
+        /// Its owner's access key.
+        owner: String,
+    },
+    /// It holds objects or uploads.
+    BucketNotEmpty,
+    /// No such object.
+    NoSuchKey,
+    /// No such upload.
+    NoSuchUpload,
+    /// This part is missing or not the one that the caller means.
+    InvalidPart {
+        /// Which; 0 if the whole does not fit.
+        number: u16,
+    },
+    /// This part is too small to be followed by another.
+    EntityTooSmall {
+        /// Which.
+        number: u16,
+    },
+    /// The object is not as the precondition wants it.
+    PreconditionFailed,
+    /// A block of the copy's source is gone: read the source again.
+    SourceChanged,
+    /// No space beside the reserve for deletions. Reading and deleting go on.
+    Full,
+    /// The call breaks a bound of this conversation; which one.
+    Refused(String),
+    /// The shard has no leader, or the disk failed. Ask again later; a change may have happened.
+    Unavailable(String),
+}
+
+impl std::fmt::Display for MetadataError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Stale => write!(f, "keys or buckets have changed"),
+            Self::NoSuchAccessKey => write!(f, "no such access key"),
+            Self::KeyExists => write!(f, "a key of that name exists"),
+            Self::NoSuchBucket => write!(f, "no such bucket"),
+            Self::BucketExists { .. } => write!(f, "a bucket of that name exists"),
+            Self::BucketNotEmpty => write!(f, "the bucket is not empty"),
+            Self::NoSuchKey => write!(f, "no such object"),
+            Self::NoSuchUpload => write!(f, "no such upload"),
+            Self::InvalidPart { number } => write!(f, "part {number} is missing or another"),
+            Self::EntityTooSmall { number } => write!(f, "part {number} is too small"),
+            Self::PreconditionFailed => write!(f, "the precondition does not hold"),
+            Self::SourceChanged => write!(f, "the source of the copy has changed"),
+            Self::Full => write!(f, "no space left for metadata"),
+            Self::Refused(why) => write!(f, "refused: {why}"),
+            Self::Unavailable(why) => write!(f, "not available: {why}"),
+        }
+    }
+}
+
+impl std::error::Error for MetadataError {}
