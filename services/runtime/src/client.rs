@@ -1,0 +1,252 @@
+//! Calls to other services: one connection, many calls under way, answers in any order; and a new connection when the old one ends.
+
+use crate::serve::AsyncChannel;
+use protocol::bus::{BusError, Connect, ConnectAnswer, ConnectCall};
+use protocol::channel::MessageError;
+use protocol::wire::{Conversation, DecodeError, Numbered};
+use protocol::{Channel, wire};
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::fmt;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::rc::Rc;
+use tokio::sync::{Mutex, oneshot};
+
+/// Why there is no answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CallError {
+    /// Nothing was sent, so nothing happened: a new connection may be tried.
+    NotSent,
+    /// The connection ended between the call and its answer: it happened or it did not.
+    Lost,
+    /// The call does not fit a message: the caller broke a bound.
+    TooLong,
+    /// The bus gave no connection.
+    Bus(BusError),
+}
+
+impl fmt::Display for CallError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotSent => write!(f, "the connection has ended"),
+            Self::Lost => write!(f, "the connection ended before the answer"),
+            Self::TooLong => write!(f, "the call is longer than a message may be"),
+            Self::Bus(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for CallError {}
+
+type Waiting<A> = HashMap<u32, oneshot::Sender<(A, Vec<OwnedFd>)>>;
+
+/// One connection in conversation `C`, on the thread that made it. Cheap to clone.
+pub struct Client<C: Conversation> {
+    shared: Rc<Shared<C>>,
+}
+
+struct Shared<C: Conversation> {
+    channel: AsyncChannel,
+    waiting: RefCell<Waiting<C::Answer>>,
+    next: Cell<u32>,
+    ended: Cell<bool>,
+}
+
+impl<C: Conversation> Clone for Client<C> {
+    fn clone(&self) -> Self {
+        Self {
+            shared: self.shared.clone(),
+        }
+    }
+}
+
+impl<C: Conversation> Client<C> {
+    /// Speaks over `channel`. Needs a tokio context in which tasks may be spawned locally.
+    pub fn new(channel: Channel) -> std::io::Result<Self> {
+        let shared = Rc::new(Shared {
+            channel: AsyncChannel::new(channel)?,
+            waiting: RefCell::new(HashMap::new()),
+            next: Cell::new(0),
+            ended: Cell::new(false),
+        });
+        // The reader holds only a weak link between packets: when the last clone goes, it ends and the connection closes.
+        let reader = Rc::downgrade(&shared);
+        let channel = shared.channel.clone();
+        tokio::task::spawn_local(async move {
+            let mut closed = std::pin::pin!(channel.closed());
+            loop {
+                let received = tokio::select! {
+                    received = channel.receive() => received,
+                    () = &mut closed => break,
+                };
+                let Some(shared) = reader.upgrade() else {
+                    break;
+                };
+                let Ok(Some(packet)) = received else { break };
+                match wire::decode::<C, Numbered<C::Answer>>(&packet.bytes) {
+                    // A caller that no longer waits drops the descriptors with the answer.
+                    Ok(Numbered { id, body }) => {
+                        let waiter = shared.waiting.borrow_mut().remove(&id);
+                        waiter.map(|waiter| waiter.send((body, packet.descriptors)));
+                    }
+                    Err(error) => {
+                        crate::error!("{}: {error}; hanging up", C::NAME);
+                        break;
+                    }
+                }
+            }
+            if let Some(shared) = reader.upgrade() {
+                shared.end();
+            }
+        });
+        Ok(Self { shared })
+    }
+
+    /// Whether the connection has ended; every later call is [`CallError::NotSent`].
+    pub fn ended(&self) -> bool {
+        self.shared.ended.get()
+    }
+
+    /// Sends `call` with `descriptors` (lent) and waits for its answer.
+    pub async fn call(
+        &self,
+        call: &C::Call,
+        descriptors: &[BorrowedFd<'_>],
+    ) -> Result<(C::Answer, Vec<OwnedFd>), CallError> {
+        if self.ended() {
+            return Err(CallError::NotSent);
+        }
+        let id = self.shared.next.get();
+        self.shared.next.set(id.wrapping_add(1));
+        let bytes =
+            wire::encode::<C>(&Numbered { id, body: call }).map_err(|error| match error {
+                DecodeError::Long => CallError::TooLong,
+                _ => CallError::NotSent,
+            })?;
+        let (sender, answer) = oneshot::channel();
+        self.shared.waiting.borrow_mut().insert(id, sender);
+        // A caller that is dropped half-way (its own client hung up) leaves no entry behind.
+        let _forget = Forget {
+            shared: &self.shared,
+            id,
+        };
+        if let Err(error) = self.shared.channel.send(&bytes, descriptors).await {
+            return Err(match error {
+                MessageError::Send(rustix::io::Errno::MSGSIZE) => CallError::TooLong,
+                _ => {
+                    self.shared.end();
+                    CallError::NotSent
+                }
+            });
+        }
+        answer.await.map_err(|_| CallError::Lost)
+    }
+}
+
+impl<C: Conversation> Shared<C> {
+    fn end(&self) {
+        self.ended.set(true);
+        self.waiting.borrow_mut().clear(); // every waiter sees its sender go
+    }
+}
+
+impl<C: Conversation> Drop for Shared<C> {
+    fn drop(&mut self) {
+        self.channel.close();
+    }
+}
+
+struct Forget<'a, C: Conversation> {
+    shared: &'a Shared<C>,
+    id: u32,
+}
+
+impl<C: Conversation> Drop for Forget<'_, C> {
+    fn drop(&mut self) {
+        self.shared.waiting.borrow_mut().remove(&self.id);
+    }
+}
+
+/// The restricted bus channel of this process: connections by name.
+#[derive(Clone)]
+pub struct Bus {
+    client: Client<Connect>,
+}
+
+impl Bus {
+    /// Speaks to the bus over the granted channel.
+    pub fn new(channel: Channel) -> std::io::Result<Self> {
+        Ok(Self {
+            client: Client::new(channel)?,
+        })
+    }
+
+    /// A connection to `service` for conversation `C`; waits while the service restarts (bounded by the bus).
+    pub async fn open<C: Conversation>(&self, service: &str) -> Result<Channel, CallError> {
+        let call = ConnectCall::Open {
+            service: service.into(),
+            conversation: C::NAME.into(),
+        };
+        let (answer, mut descriptors) = self.client.call(&call, &[]).await?;
+        match (answer.map_err(CallError::Bus)?, descriptors.pop()) {
+            (ConnectAnswer::Opened, Some(socket)) => Ok(socket.into()),
+            (ConnectAnswer::Opened, None) => Err(CallError::Bus(BusError::Unknown)),
+        }
+    }
+}
+
+/// A service that is called for as long as this process lives: the bus is asked again whenever the connection ends.
+pub struct Link<C: Conversation> {
+    bus: Bus,
+    service: &'static str,
+    current: Mutex<Option<Client<C>>>,
+}
+
+/// How often a harmless call is tried again before its caller hears of it.
+const REPEATS_MAX: u32 = 5;
+
+impl<C: Conversation> Link<C> {
+    /// A link to `service`; the first call connects.
+    pub fn new(bus: Bus, service: &'static str) -> Self {
+        Self {
+            bus,
+            service,
+            current: Mutex::new(None),
+        }
+    }
+
+    /// The present connection, or a new one. Whoever keeps state per connection (writers, pins) holds on to the client it began with.
+    pub async fn client(&self) -> Result<Client<C>, CallError> {
+        let mut current = self.current.lock().await;
+        if let Some(client) = current.as_ref().filter(|client| !client.ended()) {
+            return Ok(client.clone());
+        }
+        let channel = self.bus.open::<C>(self.service).await?;
+        let client = Client::new(channel).map_err(|_| CallError::NotSent)?;
+        *current = Some(client.clone());
+        Ok(client)
+    }
+
+    /// One call, on a new connection if the old one had ended. Never sent twice.
+    pub async fn call(&self, call: &C::Call) -> Result<(C::Answer, Vec<OwnedFd>), CallError> {
+        for _ in 0..REPEATS_MAX {
+            match self.client().await?.call(call, &[]).await {
+                Err(CallError::NotSent) => continue,
+                other => return other,
+            }
+        }
+        Err(CallError::NotSent)
+    }
+
+    /// One call that may be repeated without harm (every read): also sent again when the answer was lost.
+    pub async fn repeat(&self, call: &C::Call) -> Result<(C::Answer, Vec<OwnedFd>), CallError> {
+        let mut result = self.call(call).await;
+        for _ in 1..REPEATS_MAX {
+            match result {
+                Err(CallError::Lost) => result = self.call(call).await,
+                other => return other,
+            }
+        }
+        result
+    }
+}

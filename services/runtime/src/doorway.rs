@@ -1,0 +1,101 @@
+//! Serving in a poll loop, for the daemons that are too small for an async runtime: connections come in by the door, calls are
+//! answered at once and in order.
+
+use crate::Error;
+use protocol::Channel;
+use protocol::bus::{Accept, Door};
+use protocol::channel::{MessageError, ReceiveBuffer};
+use protocol::wire::{Conversation, Numbered};
+use rustix::net::{RecvFlags, SendFlags, Shutdown};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+/// So many calls of one connection are answered in a turn, so that nobody is starved.
+const CALLS_PER_TURN_MAX: usize = 16;
+
+/// A door and the connections that came in by it, in conversation `C`.
+pub struct Doorway<C: Conversation> {
+    door: Channel,
+    connections: Vec<(String, Channel)>,
+    conversation: std::marker::PhantomData<C>,
+}
+
+impl<C: Conversation> Doorway<C> {
+    /// Nobody has come in yet.
+    pub fn new(door: Channel) -> Self {
+        Self {
+            door,
+            connections: Vec::new(),
+            conversation: std::marker::PhantomData,
+        }
+    }
+
+    /// All descriptors that tell of something new.
+    pub fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        std::iter::once(self.door.as_fd())
+            .chain(self.connections.iter().map(|(_, one)| one.as_fd()))
+    }
+
+    /// Lets in who waits at the door and answers what was asked; never waits. `answer` is told the client's name, as the bus knows it.
+    ///
+    /// Errors with [`Error::HungUp`] when the other end of the door is gone: the bus has ended, and will hand out another door.
+    pub fn turn(
+        &mut self,
+        buffer: &mut ReceiveBuffer,
+        mut answer: impl FnMut(&str, C::Call, Vec<OwnedFd>) -> C::Answer,
+    ) -> Result<(), Error> {
+        loop {
+            match self
+                .door
+                .receive_message::<Door, Accept>(buffer, RecvFlags::DONTWAIT)
+            {
+                Ok(None) => return Err(Error::HungUp),
+                Ok(Some((accept, mut descriptors))) => {
+                    if let Some(socket) = descriptors.pop() {
+                        self.connections.push((accept.client, socket.into()));
+                    }
+                }
+                Err(error) if error.would_block() => break,
+                Err(error) => return Err(Error::Channel(error)),
+            }
+        }
+        self.connections.retain(|(client, channel)| {
+            let goes_on = Self::answer_calls(client, channel, buffer, &mut answer);
+            if !goes_on {
+                // Said aloud, since the bus holds a duplicate of our end.
+                let _ = rustix::net::shutdown(channel, Shutdown::Both);
+            }
+            goes_on
+        });
+        Ok(())
+    }
+
+    /// Whether the connection goes on.
+    fn answer_calls(
+        client: &str,
+        channel: &Channel,
+        buffer: &mut ReceiveBuffer,
+        answer: &mut impl FnMut(&str, C::Call, Vec<OwnedFd>) -> C::Answer,
+    ) -> bool {
+        for _ in 0..CALLS_PER_TURN_MAX {
+            let received =
+                channel.receive_message::<C, Numbered<C::Call>>(buffer, RecvFlags::DONTWAIT);
+            let (Numbered { id, body }, descriptors) = match received {
+                Ok(Some(call)) => call,
+                Ok(None) => return false,
+                Err(error) => return error.would_block(),
+            };
+            let body = answer(client, body, descriptors);
+            let reply = Numbered { id, body };
+            // A client that asks and does not read is hung up on instead of being waited for.
+            match channel.send_message::<C>(&reply, &[], SendFlags::DONTWAIT) {
+                Ok(()) => {}
+                Err(MessageError::Decode(error)) => {
+                    crate::error!("{}: answer to {client} not sent: {error}", C::NAME);
+                    return false;
+                }
+                Err(_) => return false,
+            }
+        }
+        true
+    }
+}

@@ -1,0 +1,261 @@
+//! Serving: connections come in by the door, calls are answered concurrently, the supervisor is kept informed.
+
+use crate::sys::Watchable;
+use crate::{Error, Supervisor};
+use protocol::bus::{Accept, Door};
+use protocol::channel::{MessageError, ReceiveBuffer, ReceiveError};
+use protocol::start::{HEARTBEAT_MS, Order};
+use protocol::wire::{Conversation, Numbered};
+use protocol::{Channel, Packet, wire};
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags};
+use std::cell::RefCell;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::{Notify, Semaphore};
+
+/// The most calls of one connection that are worked on at a time; further ones wait in the socket.
+pub const CALLS_MAX: usize = 256;
+
+/// The most calls of all connections together.
+const CALLS_TOTAL_MAX: u32 = 1 << 16;
+
+thread_local! {
+    /// One buffer for all connections of a thread: a packet is copied out before anything else runs.
+    static BUFFER: RefCell<ReceiveBuffer> = RefCell::new(ReceiveBuffer::new());
+}
+
+/// A [`Channel`] in a tokio context. Clones share the socket.
+#[derive(Clone)]
+pub struct AsyncChannel {
+    shared: Rc<Watched>,
+}
+
+struct Watched {
+    socket: AsyncFd<Watchable>,
+    closed: Notify,
+}
+
+impl AsyncChannel {
+    /// Registers `channel` with the current runtime.
+    pub fn new(channel: Channel) -> std::io::Result<Self> {
+        let socket = crate::sys::watch(channel)?;
+        Ok(Self {
+            shared: Rc::new(Watched {
+                socket,
+                closed: Notify::new(),
+            }),
+        })
+    }
+
+    /// The next packet, or `None` when the peer has hung up. Cancel-safe.
+    pub async fn receive(&self) -> Result<Option<Packet>, ReceiveError> {
+        loop {
+            let mut ready = self.shared.socket.readable().await.map_err(|error| {
+                ReceiveError::System(Errno::from_io_error(&error).unwrap_or(Errno::IO))
+            })?;
+            let received = BUFFER.with_borrow_mut(|buffer| {
+                self.shared
+                    .socket
+                    .get_ref()
+                    .0
+                    .receive(buffer, RecvFlags::DONTWAIT)
+            });
+            match received {
+                Err(ReceiveError::System(Errno::AGAIN)) => ready.clear_ready(),
+                other => return other,
+            }
+        }
+    }
+
+    /// Tries `accept` on the socket, which listens, until it does not have to wait. Cancel-safe.
+    pub async fn readable<T>(
+        &self,
+        mut accept: impl FnMut(BorrowedFd<'_>) -> Result<T, Errno>,
+    ) -> std::io::Result<T> {
+        loop {
+            let mut ready = self.shared.socket.readable().await?;
+            match accept(self.shared.socket.get_ref().as_fd()) {
+                Err(Errno::AGAIN) => ready.clear_ready(),
+                other => return other.map_err(Into::into),
+            }
+        }
+    }
+
+    /// Sends one packet; waits while the peer's queue is full. Cancel-safe: a packet goes as a whole or not at all.
+    pub async fn send(
+        &self,
+        bytes: &[u8],
+        descriptors: &[BorrowedFd<'_>],
+    ) -> Result<(), MessageError> {
+        loop {
+            match self
+                .shared
+                .socket
+                .get_ref()
+                .0
+                .send(bytes, descriptors, SendFlags::DONTWAIT)
+            {
+                Err(Errno::AGAIN) => {}
+                other => return other.map_err(MessageError::Send),
+            }
+            let mut ready = self.shared.socket.writable().await.map_err(|error| {
+                MessageError::Send(Errno::from_io_error(&error).unwrap_or(Errno::IO))
+            })?;
+            // Looked at again behind the readiness, so that a wake-up between the two is not lost.
+            match self
+                .shared
+                .socket
+                .get_ref()
+                .0
+                .send(bytes, descriptors, SendFlags::DONTWAIT)
+            {
+                Err(Errno::AGAIN) => ready.clear_ready(),
+                other => return other.map_err(MessageError::Send),
+            }
+        }
+    }
+
+    /// Ends the connection for every holder of it.
+    fn hang_up(&self) {
+        let _ = rustix::net::shutdown(&self.shared.socket.get_ref().0, rustix::net::Shutdown::Both);
+    }
+
+    /// Wakes whoever waits in [`AsyncChannel::closed`].
+    pub(crate) fn close(&self) {
+        self.shared.closed.notify_one();
+    }
+
+    /// Waits for [`AsyncChannel::close`].
+    pub(crate) async fn closed(&self) {
+        self.shared.closed.notified().await;
+    }
+}
+
+/// A service that answers calls of one conversation.
+pub trait Serve<C: Conversation>: 'static {
+    /// What the service remembers of one connection; dropped when it has ended and its last call is answered.
+    type Session: 'static;
+
+    /// A new connection.
+    fn connected(&self, accept: Accept) -> Self::Session;
+
+    /// The answer to one call, and the descriptors that go with it. Calls of one connection run concurrently.
+    fn answer(
+        &self,
+        session: &Self::Session,
+        call: C::Call,
+        descriptors: Vec<OwnedFd>,
+    ) -> impl Future<Output = (C::Answer, Vec<OwnedFd>)>;
+}
+
+/// Accepts connections at `door` and answers their calls until the supervisor says stop (then calls under way are finished) or hangs up.
+///
+/// A connection that speaks anything else is hung up. Runs on one thread, in a context where tasks may be spawned locally.
+pub async fn serve<C: Conversation, S: Serve<C>>(
+    door: Channel,
+    supervisor: Supervisor,
+    service: Rc<S>,
+) -> Result<(), Error> {
+    let channel_error = |error| Error::Channel(MessageError::Receive(error));
+    let io_error = |error: std::io::Error| {
+        channel_error(ReceiveError::System(
+            Errno::from_io_error(&error).unwrap_or(Errno::IO),
+        ))
+    };
+    let door = AsyncChannel::new(door).map_err(io_error)?;
+    let under_way = Arc::new(Semaphore::new(CALLS_TOTAL_MAX as usize));
+    let mut stop = std::pin::pin!(supervise(&supervisor, || true));
+    loop {
+        let packet = tokio::select! {
+            packet = door.receive() => packet.map_err(channel_error)?,
+            stopped = &mut stop => { stopped?; break }
+        };
+        // The bus has gone: without it there are no new connections and no way to tell whose the old ones are.
+        let Some(mut packet) = packet else {
+            return Err(Error::HungUp);
+        };
+        let accept = wire::decode::<Door, Accept>(&packet.bytes)
+            .map_err(|error| Error::Channel(MessageError::Decode(error)))?;
+        let Some(socket) = packet.descriptors.pop() else {
+            continue;
+        };
+        if accept.conversation != C::NAME {
+            crate::warn!(
+                "{} asked for {}, which is not served here",
+                accept.client,
+                accept.conversation
+            );
+            continue;
+        }
+        let (service, under_way) = (service.clone(), under_way.clone());
+        tokio::task::spawn_local(async move {
+            let client = accept.client.clone();
+            let Ok(channel) = AsyncChannel::new(socket.into()) else {
+                return;
+            };
+            let ended = connection::<C, S>(&channel, accept, service, under_way).await;
+            if let Err(error) = ended {
+                crate::warn!("connection of {client}: {error}; hung up");
+            }
+            // Said aloud, since the bus holds a duplicate of our end.
+            channel.hang_up();
+        });
+    }
+    // Finish what is under way; the supervisor bounds the time.
+    let _all = under_way.acquire_many(CALLS_TOTAL_MAX).await;
+    Ok(())
+}
+
+/// Says "alive" every second while `turning()` holds, until the supervisor says stop. For services without a door; [`serve`] does it itself.
+pub async fn supervise(supervisor: &Supervisor, turning: impl Fn() -> bool) -> Result<(), Error> {
+    let mut beat = tokio::time::interval(Duration::from_millis(HEARTBEAT_MS));
+    loop {
+        beat.tick().await;
+        if turning() {
+            supervisor.alive()?;
+        }
+        let order = BUFFER.with_borrow_mut(|buffer| supervisor.order(buffer))?;
+        if let Some((Order::Stop, _)) = order {
+            return Ok(());
+        }
+    }
+}
+
+async fn connection<C: Conversation, S: Serve<C>>(
+    channel: &AsyncChannel,
+    accept: Accept,
+    service: Rc<S>,
+    under_way: Arc<Semaphore>,
+) -> Result<(), MessageError> {
+    let session = Rc::new(service.connected(accept));
+    let calls = Arc::new(Semaphore::new(CALLS_MAX));
+    loop {
+        let permit = calls.clone().acquire_owned().await;
+        let Some(packet) = channel.receive().await.map_err(MessageError::Receive)? else {
+            return Ok(());
+        };
+        let Numbered { id, body } =
+            wire::decode::<C, Numbered<C::Call>>(&packet.bytes).map_err(MessageError::Decode)?;
+        let (service, session, channel) = (service.clone(), session.clone(), channel.clone());
+        let under_way = under_way.clone();
+        tokio::task::spawn_local(async move {
+            let _permit = permit;
+            let _counted = under_way.acquire().await;
+            let (body, descriptors) = service.answer(&session, body, packet.descriptors).await;
+            let lent: Vec<BorrowedFd<'_>> = descriptors.iter().map(AsFd::as_fd).collect();
+            match wire::encode::<C>(&Numbered { id, body }) {
+                // A client that has gone does not want the answer any more.
+                Ok(bytes) => drop(channel.send(&bytes, &lent).await),
+                // Our own fault. The caller must not wait for ever: it sees the connection end.
+                Err(error) => {
+                    crate::error!("{}: answer not sent: {error}", C::NAME);
+                    channel.hang_up();
+                }
+            }
+        });
+    }
+}
