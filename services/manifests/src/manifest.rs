@@ -1,0 +1,388 @@
+//! One manifest: TOML, unknown keys refused, every rule with the line that breaks it.
+
+use protocol::bus::NAME_BYTES_MAX;
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// Everything that is packed for one process, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// The service's name: its `comm`, its data directory's name, its name on the bus.
+    pub name: String,
+    /// One sentence for people.
+    pub about: String,
+    /// A process calls only services of a lower rank.
+    pub rank: u8,
+    /// Its seccomp profile in `sandbox-profiles/`.
+    pub profile: String,
+    /// The node's data directory that becomes its whole file system; absent: an empty one.
+    #[serde(default)]
+    pub root: Option<String>,
+    /// For a service that is not in the static program: its own static program, a path relative to the manifest.
+    #[serde(default)]
+    pub program: Option<String>,
+    /// Bounds that the kernel enforces.
+    pub limits: Limits,
+    /// Values that are not authority. `$name` is filled in by the node.
+    #[serde(default)]
+    pub settings: BTreeMap<String, String>,
+    /// The descriptors it starts with.
+    #[serde(default, rename = "grant")]
+    pub grants: Vec<Grant>,
+    /// What it answers, and to whom.
+    #[serde(default)]
+    pub serves: Vec<Serve>,
+    /// Whom it may ask the bus for.
+    #[serde(default)]
+    pub calls: Vec<Call>,
+}
+
+/// Bounds of one process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Limits {
+    /// Memory in MiB (cgroup), page cache included.
+    pub memory_mb: u32,
+    /// Threads and processes (cgroup).
+    pub processes: u32,
+    /// Open descriptors (RLIMIT_NOFILE).
+    pub open_files: u32,
+    /// Share of the processor beside others: 100 is one share (cgroup v2's cpu.weight).
+    #[serde(default = "one_share")]
+    pub cpu_weight: u32,
+}
+
+fn one_share() -> u32 {
+    100
+}
+
+/// One named descriptor.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Grant {
+    /// Its name in the process.
+    pub name: String,
+    /// What it is.
+    pub kind: Kind,
+    /// For a listener: which of the node's addresses.
+    #[serde(default)]
+    pub listen: Option<String>,
+    /// For an edge: who holds the other end.
+    #[serde(default)]
+    pub peer: Option<String>,
+    /// What it is for, for people.
+    pub why: String,
+}
+
+/// What a granted descriptor is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// Connections come in by it, from the bus. Revocable.
+    Door,
+    /// The restricted bus channel: connections by name. Revocable.
+    Bus,
+    /// A listening socket, made by the bus. Revocable.
+    Listener,
+    /// One end of a socket pair that init made between two daemons.
+    Edge,
+    /// The static program, sealed.
+    Program,
+    /// A directory of the kernel's (cgroup), or an empty one.
+    Directory,
+    /// A namespace to put services into.
+    Namespace,
+}
+
+impl Kind {
+    /// Whether the bus makes it on the orchestrator's request; the others come from init.
+    pub fn from_bus(self) -> bool {
+        matches!(self, Self::Door | Self::Bus | Self::Listener)
+    }
+
+    /// As it is written in a manifest.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Door => "door",
+            Self::Bus => "bus",
+            Self::Listener => "listener",
+            Self::Edge => "edge",
+            Self::Program => "program",
+            Self::Directory => "directory",
+            Self::Namespace => "namespace",
+        }
+    }
+}
+
+/// One conversation that a service answers.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Serve {
+    /// Its name in `protocol`.
+    pub conversation: String,
+    /// The services that may hold it.
+    pub to: Vec<String>,
+    /// What for, for people.
+    pub why: String,
+}
+
+/// One conversation that a service may open.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Call {
+    /// The callee.
+    pub service: String,
+    /// Which of its conversations.
+    pub conversation: String,
+    /// What for, for people.
+    pub why: String,
+}
+
+/// A manifest that cannot be used: where, and what to do.
+#[derive(Debug, PartialEq, Eq)]
+pub struct ManifestError {
+    /// The file.
+    pub file: String,
+    /// The line, from 1; 0 if the rule is about the whole file.
+    pub line: usize,
+    /// What is wrong.
+    pub what: String,
+}
+
+impl fmt::Display for ManifestError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.line {
+            0 => write!(f, "{}: {}", self.file, self.what),
+            line => write!(f, "{}:{line}: {}", self.file, self.what),
+        }
+    }
+}
+
+impl std::error::Error for ManifestError {}
+
+impl Manifest {
+    /// Reads and checks one manifest. `file` is named in errors only.
+    pub fn parse(file: &str, text: &str) -> Result<Self, ManifestError> {
+        let manifest: Self = toml::from_str(text).map_err(|error| ManifestError {
+            file: file.into(),
+            line: error.span().map_or(0, |span| line_at(text, span.start)),
+            what: error.message().replace('\n', " "),
+        })?;
+        match manifest.broken_rule() {
+            None => Ok(manifest),
+            Some((word, what)) => Err(ManifestError {
+                file: file.into(),
+                line: text
+                    .find(&format!("\"{word}\""))
+                    .map_or(0, |at| line_at(text, at)),
+                what,
+            }),
+        }
+    }
+
+    /// The first rule that the manifest breaks on its own: a word to find the line by, and the rule.
+    fn broken_rule(&self) -> Option<(&str, String)> {
+        let names = [&self.name, &self.profile]
+            .into_iter()
+            .chain(&self.root)
+            .chain(self.grants.iter().map(|grant| &grant.name))
+            .chain(self.serves.iter().map(|serve| &serve.conversation))
+            .chain(
+                self.calls
+                    .iter()
+                    .flat_map(|call| [&call.service, &call.conversation]),
+            );
+        for name in names {
+            if !is_name(name) {
+                return Some((
+                    name,
+                    format!(
+                        "{name:?} is not a name: a-z, 0-9, '-' and ':', at most {NAME_BYTES_MAX}"
+                    ),
+                ));
+            }
+        }
+        for (at, grant) in self.grants.iter().enumerate() {
+            let earlier = self.grants.iter().take(at);
+            if earlier.into_iter().any(|other| other.name == grant.name) {
+                return Some((
+                    &grant.name,
+                    format!("two grants are named {:?}", grant.name),
+                ));
+            }
+            match (grant.kind, &grant.listen, &grant.peer) {
+                (Kind::Listener, Some(_), None) | (Kind::Edge, None, Some(_)) => {}
+                (Kind::Listener, ..) => {
+                    return Some((&grant.name, "a listener has `listen` and no `peer`".into()));
+                }
+                (Kind::Edge, ..) => {
+                    return Some((&grant.name, "an edge has `peer` and no `listen`".into()));
+                }
+                (_, None, None) => {}
+                _ => {
+                    return Some((
+                        &grant.name,
+                        "only a listener has `listen`, only an edge `peer`".into(),
+                    ));
+                }
+            }
+            if grant.why.trim().is_empty() {
+                return Some((
+                    &grant.name,
+                    format!("grant {:?} has no reason in `why`", grant.name),
+                ));
+            }
+        }
+        let has = |kind| self.grants.iter().any(|grant| grant.kind == kind);
+        if self.serves.is_empty() == has(Kind::Door) && self.rank >= crate::SERVICE_RANK_MIN {
+            return Some((
+                &self.name,
+                "a service that serves has a grant of kind \"door\", and only such a one".into(),
+            ));
+        }
+        if self.calls.is_empty() == has(Kind::Bus) {
+            return Some((
+                &self.name,
+                "a service that calls has a grant of kind \"bus\", and only such a one".into(),
+            ));
+        }
+        let limits = &self.limits;
+        if limits.memory_mb == 0 || limits.processes == 0 || limits.open_files < 16 {
+            return Some((
+                &self.name,
+                "limits: memory_mb and processes of at least 1, open_files of at least 16".into(),
+            ));
+        }
+        if !(1..=10_000).contains(&limits.cpu_weight) {
+            return Some((&self.name, "limits: cpu_weight from 1 to 10000".into()));
+        }
+        None
+    }
+
+    /// Whether it may open `conversation` of `service`, by its own word.
+    pub fn calls(&self, service: &str, conversation: &str) -> bool {
+        self.calls
+            .iter()
+            .any(|call| call.service == service && call.conversation == conversation)
+    }
+
+    /// Whether it answers `conversation` to `client`, by its own word.
+    pub fn serves(&self, client: &str, conversation: &str) -> bool {
+        self.serves.iter().any(|serve| {
+            serve.conversation == conversation && serve.to.iter().any(|to| to == client)
+        })
+    }
+}
+
+fn is_name(name: &str) -> bool {
+    let allowed = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b':');
+    (1..=NAME_BYTES_MAX).contains(&name.len()) && name.bytes().all(allowed)
+}
+
+fn line_at(text: &str, offset: usize) -> usize {
+    1 + text
+        .bytes()
+        .take(offset)
+        .filter(|byte| *byte == b'\n')
+        .count()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+    use super::*;
+
+    const GOOD: &str = r#"
+name = "store"
+about = "Keeps things."
+rank = 4
+profile = "store"
+[limits]
+memory_mb = 64
+processes = 4
+open_files = 64
+[[grant]]
+name = "door"
+kind = "door"
+why = "Calls come in here."
+[[serves]]
+conversation = "things"
+to = ["front"]
+why = "The front keeps its things here."
+"#;
+
+    fn check(from: &str, to: &str, expected: &str) {
+        assert!(GOOD.contains(from), "the case changes nothing: {from}");
+        let error = Manifest::parse("store.toml", &GOOD.replace(from, to))
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+
+    #[test]
+    fn each_broken_rule_is_named_with_its_line() {
+        Manifest::parse("store.toml", GOOD).unwrap();
+        check(
+            "rank = 4",
+            "rank = 4\ncolour = 1",
+            "store.toml:5: unknown field `colour`",
+        );
+        check("rank = 4", "rank = 400", "store.toml:4: invalid value");
+        check("rank = 4\n", "", "missing field `rank`");
+        check(
+            "name = \"store\"",
+            "name = \"Store\"",
+            "store.toml:2: \"Store\" is not a name",
+        );
+        check(
+            "name = \"door\"",
+            "name = \"the door\"",
+            "store.toml:11: \"the door\" is not a name",
+        );
+        check(
+            "kind = \"door\"",
+            "kind = \"window\"",
+            "store.toml:12: unknown variant `window`",
+        );
+        check(
+            "kind = \"door\"",
+            "kind = \"listener\"",
+            "store.toml:11: a listener has `listen`",
+        );
+        check("kind = \"door\"", "kind = \"edge\"", "an edge has `peer`");
+        check(
+            "kind = \"door\"",
+            "kind = \"door\"\npeer = \"x\"",
+            "only a listener has",
+        );
+        check(
+            "kind = \"door\"",
+            "kind = \"program\"",
+            "has a grant of kind \"door\"",
+        );
+        check("Calls come in here.", " ", "grant \"door\" has no reason");
+        check(
+            "[[serves]]",
+            "[[grant]]\nname = \"door\"\nkind = \"door\"\nwhy = \"x\"\n[[serves]]",
+            "two grants",
+        );
+        check(
+            "[[serves]]",
+            "[[calls]]\nservice = \"a\"\nconversation = \"b\"\nwhy = \"x\"\n[[serves]]",
+            "kind \"bus\"",
+        );
+        check(
+            "memory_mb = 64",
+            "memory_mb = 0",
+            "memory_mb and processes of at least 1",
+        );
+        check(
+            "open_files = 64",
+            "open_files = 64\ncpu_weight = 0",
+            "cpu_weight from 1",
+        );
+        check("rank = 4", "rank = ", "store.toml:4");
+    }
+}
