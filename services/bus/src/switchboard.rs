@@ -1,0 +1,377 @@
+//! The bus's loop: who asks for whom, who has gone, and which connections end with them.
+
+use crate::Error;
+use crate::connections::Connections;
+use crate::doors::Doors;
+use crate::sockets::Sockets;
+use manifests::{Kind, Policy};
+use protocol::Channel;
+use protocol::bus::{
+    Accept, BusError, CONNECT_WAIT_MS, CONNECTIONS_MAX, Connect, ConnectAnswer, ConnectCall,
+    Supply, SupplyAnswer, SupplyCall,
+};
+use protocol::channel::ReceiveBuffer;
+use protocol::membership::{Membership, MembershipCall};
+use protocol::start::{HEARTBEAT_MS, Order};
+use protocol::wire::{Conversation, Numbered};
+use runtime::Supervisor;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags};
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+/// The most calls of one client that wait for a server to come back.
+const WAITING_MAX: usize = 64;
+
+/// A call that waits until its server has a door again.
+struct Waiting {
+    client: String,
+    id: u32,
+    service: String,
+    conversation: String,
+    until: Instant,
+}
+
+/// All that the bus knows.
+pub(crate) struct Switchboard {
+    policy: Policy,
+    sockets: Sockets,
+    doors: Doors,
+    connections: Connections,
+    /// Our end of each service's restricted bus channel, by the service's name: who speaks is known by the channel.
+    clients: BTreeMap<String, Channel>,
+    supply: Option<Channel>,
+    waiting: Vec<Waiting>,
+    /// Our own connection to membership; answers on it say only that the descriptor is in use.
+    membership: Option<Channel>,
+}
+
+impl Switchboard {
+    pub(crate) fn new(
+        policy: Policy,
+        sockets: Sockets,
+        daemons: [(&str, Channel); 3],
+        supply: Channel,
+    ) -> Self {
+        let mut doors = Doors::default();
+        for (name, door) in daemons {
+            doors.open(name, door);
+        }
+        let mut board = Self {
+            policy,
+            sockets,
+            doors,
+            connections: Connections::default(),
+            clients: BTreeMap::new(),
+            supply: Some(supply),
+            waiting: Vec::new(),
+            membership: None,
+        };
+        board.equip_membership();
+        board
+    }
+
+    /// Turns until the supervisor says stop.
+    pub(crate) fn serve(mut self, supervisor: &Supervisor) -> Result<(), Error> {
+        let mut buffer = ReceiveBuffer::new();
+        let mut beat = Instant::now();
+        loop {
+            if beat <= Instant::now() {
+                supervisor.alive()?;
+                beat = Instant::now() + Duration::from_millis(HEARTBEAT_MS);
+            }
+            self.wait(supervisor, beat)?;
+            while let Some((order, mut descriptors)) = supervisor.order(&mut buffer)? {
+                match order {
+                    Order::Stop => return Ok(()),
+                    Order::Attach { name } => self.attach(&name, descriptors.pop()),
+                    Order::Packed(_) => {}
+                }
+            }
+            self.see_who_has_gone();
+            self.answer_supply(&mut buffer);
+            self.answer_clients(&mut buffer);
+            self.serve_waiting();
+            self.drain_membership(&mut buffer);
+        }
+    }
+
+    fn wait(&self, supervisor: &Supervisor, until: Instant) -> Result<(), Error> {
+        let asked = std::iter::once(supervisor.as_fd())
+            .chain(self.supply.iter().map(AsFd::as_fd))
+            .chain(self.clients.values().map(AsFd::as_fd))
+            .chain(self.membership.iter().map(AsFd::as_fd))
+            .map(|one| PollFd::from_borrowed_fd(one, PollFlags::IN));
+        // Hang-ups are reported without being asked for; the bytes on these are none of our business.
+        let watched = self
+            .doors
+            .descriptors()
+            .chain(self.connections.descriptors());
+        let watched = watched.map(|one| PollFd::from_borrowed_fd(one, PollFlags::empty()));
+        let mut set: Vec<PollFd<'_>> = asked.chain(watched).collect();
+        let until = self
+            .waiting
+            .iter()
+            .map(|one| one.until)
+            .fold(until, Instant::min);
+        let left = until.saturating_duration_since(Instant::now());
+        let left = Timespec {
+            tv_sec: left.as_secs() as i64,
+            tv_nsec: i64::from(left.subsec_nanos()),
+        };
+        match poll(&mut set, Some(&left)) {
+            Ok(_) | Err(Errno::INTR) => Ok(()),
+            Err(errno) => Err(Error::Poll(errno)),
+        }
+    }
+
+    /// A daemon beside us was restarted: init brings our end of its new channel.
+    fn attach(&mut self, name: &str, end: Option<OwnedFd>) {
+        let Some(end) = end.map(Channel::from) else {
+            return;
+        };
+        match name.strip_prefix("door:") {
+            Some(daemon) => {
+                self.connections.cut(daemon);
+                self.doors.open(daemon, end);
+                if daemon == "membership" {
+                    self.equip_membership();
+                }
+            }
+            // A new orchestrator starts every service afresh: the services of the one before have died with it.
+            None if name == "supply" => self.supply = Some(end),
+            None => runtime::warn!("attached {name}, which the bus does not know"),
+        }
+    }
+
+    /// Opens a connection to membership, as its client `bus`, and brings it the UDP descriptor.
+    fn equip_membership(&mut self) {
+        let accept = Accept {
+            client: "bus".into(),
+            conversation: Membership::NAME.into(),
+        };
+        let Ok((ours, theirs)) = Channel::pair() else {
+            return;
+        };
+        let call = Numbered {
+            id: 0,
+            body: MembershipCall::Use {
+                address: self.sockets.gossip_address(),
+            },
+        };
+        let sent =
+            ours.send_message::<Membership>(&call, &[self.sockets.gossip()], SendFlags::DONTWAIT);
+        let brought = self.doors.bring("membership", &accept, &theirs);
+        match sent.and(brought) {
+            Ok(()) => self.membership = Some(ours),
+            Err(error) => runtime::warn!("membership got no UDP descriptor: {error}"),
+        }
+    }
+
+    fn drain_membership(&mut self, buffer: &mut ReceiveBuffer) {
+        let Some(channel) = &self.membership else {
+            return;
+        };
+        loop {
+            match channel.receive(buffer, RecvFlags::DONTWAIT) {
+                Ok(Some(_)) => {}
+                Err(protocol::channel::ReceiveError::System(Errno::AGAIN)) => return,
+                Ok(None) | Err(_) => break,
+            }
+        }
+        self.membership = None;
+    }
+
+    /// A process that ends takes its connections with it: its peers see a hang-up at once, and ask again.
+    fn see_who_has_gone(&mut self) {
+        for server in self.doors.take_ended() {
+            self.connections.cut(&server);
+        }
+        self.connections.forget_ended();
+    }
+
+    fn answer_supply(&mut self, buffer: &mut ReceiveBuffer) {
+        while let Some(supply) = &self.supply {
+            let call =
+                supply.receive_message::<Supply, Numbered<SupplyCall>>(buffer, RecvFlags::DONTWAIT);
+            let Numbered { id, body } = match call {
+                Ok(Some((call, _))) => call,
+                Err(error) if error.would_block() => return,
+                Ok(None) | Err(_) => {
+                    self.supply = None;
+                    return;
+                }
+            };
+            let (body, descriptors) = match body {
+                SupplyCall::Pack { service } => match self.pack(&service) {
+                    Ok((names, descriptors)) => (Ok(SupplyAnswer::Packed(names)), descriptors),
+                    Err(error) => (Err(error), Vec::new()),
+                },
+                SupplyCall::Revoke { service } => (
+                    Ok(SupplyAnswer::Revoked(self.connections.cut(&service))),
+                    Vec::new(),
+                ),
+            };
+            let lent: Vec<BorrowedFd<'_>> = descriptors.iter().map(AsFd::as_fd).collect();
+            let Some(supply) = &self.supply else { return };
+            if supply
+                .send_message::<Supply>(&Numbered { id, body }, &lent, SendFlags::DONTWAIT)
+                .is_err()
+            {
+                self.supply = None;
+            }
+        }
+    }
+
+    /// What the manifest of `service` declares and the bus makes. Whatever its earlier incarnation held is taken back.
+    fn pack(&mut self, service: &str) -> Result<(Vec<String>, Vec<OwnedFd>), BusError> {
+        let manifest = self.policy.get(service).ok_or(BusError::Unknown)?.clone();
+        self.connections.cut(service);
+        self.waiting.retain(|one| one.client != service);
+        let system = |errno: Errno| BusError::System(errno.raw_os_error());
+        let (mut names, mut descriptors) = (Vec::new(), Vec::new());
+        for grant in manifest.grants.iter().filter(|grant| grant.kind.from_bus()) {
+            let descriptor = match grant.kind {
+                Kind::Door => {
+                    let (ours, theirs) = Channel::pair().map_err(system)?;
+                    self.doors.open(service, ours);
+                    theirs.into_socket()
+                }
+                Kind::Bus => {
+                    let (ours, theirs) = Channel::pair().map_err(system)?;
+                    self.clients.insert(service.into(), ours);
+                    theirs.into_socket()
+                }
+                _ => {
+                    let name = grant.listen.as_deref().unwrap_or_default();
+                    let listener = self.sockets.listener(name).ok_or(BusError::Unknown)?;
+                    rustix::io::fcntl_dupfd_cloexec(listener, 0).map_err(system)?
+                }
+            };
+            names.push(grant.name.clone());
+            descriptors.push(descriptor);
+        }
+        Ok((names, descriptors))
+    }
+
+    fn answer_clients(&mut self, buffer: &mut ReceiveBuffer) {
+        let names: Vec<String> = self.clients.keys().cloned().collect();
+        for client in names {
+            loop {
+                let Some(channel) = self.clients.get(&client) else {
+                    break;
+                };
+                let call = channel
+                    .receive_message::<Connect, Numbered<ConnectCall>>(buffer, RecvFlags::DONTWAIT);
+                match call {
+                    Ok(Some((
+                        Numbered {
+                            id,
+                            body:
+                                ConnectCall::Open {
+                                    service,
+                                    conversation,
+                                },
+                        },
+                        _,
+                    ))) => {
+                        self.open(&client, id, service, conversation);
+                    }
+                    Err(error) if error.would_block() => break,
+                    // It has ended, or speaks what is not this conversation: either way it holds nothing from here on.
+                    Ok(None) | Err(_) => {
+                        self.clients.remove(&client);
+                        self.connections.cut(&client);
+                    }
+                }
+            }
+        }
+    }
+
+    fn open(&mut self, client: &str, id: u32, service: String, conversation: String) {
+        if self.policy.get(&service).is_none() {
+            return self.refuse(client, id, BusError::Unknown);
+        }
+        if !self.policy.allows(client, &service, &conversation) {
+            runtime::warn!(
+                "{client} asked for {conversation} of {service}: denied by the manifests"
+            );
+            return self.refuse(client, id, BusError::Denied);
+        }
+        let waiting = self
+            .waiting
+            .iter()
+            .filter(|one| one.client == client)
+            .count();
+        if self.connections.held_by(client) + waiting >= CONNECTIONS_MAX || waiting >= WAITING_MAX {
+            return self.refuse(client, id, BusError::Quota);
+        }
+        if self.doors.has(&service) {
+            self.connect(client, id, &service, &conversation);
+        } else {
+            let until = Instant::now() + Duration::from_millis(CONNECT_WAIT_MS);
+            self.waiting.push(Waiting {
+                client: client.into(),
+                id,
+                service,
+                conversation,
+                until,
+            });
+        }
+    }
+
+    fn connect(&mut self, client: &str, id: u32, service: &str, conversation: &str) {
+        let (theirs, served) = match self.connections.make(client, service) {
+            Ok(ends) => ends,
+            Err(errno) => return self.refuse(client, id, BusError::System(errno.raw_os_error())),
+        };
+        let accept = Accept {
+            client: client.into(),
+            conversation: conversation.into(),
+        };
+        if self.doors.bring(service, &accept, &served).is_err() {
+            return self.refuse(client, id, BusError::Unavailable);
+        }
+        self.answer(client, id, Ok(ConnectAnswer::Opened), Some(&theirs));
+    }
+
+    /// Connects those whose server is back, and gives up on those who have waited long enough.
+    fn serve_waiting(&mut self) {
+        let now = Instant::now();
+        for one in std::mem::take(&mut self.waiting) {
+            if self.doors.has(&one.service) {
+                self.connect(&one.client, one.id, &one.service, &one.conversation);
+            } else if one.until <= now {
+                self.refuse(&one.client, one.id, BusError::Unavailable);
+            } else {
+                self.waiting.push(one);
+            }
+        }
+    }
+
+    fn refuse(&mut self, client: &str, id: u32, error: BusError) {
+        self.answer(client, id, Err(error), None);
+    }
+
+    /// A client that does not read its answers is hung up on.
+    fn answer(
+        &mut self,
+        client: &str,
+        id: u32,
+        body: Result<ConnectAnswer, BusError>,
+        end: Option<&Channel>,
+    ) {
+        let Some(channel) = self.clients.get(client) else {
+            return;
+        };
+        let lent: Vec<BorrowedFd<'_>> = end.iter().map(|end| end.as_fd()).collect();
+        let sent =
+            channel.send_message::<Connect>(&Numbered { id, body }, &lent, SendFlags::DONTWAIT);
+        if sent.is_err() {
+            self.clients.remove(client);
+            self.connections.cut(client);
+        }
+    }
+}
