@@ -1,0 +1,344 @@
+//! The orchestrator's loop: every service of the policy runs, in order of rank, and is started again when it ends.
+
+use crate::Error;
+use crate::cgroup::{Cgroups, Entered};
+use crate::supply::Supplier;
+use manifests::{Manifest, Policy};
+use protocol::Channel;
+use protocol::channel::ReceiveBuffer;
+use protocol::inspect::{Inspect, InspectAnswer, InspectCall, Service};
+use protocol::start::{HEARTBEAT_MS, Order, Packed};
+use runtime::{Doorway, Supervisor};
+use rustix::fs::{Mode, OFlags, openat};
+use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
+use sandbox_profiles::{Limits, Root, Spawn};
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+use supervision::{Charge, Event, Reason, Started};
+
+/// What the orchestrator packs from.
+pub(crate) struct Means {
+    /// The sealed static program.
+    pub(crate) program: OwnedFd,
+    /// The programs of services that are not in it, as `program:<service>`.
+    pub(crate) programs: Vec<(String, OwnedFd)>,
+    /// The node's data directory.
+    pub(crate) data: OwnedFd,
+    /// An empty directory.
+    pub(crate) empty: OwnedFd,
+    /// The one empty network that all services share.
+    pub(crate) network: OwnedFd,
+    pub(crate) cgroups: Cgroups,
+    /// Services get this user id plus their rank; 0 where the node runs as an ordinary user, who has only one.
+    pub(crate) first_user: u32,
+    /// The node's values, as `node:<name>`.
+    pub(crate) settings: Vec<(String, String)>,
+}
+
+/// All services of this node.
+pub(crate) struct House {
+    pub(crate) policy: Policy,
+    pub(crate) means: Means,
+    pub(crate) supply: Supplier,
+    pub(crate) doorway: Doorway<Inspect>,
+}
+
+/// One service: its manifest, its process, and what its present process was given.
+struct Tenant {
+    manifest: Manifest,
+    charge: Charge,
+    given: Vec<(String, String)>,
+    missing: Vec<String>,
+    memory_kills: u64,
+}
+
+impl House {
+    /// Turns until the supervisor says stop and every service has stopped.
+    pub(crate) fn serve(mut self, supervisor: &Supervisor) -> Result<(), Error> {
+        let mut tenants: Vec<Tenant> = self
+            .policy
+            .services()
+            .into_iter()
+            .map(Tenant::new)
+            .collect();
+        let mut buffer = ReceiveBuffer::new();
+        let (mut beat, mut said_ready, mut stopping) = (Instant::now(), false, false);
+        loop {
+            let now = Instant::now();
+            if beat <= now {
+                supervisor.alive()?;
+                beat = now + Duration::from_millis(HEARTBEAT_MS);
+            }
+            for tenant in tenants.iter_mut().filter(|tenant| tenant.charge.due(now)) {
+                self.start(tenant)?;
+            }
+            self.wait(supervisor, &tenants, beat)?;
+            while let Some((order, _)) = supervisor.order(&mut buffer)? {
+                stopping |= order == Order::Stop;
+            }
+            for tenant in &mut tenants {
+                tenant.turn(&self.means.cgroups, &mut buffer);
+            }
+            if stopping && stop_highest(&mut tenants) {
+                return Ok(());
+            }
+            self.doorway
+                .turn(&mut buffer, |_, call, _| answer(&mut tenants, call))?;
+            if !said_ready && tenants.iter().all(|tenant| tenant.charge.ready()) {
+                said_ready = true;
+                let missing: Vec<String> = tenants.iter().flat_map(Tenant::all_missing).collect();
+                supervisor.ready(missing.join("\n"))?;
+            }
+        }
+    }
+
+    fn wait(
+        &self,
+        supervisor: &Supervisor,
+        tenants: &[Tenant],
+        beat: Instant,
+    ) -> Result<(), Error> {
+        let descriptors = [supervisor.as_fd(), self.supply.as_fd()]
+            .into_iter()
+            .chain(self.doorway.descriptors())
+            .chain(
+                tenants
+                    .iter()
+                    .flat_map(|tenant| tenant.charge.descriptors()),
+            );
+        let deadline = tenants
+            .iter()
+            .filter_map(|tenant| tenant.charge.deadline())
+            .fold(beat, Instant::min);
+        supervision::wait(descriptors, Some(deadline)).map_err(Error::Poll)
+    }
+
+    /// Packs and starts one service. What fails here is logged and tried again later; only the end of the bus ends the house.
+    fn start(&mut self, tenant: &mut Tenant) -> Result<(), Error> {
+        let name = tenant.manifest.name.clone();
+        let supplied = match self.supply.pack(&name)? {
+            Ok(supplied) => supplied,
+            Err(error) => {
+                tenant
+                    .charge
+                    .not_started(format!("the bus packs nothing: {error}"));
+                return Ok(());
+            }
+        };
+        match self.means.spawn(tenant) {
+            Ok(started) => {
+                let (grants, descriptors): (Vec<String>, Vec<OwnedFd>) =
+                    supplied.into_iter().unzip();
+                tenant.given = tenant.kinds(&grants);
+                let settings = self.means.settings_of(&tenant.manifest)?;
+                let lent: Vec<BorrowedFd<'_>> = descriptors.iter().map(AsFd::as_fd).collect();
+                let packed = Packed {
+                    service: name.clone(),
+                    grants,
+                    settings,
+                };
+                if let Err(error) = tenant.charge.started(started, packed, &lent) {
+                    runtime::warn!("{name} was not packed: {error}");
+                }
+            }
+            Err(why) => {
+                runtime::error!("{name} was not started: {why}");
+                tenant.charge.not_started(why);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Means {
+    /// The process itself, in its sandbox, with nothing given yet.
+    fn spawn(&self, tenant: &mut Tenant) -> Result<Started, String> {
+        let manifest = &tenant.manifest;
+        let profile = sandbox_profiles::profile(&manifest.profile)
+            .ok_or_else(|| Error::Profile(manifest.profile.clone()).to_string())?;
+        let root = manifest
+            .root
+            .as_deref()
+            .map(|root| self.directory(root))
+            .transpose()?;
+        let own = format!("program:{}", manifest.name);
+        let program = self
+            .programs
+            .iter()
+            .find(|(name, _)| *name == own)
+            .map_or(&self.program, |(_, own)| own);
+        let entered: Entered = self.cgroups.prepare(manifest);
+        tenant.missing.clone_from(&entered.missing);
+        tenant.memory_kills = self.cgroups.memory_kills(&manifest.name);
+        let (start, theirs) = Channel::pair().map_err(|errno| errno.to_string())?;
+        let (log, stderr) = pipe_with(PipeFlags::CLOEXEC).map_err(|errno| errno.to_string())?;
+        rustix::io::ioctl_fionbio(&log, true).map_err(|errno| errno.to_string())?;
+        // Room for a burst of lines while we are busy; a smaller pipe serves as well.
+        let _ = fcntl_setpipe_size(&log, 64 * 1024);
+        let child = sandbox_profiles::spawn(Spawn {
+            name: &manifest.name,
+            profile,
+            program: program.as_fd(),
+            root: root
+                .as_ref()
+                .map_or(Root::Empty(self.empty.as_fd()), |root| {
+                    Root::Directory(root.as_fd())
+                }),
+            network: Some(self.network.as_fd()),
+            separate: true,
+            user: (self.first_user > 0).then(|| self.first_user + u32::from(manifest.rank)),
+            cgroup: entered.unified.as_ref().map(AsFd::as_fd),
+            cgroups_v1: &entered.lent(),
+            limits: Limits {
+                open_files: u64::from(manifest.limits.open_files),
+                data_bytes: None,
+                address_bytes: None,
+                threads: None,
+            },
+            stderr: stderr.as_fd(),
+            start: theirs.into_socket(),
+        })
+        .map_err(|error| error.to_string())?;
+        Ok(Started { child, start, log })
+    }
+
+    fn directory(&self, name: &str) -> Result<OwnedFd, String> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        openat(&self.data, name, flags, Mode::empty())
+            .map_err(|errno| Error::Directory(name.into(), errno).to_string())
+    }
+
+    /// The manifest's settings, with the node's values for `$name`.
+    fn settings_of(&self, manifest: &Manifest) -> Result<Vec<(String, String)>, Error> {
+        let node: BTreeMap<&str, &str> = self
+            .settings
+            .iter()
+            .map(|(name, value)| (name.trim_start_matches("node:"), value.as_str()))
+            .collect();
+        let value = |(name, value): (&String, &String)| match value.strip_prefix('$') {
+            None => Ok((name.clone(), value.clone())),
+            Some(asked) => match node.get(asked) {
+                Some(value) => Ok((name.clone(), (*value).to_owned())),
+                None => Err(Error::Setting(asked.into())),
+            },
+        };
+        manifest.settings.iter().map(value).collect()
+    }
+}
+
+impl Tenant {
+    fn new(manifest: &Manifest) -> Self {
+        Self {
+            charge: Charge::new(&manifest.name),
+            manifest: manifest.clone(),
+            given: Vec::new(),
+            missing: Vec::new(),
+            memory_kills: 0,
+        }
+    }
+
+    /// Each granted name with its kind, for people.
+    fn kinds(&self, names: &[String]) -> Vec<(String, String)> {
+        let kind = |name: &String| {
+            let grant = self
+                .manifest
+                .grants
+                .iter()
+                .find(|grant| grant.name == *name);
+            (
+                name.clone(),
+                grant.map_or("?", |grant| grant.kind.as_str()).to_owned(),
+            )
+        };
+        names.iter().map(kind).collect()
+    }
+
+    fn all_missing(&self) -> Vec<String> {
+        let name = self.charge.name();
+        let of_process = self
+            .charge
+            .missing()
+            .into_iter()
+            .map(|what| format!("{name}: {what}"));
+        self.missing.iter().cloned().chain(of_process).collect()
+    }
+
+    /// Passes on its log and says what became of it.
+    fn turn(&mut self, cgroups: &Cgroups, buffer: &mut ReceiveBuffer) {
+        let name = &self.manifest.name;
+        for event in self.charge.turn(Instant::now(), buffer) {
+            match event {
+                Event::Line(line) => runtime::log::line(name, format_args!("{line}")),
+                Event::Ready(about) => runtime::info!("{name} is ready {about}"),
+                Event::Ended(Reason::Stopped) => runtime::info!("{name} has stopped"),
+                Event::Ended(Reason::Crash(9))
+                    if cgroups.memory_kills(name) > self.memory_kills =>
+                {
+                    self.charge.correct_reason(Reason::MemoryLimit);
+                    runtime::error!(
+                        "{name} ended: memory limit of {} MiB",
+                        self.manifest.limits.memory_mb
+                    );
+                }
+                Event::Ended(reason) => runtime::error!("{name} ended: {reason}"),
+            }
+        }
+    }
+
+    fn describe(&self) -> Service {
+        Service {
+            name: self.charge.name().into(),
+            pid: self.charge.pid().unwrap_or(0),
+            state: self.charge.state().into(),
+            restarts: self.charge.restarts(),
+            last_reason: self
+                .charge
+                .last_reason()
+                .map(ToString::to_string)
+                .unwrap_or_default(),
+            grants: self.given.clone(),
+            missing: self.all_missing(),
+        }
+    }
+}
+
+/// Stops the services from the highest rank down, each when those above it have stopped. Whether all have.
+fn stop_highest(tenants: &mut [Tenant]) -> bool {
+    let highest = tenants
+        .iter()
+        .filter(|tenant| tenant.charge.running())
+        .map(|tenant| tenant.manifest.rank)
+        .max();
+    for tenant in tenants
+        .iter_mut()
+        .filter(|tenant| Some(tenant.manifest.rank) >= highest)
+    {
+        tenant.charge.stop();
+    }
+    highest.is_none()
+}
+
+fn answer(tenants: &mut [Tenant], call: InspectCall) -> InspectAnswer {
+    match call {
+        InspectCall::Services => {
+            InspectAnswer::Services(tenants.iter().map(Tenant::describe).collect())
+        }
+        InspectCall::Restart { service } => {
+            match tenants
+                .iter_mut()
+                .find(|tenant| tenant.manifest.name == service)
+            {
+                Some(tenant) if tenant.charge.running() => {
+                    tenant.charge.kill(Reason::Restarted);
+                    InspectAnswer::Done
+                }
+                Some(_) => InspectAnswer::Refused(format!("{service} is not running")),
+                None => InspectAnswer::Refused(format!("no service is named {service:?}")),
+            }
+        }
+        _ => {
+            InspectAnswer::Refused("the orchestrator answers `services` and `restart` only".into())
+        }
+    }
+}
