@@ -1,0 +1,210 @@
+//! The node's data directory: who holds it, what is in it, and whose each part is.
+
+use crate::Error;
+use manifests::{BUILT_IN, Policy};
+use rustix::fs::{
+    AtFlags, FlockOperation, Gid, Mode, OFlags, Uid, chownat, fchmod, flock, mkdirat, open, openat,
+    statat,
+};
+use rustix::io::Errno;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+/// Services run as this user id plus their rank where the node has root's power over user ids.
+pub(crate) const FIRST_USER: u32 = 770_000;
+const DIRECTORY: OFlags = OFlags::RDONLY
+    .union(OFlags::DIRECTORY)
+    .union(OFlags::CLOEXEC);
+/// In the identity file, in bytes.
+const IDENTITY_BYTES_MAX: usize = 4_096;
+
+/// The opened data directory, locked for as long as any process of the node lives.
+pub struct DataDir {
+    path: PathBuf,
+    directory: OwnedFd,
+    /// An open file description with the lock; the kernel ends the lock with its last holder.
+    _lock: OwnedFd,
+}
+
+/// Who this node is. Made at first start and kept in the data directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// The node's name.
+    pub name: String,
+    /// Its zone.
+    pub zone: String,
+}
+
+/// Why a data directory cannot be used.
+#[derive(Debug)]
+pub enum OpenError {
+    /// Another node runs on it.
+    InUse,
+    /// It cannot be made or opened.
+    System(Errno),
+}
+
+impl DataDir {
+    /// Opens `path`, making it if it is not there, and locks it.
+    pub fn open(path: &Path) -> Result<Self, OpenError> {
+        std::fs::create_dir_all(path).map_err(|error| {
+            OpenError::System(Errno::from_io_error(&error).unwrap_or(Errno::IO))
+        })?;
+        let path = path.canonicalize();
+        let path = path.map_err(|error| {
+            OpenError::System(Errno::from_io_error(&error).unwrap_or(Errno::IO))
+        })?;
+        let directory = open(&path, DIRECTORY, Mode::empty()).map_err(OpenError::System)?;
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC;
+        let lock = openat(&directory, "lock", flags, Mode::RUSR | Mode::WUSR)
+            .map_err(OpenError::System)?;
+        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Self {
+                path,
+                directory,
+                _lock: lock,
+            }),
+            Err(Errno::WOULDBLOCK) => Err(OpenError::InUse),
+            Err(errno) => Err(OpenError::System(errno)),
+        }
+    }
+
+    /// Makes what is missing, gives each part to its service's user, and reads (at first start: makes) the identity.
+    pub(crate) fn prepare(&mut self, root: bool) -> Result<Identity, Error> {
+        let fails = |path: &str| {
+            let path = path.to_owned();
+            move |errno| Error::Data(path, errno)
+        };
+        self.enter_our_mounts().map_err(fails("."))?;
+        // Searchable by the services' users, each of whom owns its own part; listed and written by the node's owner only.
+        fchmod(&self.directory, Mode::from_raw_mode(0o711)).map_err(fails("."))?;
+        let policy = Policy::parse(BUILT_IN.iter().copied())
+            .map_err(|error| Error::Failed(error.to_string()))?;
+        self.make("empty", 0o555, None).map_err(fails("empty"))?;
+        for manifest in policy.all() {
+            if let Some(part) = &manifest.root {
+                let user = root.then(|| FIRST_USER + u32::from(manifest.rank));
+                self.make(part, 0o700, user).map_err(fails(part))?;
+            }
+        }
+        self.identity().map_err(fails("node"))
+    }
+
+    /// Opens the directory again. It was opened before init had a mount namespace of its own, and the kernel lets a process make a private
+    /// root (open_tree(2)) only of what belongs to its own mounts.
+    fn enter_our_mounts(&mut self) -> Result<(), Errno> {
+        let again = open(&self.path, DIRECTORY, Mode::empty())?;
+        let (then, now) = (
+            rustix::fs::fstat(&self.directory)?,
+            rustix::fs::fstat(&again)?,
+        );
+        if (then.st_dev, then.st_ino) != (now.st_dev, now.st_ino) {
+            return Err(Errno::STALE); // somebody put another directory in its place: the lock would be of the wrong one
+        }
+        self.directory = again;
+        Ok(())
+    }
+
+    /// A part of the data directory, opened.
+    pub(crate) fn part(&self, name: &str) -> Result<OwnedFd, Error> {
+        openat(
+            &self.directory,
+            name,
+            DIRECTORY | OFlags::NOFOLLOW,
+            Mode::empty(),
+        )
+        .map_err(|errno| Error::Data(name.into(), errno))
+    }
+
+    fn make(&self, name: &str, mode: u32, user: Option<u32>) -> Result<(), Errno> {
+        match mkdirat(&self.directory, name, Mode::from_raw_mode(mode)) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(errno) => return Err(errno),
+        }
+        let owner = user.unwrap_or_else(|| rustix::process::geteuid().as_raw());
+        if statat(&self.directory, name, AtFlags::SYMLINK_NOFOLLOW)?.st_uid != owner {
+            // Also what an earlier start as another user has left in it.
+            give(self.directory.as_fd(), name, owner)?;
+        }
+        Ok(())
+    }
+
+    fn identity(&self) -> Result<Identity, Errno> {
+        let read = OFlags::RDONLY | OFlags::CLOEXEC;
+        let text = match openat(&self.directory, "node", read, Mode::empty()) {
+            Ok(file) => {
+                let mut bytes = [0; IDENTITY_BYTES_MAX];
+                let count = rustix::io::read(&file, &mut bytes)?;
+                String::from_utf8_lossy(bytes.get(..count).unwrap_or_default()).into_owned()
+            }
+            Err(Errno::NOENT) => {
+                let mut random = [0; 3];
+                rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty())?;
+                let [a, b, c] = random;
+                let text = format!("name=node-{a:02x}{b:02x}{c:02x}\nzone=home\n");
+                let write = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+                let file = openat(
+                    &self.directory,
+                    "node.new",
+                    write | OFlags::TRUNC,
+                    Mode::RUSR | Mode::WUSR,
+                )
+                .or_else(|_| {
+                    openat(
+                        &self.directory,
+                        "node.new",
+                        OFlags::WRONLY | OFlags::TRUNC | OFlags::CLOEXEC,
+                        Mode::empty(),
+                    )
+                })?;
+                rustix::io::write(&file, text.as_bytes())?;
+                rustix::fs::fsync(&file)?;
+                rustix::fs::renameat(&self.directory, "node.new", &self.directory, "node")?;
+                rustix::fs::fsync(&self.directory)?;
+                text
+            }
+            Err(errno) => return Err(errno),
+        };
+        let value = |name: &str| {
+            text.lines()
+                .find_map(|line| line.strip_prefix(name)?.strip_prefix('='))
+                .map(str::to_owned)
+        };
+        match (value("name"), value("zone")) {
+            (Some(name), Some(zone)) => Ok(Identity { name, zone }),
+            _ => Err(Errno::BADMSG),
+        }
+    }
+}
+
+impl AsFd for DataDir {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.directory.as_fd()
+    }
+}
+
+/// Gives `name` and everything in it to `owner`.
+fn give(parent: BorrowedFd<'_>, name: &str, owner: u32) -> Result<(), Errno> {
+    let (user, group) = (Uid::from_raw(owner), Gid::from_raw(owner));
+    chownat(
+        parent,
+        name,
+        Some(user),
+        Some(group),
+        AtFlags::SYMLINK_NOFOLLOW,
+    )?;
+    let directory = match openat(parent, name, DIRECTORY | OFlags::NOFOLLOW, Mode::empty()) {
+        Ok(directory) => directory,
+        Err(Errno::NOTDIR | Errno::LOOP) => return Ok(()),
+        Err(errno) => return Err(errno),
+    };
+    for entry in rustix::fs::Dir::read_from(&directory)? {
+        let entry = entry?;
+        match entry.file_name().to_str() {
+            Ok("." | "..") => {}
+            Ok(name) => give(directory.as_fd(), name, owner)?,
+            Err(_) => return Err(Errno::ILSEQ),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,68 @@
+//! What the host can give beyond processes: cgroup directories for the node, of v2 or of the v1 controllers (cgroups(7)).
+
+use crate::Identity;
+use rustix::fs::{Mode, OFlags, mkdirat, open, openat, statfs};
+use rustix::io::Errno;
+use std::os::fd::OwnedFd;
+
+/// `CGROUP2_SUPER_MAGIC` of statfs(2).
+const CGROUP2: i64 = 0x6367_7270;
+
+/// The node's cgroup directories, named as the orchestrator knows them, and what could not be had.
+pub(crate) fn cgroups(identity: &Identity, root: bool) -> (Vec<(String, OwnedFd)>, Vec<String>) {
+    if !root {
+        let why = "limits of memory, processes and processor share: an ordinary user has no cgroup to set them in";
+        return (Vec::new(), vec![why.into()]);
+    }
+    let name = format!("trousseau-{}", identity.name);
+    let is_v2 = statfs("/sys/fs/cgroup").is_ok_and(|host| i64::from(host.f_type) == CGROUP2);
+    let wanted: &[(&str, &str, &str)] = if is_v2 {
+        &[(
+            "cgroup",
+            "/sys/fs/cgroup",
+            "limits of memory, processes and processor share",
+        )]
+    } else {
+        &[
+            ("cgroup:memory", "/sys/fs/cgroup/memory", "a memory limit"),
+            ("cgroup:pids", "/sys/fs/cgroup/pids", "a limit of processes"),
+            ("cgroup:cpu", "/sys/fs/cgroup/cpu", "a processor share"),
+        ]
+    };
+    let (mut given, mut missing) = (Vec::new(), Vec::new());
+    for (kind, path, what) in wanted {
+        match directory(path, &name, is_v2) {
+            Ok(directory) => given.push(((*kind).to_owned(), directory)),
+            Err(errno) => missing.push(format!("{what}: {path}: {errno}")),
+        }
+    }
+    (given, missing)
+}
+
+fn directory(path: &str, name: &str, is_v2: bool) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let parent = open(path, flags, Mode::empty())?;
+    if is_v2 {
+        enable(&parent)?;
+    }
+    match mkdirat(&parent, name, Mode::from_raw_mode(0o755)) {
+        Ok(()) | Err(Errno::EXIST) => {}
+        Err(errno) => return Err(errno),
+    }
+    let directory = openat(&parent, name, flags, Mode::empty())?;
+    if is_v2 {
+        enable(&directory)?;
+    }
+    Ok(directory)
+}
+
+/// v2: the controllers of the children must be switched on in their parent.
+fn enable(directory: &OwnedFd) -> Result<(), Errno> {
+    let file = openat(
+        directory,
+        "cgroup.subtree_control",
+        OFlags::WRONLY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?;
+    rustix::io::write(&file, b"+memory +pids +cpu").map(|_| ())
+}

@@ -1,0 +1,240 @@
+//! PID 1: starts membership, bus and orchestrator, reaps, collects the log, and stops everything in order.
+//!
+//! It makes the socket pairs between the three and holds none of them. When the bus ends, the orchestrator is ended, too, and both are started
+//! afresh (every connection of every service was the bus's to give); membership and the orchestrator come back alone, and the bus
+//! is attached to their new ends. Absent on purpose: sockets, the data path, any knowledge of S3.
+#![forbid(unsafe_code)]
+
+mod daemons;
+mod data;
+mod host;
+mod log;
+mod processes;
+
+pub use data::{DataDir, Identity, OpenError};
+
+use daemons::Daemons;
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use protocol::Channel;
+use protocol::channel::ReceiveBuffer;
+use protocol::inspect::{InspectAnswer, InspectCall, Node};
+use protocol::start::{Say, Start};
+use rustix::io::Errno;
+use rustix::net::SendFlags;
+use std::fmt;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+/// What a node is started with. Made by `trousseau up` (or, in the booted image, from `node.toml`).
+pub struct Config {
+    /// The opened and locked data directory.
+    pub data: DataDir,
+    /// The sealed static program.
+    pub program: OwnedFd,
+    /// `ip:port` of S3.
+    pub s3: String,
+    /// `ip:port` of the gossip.
+    pub gossip: String,
+    /// The region that S3 answers for.
+    pub region: String,
+    /// Host name suffixes of virtual-host style, separated by commas.
+    pub hosts: String,
+    /// Manifests of services that are not built in: file name and text.
+    pub manifests: Vec<(String, String)>,
+    /// The programs of those services, sealed: name and program.
+    pub programs: Vec<(String, OwnedFd)>,
+    /// Where to say that the node is ready, or why it is not.
+    pub launcher: Channel,
+    /// Whether we are root on the host (and can give each process a user of its own).
+    pub root: bool,
+}
+
+/// Why init ends without having been asked to.
+#[derive(Debug)]
+pub enum Error {
+    /// The host cannot give what a node cannot do without.
+    Host(&'static str, Errno),
+    /// A directory of the node's data.
+    Data(String, Errno),
+    /// A daemon says that it cannot serve, and a restart would not help.
+    Failed(String),
+    /// The channel of a conversation failed.
+    Runtime(runtime::Error),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Host(what, errno) => write!(f, "{what}: {errno}"),
+            Self::Data(path, errno) => write!(f, "data directory: {path}: {errno}"),
+            Self::Failed(why) => f.write_str(why),
+            Self::Runtime(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// Runs the node as PID 1 until it is told to stop (SIGTERM or SIGINT), then stops it in order. `Err` has been told to the launcher.
+pub fn run(config: Config) -> Result<(), Error> {
+    let launcher = config
+        .launcher
+        .as_fd()
+        .try_clone_to_owned()
+        .map(Channel::from);
+    let result = Init::new(config).and_then(Init::serve);
+    if let (Err(error), Ok(launcher)) = (&result, launcher) {
+        let say = Say::Failed {
+            reason: error.to_string(),
+        };
+        let _ = launcher.send_message::<Start>(&say, &[], SendFlags::empty());
+    }
+    result
+}
+
+struct Init {
+    config: Config,
+    identity: Identity,
+    signals: SignalFd,
+    daemons: Daemons,
+    log: log::Log,
+    started: Instant,
+    ready: bool,
+    /// What the host could not give, one sentence each.
+    missing: Vec<String>,
+    processes: processes::Processes,
+}
+
+impl Init {
+    fn new(mut config: Config) -> Result<Self, Error> {
+        let signals = signals()?;
+        let identity = config.data.prepare(config.root)?;
+        let processes = processes::Processes::new()?;
+        let (cgroups, mut missing) = host::cgroups(&identity, config.root);
+        if !config.root {
+            missing.push("a user of its own for each service: the node runs as an ordinary user, who has only one".into());
+        }
+        let mut log = log::Log::default();
+        for what in &missing {
+            log.line("init", &format!("warn: this host cannot give: {what}"));
+        }
+        let daemons = Daemons::new(&config, &identity, cgroups)?;
+        Ok(Self {
+            config,
+            identity,
+            signals,
+            daemons,
+            log,
+            started: Instant::now(),
+            ready: false,
+            missing,
+            processes,
+        })
+    }
+
+    fn serve(mut self) -> Result<(), Error> {
+        let mut buffer = ReceiveBuffer::new();
+        let mut stopping = false;
+        loop {
+            self.daemons.start_due(&mut self.log);
+            let deadline = self
+                .daemons
+                .deadline()
+                .unwrap_or_else(|| Instant::now() + Duration::from_secs(60));
+            let descriptors =
+                std::iter::once(self.signals.as_fd()).chain(self.daemons.descriptors());
+            supervision::wait(descriptors, Some(deadline))
+                .map_err(|errno| Error::Host("poll", errno))?;
+            stopping |= self.read_signals();
+            let news = self.daemons.turn(&mut self.log, &mut buffer);
+            self.daemons.reap_orphans();
+            if let Some(reason) = news.failed {
+                return Err(Error::Failed(reason));
+            }
+            if let Some(missing) = news.ready {
+                self.became_ready(&missing);
+            }
+            if stopping && self.daemons.stop() {
+                self.log.line("init", "info: the node has stopped");
+                return Ok(());
+            }
+            self.answer(&mut buffer);
+        }
+    }
+
+    /// SIGCHLD only wakes us; whether to stop.
+    fn read_signals(&mut self) -> bool {
+        let mut stop = false;
+        while let Ok(Some(signal)) = self.signals.read_signal() {
+            stop |= signal.ssi_signo != Signal::SIGCHLD as u32;
+        }
+        stop
+    }
+
+    /// Every service serves. The orchestrator reports what its part of the host could not give.
+    fn became_ready(&mut self, missing: &str) {
+        for what in missing.lines() {
+            self.log
+                .line("init", &format!("warn: this host cannot give: {what}"));
+            self.missing.push(what.to_owned());
+        }
+        if !self.ready {
+            self.ready = true;
+            let about = self.config.s3.clone();
+            let _ = self.config.launcher.send_message::<Start>(
+                &Say::Ready { about },
+                &[],
+                SendFlags::DONTWAIT,
+            );
+        }
+    }
+
+    fn answer(&mut self, buffer: &mut ReceiveBuffer) {
+        let Self {
+            daemons,
+            log,
+            processes,
+            config,
+            identity,
+            started,
+            missing,
+            ..
+        } = self;
+        let ready = daemons.all_ready();
+        let services = daemons.describe();
+        let answer = |call: InspectCall| match call {
+            InspectCall::Node => InspectAnswer::Node(Node {
+                name: identity.name.clone(),
+                zone: identity.zone.clone(),
+                s3: config.s3.clone(),
+                region: config.region.clone(),
+                version: env!("CARGO_PKG_VERSION").into(),
+                uptime_ms: started.elapsed().as_millis() as u64,
+                ready,
+                missing: missing.clone(),
+            }),
+            InspectCall::Processes => InspectAnswer::Processes(processes.all()),
+            InspectCall::Services => InspectAnswer::Services(services.clone()),
+            InspectCall::Logs { service, lines } => {
+                InspectAnswer::Logs(log.last(service.as_deref(), lines))
+            }
+            InspectCall::Restart { .. } => InspectAnswer::Refused(
+                "init restarts its daemons by itself; ask the orchestrator for a service".into(),
+            ),
+        };
+        daemons.answer(buffer, answer);
+    }
+}
+
+/// SIGTERM, SIGINT and SIGCHLD as a descriptor. Blocked, so that no handler ever runs in between.
+fn signals() -> Result<SignalFd, Error> {
+    let fails =
+        |errno: nix::errno::Errno| Error::Host("signalfd", Errno::from_raw_os_error(errno as i32));
+    let mut set = SigSet::empty();
+    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGCHLD] {
+        set.add(signal);
+    }
+    set.thread_block().map_err(fails)?;
+    SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK).map_err(fails)
+}

@@ -1,0 +1,48 @@
+//! The program `trousseau`: the table of roles, and the command line.
+//!
+//! A supervisor executes it with the role as its only argument (`block-store`, `bus`, …); a person with words behind its name.
+
+mod ask;
+mod caps;
+mod sys;
+mod up;
+mod words;
+
+use runtime::Given;
+use std::process::ExitCode;
+
+/// A role: everything that it may do comes in [`Given`].
+type Role = fn(Given) -> Result<(), Box<dyn std::error::Error>>;
+
+/// The name by which a supervisor executes each role.
+const ROLES: &[(&str, Role)] = &[
+    ("membership", |given| Ok(membership::run(given)?)),
+    ("bus", |given| Ok(bus::run(given)?)),
+    ("orchestrator", |given| Ok(orchestrator::run(given)?)),
+    ("block-store", |given| Ok(block_store::run(given)?)),
+    ("metadata", |given| Ok(metadata::run(given)?)),
+    ("s3-frontend", |given| Ok(s3_frontend::run(given)?)),
+    ("console", |given| Ok(console::run(given)?)),
+];
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args();
+    let name = arguments.next().unwrap_or_default();
+    match ROLES.iter().find(|(role, _)| *role == name) {
+        Some((role, run)) => play(role, *run),
+        None => words::obey(arguments.collect()),
+    }
+}
+
+/// Plays a role until its supervisor ends it. What goes wrong is the log's last line; the supervisor decides what comes next.
+fn play(role: &str, run: Role) -> ExitCode {
+    // exec names a process after its file, which is a memory file here.
+    let _ = rustix::thread::set_name(&std::ffi::CString::new(role).unwrap_or_default());
+    match Given::receive().map_err(Into::into).and_then(run) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            runtime::error!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! `trousseau up`: one node in the foreground. The same init as in the booted image, as PID 1 of a PID namespace of its own.
+
+use crate::{ask, sys};
+use init::{Config, DataDir};
+use manifests::{BUILT_IN, Manifest, Policy};
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::signal::{SigSet, Signal, kill};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::Pid;
+use protocol::Channel;
+use protocol::channel::ReceiveBuffer;
+use protocol::start::{Say, Start};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::net::RecvFlags;
+use std::fs::File;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// The region that S3 answers for.
+const REGION: &str = "us-east-1";
+/// Where a single node gossips: nobody else is there yet, so any free port of the loopback will do.
+const GOSSIP: &str = "127.0.0.1:0";
+/// Virtual-host style: `bucket.localhost`.
+const HOSTS: &str = "localhost,s3.localhost";
+
+/// What a person asked for.
+pub(crate) struct Wish {
+    pub(crate) data: PathBuf,
+    pub(crate) s3: SocketAddr,
+    pub(crate) json: bool,
+    pub(crate) services: Vec<PathBuf>,
+}
+
+/// Runs the node until SIGTERM or SIGINT, or until it cannot go on.
+pub(crate) fn up(wish: &Wish) -> ExitCode {
+    match start(wish).and_then(|node| node.attend(wish)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("trousseau: {why}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// A started node, seen from outside.
+struct Node {
+    init: Pid,
+    channel: Channel,
+    signals: SignalFd,
+}
+
+fn start(wish: &Wish) -> Result<Node, String> {
+    let (manifests, programs) = read_services(&wish.services)?;
+    let data = DataDir::open(&wish.data).map_err(|error| match error {
+        init::OpenError::InUse => format!(
+            "{} is in use by another node: stop it first, or choose another directory with --data",
+            wish.data.display()
+        ),
+        init::OpenError::System(errno) => format!("{}: {errno}", wish.data.display()),
+    })?;
+    let itself = File::open("/proc/self/exe").map_err(|error| format!("/proc/self/exe: {error}"))?;
+    let program = sandbox_profiles::program("trousseau", itself.as_fd()).map_err(|error| error.to_string())?;
+    let (ours, theirs) = Channel::pair().map_err(|errno| errno.to_string())?;
+    let signals = catch_signals().map_err(|errno| format!("signalfd: {errno}"))?;
+    let root = rustix::process::geteuid().is_root();
+    enter_namespaces(root)?;
+    let config = Config {
+        data,
+        program,
+        s3: wish.s3.to_string(),
+        gossip: GOSSIP.into(),
+        region: REGION.into(),
+        hosts: HOSTS.into(),
+        manifests,
+        programs,
+        launcher: theirs,
+        root,
+    };
+    match sys::divide().map_err(|errno| format!("fork: {errno}"))? {
+        Some(init) => Ok(Node { init, channel: ours, signals }),
+        None => {
+            drop(ours);
+            std::process::exit(be_init(config));
+        }
+    }
+}
+
+/// The child: from here on PID 1 of the node.
+fn be_init(config: Config) -> i32 {
+    // The node dies with whoever started it, however that ends.
+    let bound = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
+    // A session of its own: the terminal's Ctrl-C goes to the launcher only, which stops the node in order.
+    let _ = rustix::process::setsid();
+    let _ = rustix::thread::set_name(c"init");
+    if let Ok(null) = File::options().read(true).write(true).open("/dev/null") {
+        let _ = rustix::stdio::dup2_stdin(&null);
+        let _ = rustix::stdio::dup2_stdout(&null);
+    }
+    match bound.map_err(|errno| errno.to_string()).and_then(|()| init::run(config).map_err(|e| e.to_string())) {
+        Ok(()) => 0,
+        Err(_) => 1, // the launcher has been told
+    }
+}
+
+/// New PID, mount, IPC and UTS namespaces; for an ordinary user inside a user namespace in which it is uid 0.
+fn enter_namespaces(root: bool) -> Result<(), String> {
+    let (user, group) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+    let mut flags = CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWUTS;
+    if !root {
+        flags |= CloneFlags::CLONE_NEWUSER;
+    }
+    unshare(flags).map_err(|errno| {
+        format!("unshare: {errno}; this host does not let you make namespaces (see user_namespaces(7)), run as root")
+    })?;
+    if !root {
+        for (file, text) in [
+            ("setgroups", "deny".to_owned()),
+            ("uid_map", format!("0 {user} 1")),
+            ("gid_map", format!("0 {group} 1")),
+        ] {
+            std::fs::write(format!("/proc/self/{file}"), text).map_err(|error| format!("/proc/self/{file}: {error}"))?;
+        }
+    }
+    let private = rustix::mount::MountPropagationFlags::PRIVATE | rustix::mount::MountPropagationFlags::REC;
+    rustix::mount::mount_change("/", private).map_err(|errno| format!("making mounts private: {errno}"))
+}
+
+/// The manifests of extra services and their programs, checked before anything is started.
+type Services = (Vec<(String, String)>, Vec<(String, OwnedFd)>);
+
+fn read_services(paths: &[PathBuf]) -> Result<Services, String> {
+    let (mut manifests, mut programs) = (Vec::new(), Vec::new());
+    for path in paths {
+        let file = path.display().to_string();
+        let text = std::fs::read_to_string(path).map_err(|error| format!("{file}: {error}"))?;
+        let manifest = Manifest::parse(&file, &text).map_err(|error| error.to_string())?;
+        let program = manifest.program.as_ref().ok_or_else(|| format!("{file}: `program` is missing"))?;
+        let program_path = path.parent().unwrap_or(Path::new(".")).join(program);
+        let fails = |what: String| format!("{}: {what}", program_path.display());
+        let opened = File::open(&program_path).map_err(|error| fails(error.to_string()))?;
+        let sealed = sandbox_profiles::program(&manifest.name, opened.as_fd()).map_err(|error| fails(error.to_string()))?;
+        programs.push((manifest.name.clone(), sealed));
+        manifests.push((file, text));
+    }
+    let extra = manifests.iter().map(|(file, text)| (file.as_str(), text.as_str()));
+    Policy::parse(BUILT_IN.iter().copied().chain(extra)).map_err(|error| error.to_string())?;
+    Ok((manifests, programs))
+}
+
+fn catch_signals() -> Result<SignalFd, nix::errno::Errno> {
+    let mut set = SigSet::empty();
+    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
+        set.add(signal);
+    }
+    set.thread_block()?;
+    SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
+}
+
+impl Node {
+    /// Passes signals on, says when the node is ready, and returns when it has ended.
+    fn attend(self, wish: &Wish) -> Result<(), String> {
+        let mut buffer = ReceiveBuffer::new();
+        let mut failed = None;
+        loop {
+            let mut set = [
+                PollFd::new(&self.signals, PollFlags::IN),
+                PollFd::new(&self.channel, PollFlags::IN),
+            ];
+            match poll(&mut set, None) {
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(errno) => return Err(format!("poll: {errno}")),
+            }
+            while let Ok(Some(_)) = self.signals.read_signal() {
+                let _ = kill(self.init, Signal::SIGTERM);
+            }
+            match self.channel.receive_message::<Start, Say>(&mut buffer, RecvFlags::DONTWAIT) {
+                Ok(Some((Say::Ready { .. }, _))) => announce(wish)?,
+                Ok(Some((Say::Failed { reason }, _))) => failed = Some(reason),
+                Ok(Some((Say::Alive, _))) => {}
+                Err(error) if error.would_block() => {}
+                Ok(None) | Err(_) => break,
+            }
+        }
+        match (waitpid(self.init, None), failed) {
+            (_, Some(reason)) => Err(reason),
+            (Ok(WaitStatus::Exited(_, 0)), None) => Ok(()),
+            (Ok(status), None) => Err(format!("the node has ended: {status:?}")),
+            (Err(errno), None) => Err(format!("the node has ended: {errno}")),
+        }
+    }
+}
+
+/// The node serves: one line for a program, or what a person needs to try it.
+fn announce(wish: &Wish) -> Result<(), String> {
+    let ask = || ask::say(&wish.data, &["first-key".into()], true);
+    // Asked twice: a process may be restarted between "ready" and the question. Repeating it is harmless.
+    let (status, text) = ask().or_else(|_| ask())?;
+    let key: serde_json::Value = match status {
+        0 => serde_json::from_str(&text).map_err(|error| format!("the console's answer: {error}"))?,
+        _ => return Err(format!("no access key: {}", text.trim_end())),
+    };
+    let field = |name: &str| key.get(name).and_then(|value| value.as_str()).unwrap_or_default().to_owned();
+    let (access, secret, s3) = (field("access_key"), field("secret_key"), format!("http://{}", wish.s3));
+    if wish.json {
+        let line = serde_json::json!({
+            "ready": true, "s3": s3, "access_key": access, "secret_key": secret, "region": REGION,
+        });
+        crate::words::print(&format!("{line}\n"));
+        return Ok(());
+    }
+    crate::words::print(&format!(
+        "Trousseau serves S3 on {s3}, data in {data}.\n\n  \
+         access key  {access}\n  secret key  {secret}\n  region      {REGION}\n\n\
+         Try it:\n  export AWS_ACCESS_KEY_ID={access} AWS_SECRET_ACCESS_KEY={secret} AWS_DEFAULT_REGION={REGION}\n  \
+         aws --endpoint-url {s3} s3 mb s3://hello\n  \
+         aws --endpoint-url {s3} s3 cp README.md s3://hello/\n  \
+         aws --endpoint-url {s3} s3 ls s3://hello\n\n\
+         `trousseau status` tells how it is; Ctrl-C stops it.\n",
+        data = wish.data.display(),
+    ));
+    Ok(())
+}
