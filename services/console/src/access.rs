@@ -1,0 +1,281 @@
+//! Keys and buckets, as their operator sees them.
+
+use crate::report::{Answer, Refusal, Report};
+use crate::verbs::{Verbs, odd};
+use protocol::block::HashKey;
+use protocol::inspect::{InspectAnswer, InspectCall};
+use protocol::metadata::{AccessKey, Operation, PAGE_MAX, Reply, Rights};
+use rustix::rand::{GetRandomFlags, getrandom};
+use serde_json::{Value, json};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// The longest name of a key in bytes.
+const KEY_NAME_BYTES_MAX: usize = 64;
+
+/// The root key, made if there is none. For the launcher, which shows it to whoever started the node.
+pub(crate) async fn first_key(verbs: &Verbs) -> Answer {
+    let fresh = fresh_key("root", true, true)?;
+    let Reply::Key(key) = verbs.change(Operation::FirstKey { key: fresh }).await? else {
+        return Err(odd("metadata"));
+    };
+    let InspectAnswer::Node(node) = verbs.inspect(&verbs.init, InspectCall::Node).await? else {
+        return Err(odd("init"));
+    };
+    Ok(Report::Facts(
+        json!({"access_key": key.access_key, "secret_key": key.secret_key, "region": node.region}),
+    ))
+}
+
+/// `key create NAME [--create-buckets]`, `list`, `delete KEY`, `allow|deny KEY --bucket B [--read] [--write] [--owner]`.
+pub(crate) async fn key(verbs: &Verbs, words: &[&str]) -> Answer {
+    match words {
+        ["create", name] => create_key(verbs, name, false).await,
+        ["create", name, "--create-buckets"] | ["create", "--create-buckets", name] => create_key(verbs, name, true).await,
+        ["list"] => list_keys(verbs).await,
+        ["delete", access_key] => {
+            verbs.change(Operation::DeleteKey { access_key: (*access_key).into() }).await?;
+            Ok(Report::Done(format!("key {access_key} is deleted"), json!({"deleted": access_key})))
+        }
+        ["allow", access_key, options @ ..] => set_rights(verbs, access_key, options, true).await,
+        ["deny", access_key, options @ ..] => set_rights(verbs, access_key, options, false).await,
+        _ => Err(Refusal::Words(
+            "key create NAME [--create-buckets] | key list | key delete KEY | key allow|deny KEY --bucket B [--read] [--write] [--owner]".into(),
+        )),
+    }
+}
+
+async fn create_key(verbs: &Verbs, name: &str, create_buckets: bool) -> Answer {
+    let plain = |c: char| !c.is_control();
+    if name.is_empty()
+        || name.len() > KEY_NAME_BYTES_MAX
+        || name.starts_with("--")
+        || !name.chars().all(plain)
+    {
+        return Err(Refusal::Words(format!(
+            "{name:?} is not a name of 1 to {KEY_NAME_BYTES_MAX} bytes"
+        )));
+    }
+    let fresh = fresh_key(name, false, create_buckets)?;
+    let Reply::Key(key) = verbs.change(Operation::CreateKey { key: fresh }).await? else {
+        return Err(odd("metadata"));
+    };
+    let sentence = format!(
+        "key {name}\n  access key  {}\n  secret key  {}\nThe secret is shown this once only.",
+        key.access_key, key.secret_key
+    );
+    let facts = json!({
+        "name": key.name, "access_key": key.access_key, "secret_key": key.secret_key, "create_buckets": key.create_buckets,
+    });
+    Ok(Report::Done(sentence, facts))
+}
+
+async fn list_keys(verbs: &Verbs) -> Answer {
+    let all = all_keys(verbs).await?;
+    let rows = all.into_iter().map(|(key, rights)| {
+        let rights: Vec<Value> = rights
+            .into_iter()
+            .map(|(bucket, rights)| json!({"bucket": bucket, "read": rights.read, "write": rights.write, "owner": rights.owner}))
+            .collect();
+        let short: Vec<String> = rights.iter().map(short_rights).collect();
+        json!({
+            "access_key": key.access_key, "name": key.name, "root": key.root, "create_buckets": key.create_buckets,
+            "created_ms": key.created_ms, "rights": rights, "may": short.join(" "),
+        })
+    });
+    Ok(Report::Table(
+        &["access_key", "name", "root", "create_buckets", "may"],
+        rows.collect(),
+    ))
+}
+
+/// `bucket:rwo`.
+fn short_rights(rights: &Value) -> String {
+    let has = |name: &str| rights.get(name).and_then(Value::as_bool).unwrap_or(false);
+    let letters = [("read", 'r'), ("write", 'w'), ("owner", 'o')];
+    let letters: String = letters
+        .into_iter()
+        .map(|(name, letter)| if has(name) { letter } else { '-' })
+        .collect();
+    format!(
+        "{}:{letters}",
+        rights
+            .get("bucket")
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+    )
+}
+
+async fn all_keys(verbs: &Verbs) -> Result<Vec<(AccessKey, Vec<(String, Rights)>)>, Refusal> {
+    let mut all: Vec<(AccessKey, Vec<(String, Rights)>)> = Vec::new();
+    loop {
+        let after = all.last().map(|(key, _)| key.access_key.clone());
+        match verbs
+            .read(Operation::ListKeys {
+                after,
+                limit: PAGE_MAX,
+            })
+            .await?
+        {
+            Reply::Keys { keys, more } => {
+                let ended = keys.is_empty() || !more;
+                all.extend(keys);
+                if ended {
+                    return Ok(all);
+                }
+            }
+            _ => return Err(odd("metadata")),
+        }
+    }
+}
+
+/// `allow` adds to the rights there are, `deny` takes from them.
+async fn set_rights(verbs: &Verbs, access_key: &str, options: &[&str], value: bool) -> Answer {
+    let (mut bucket, mut named) = (None, Rights::default());
+    let mut options = options.iter();
+    while let Some(option) = options.next() {
+        match *option {
+            "--bucket" => bucket = options.next(),
+            "--read" => named.read = true,
+            "--write" => named.write = true,
+            "--owner" => named.owner = true,
+            other => {
+                return Err(Refusal::Words(format!(
+                    "{other} is none of --bucket B, --read, --write, --owner"
+                )));
+            }
+        }
+    }
+    let (Some(bucket), true) = (bucket, named != Rights::default()) else {
+        return Err(Refusal::Words(
+            "name a bucket (--bucket B) and at least one of --read, --write, --owner".into(),
+        ));
+    };
+    let all = all_keys(verbs).await?;
+    let Some((_, held)) = all
+        .into_iter()
+        .find(|(key, _)| key.access_key == access_key)
+    else {
+        return Err(Refusal::Failed(format!(
+            "no access key {access_key}; see `trousseau key list`"
+        )));
+    };
+    let held = held
+        .into_iter()
+        .find(|(name, _)| name == bucket)
+        .map(|(_, rights)| rights)
+        .unwrap_or_default();
+    let change = |held: bool, named: bool| if named { value } else { held };
+    let rights = Rights {
+        read: change(held.read, named.read),
+        write: change(held.write, named.write),
+        owner: change(held.owner, named.owner),
+    };
+    let operation = Operation::SetRights {
+        access_key: access_key.into(),
+        bucket: (*bucket).into(),
+        rights,
+    };
+    verbs.change(operation).await?;
+    let facts = json!({"access_key": access_key, "bucket": bucket, "read": rights.read, "write": rights.write, "owner": rights.owner});
+    Ok(Report::Done(
+        format!("{access_key} may now {}", short_rights(&facts)),
+        facts,
+    ))
+}
+
+/// `bucket create NAME`, `list`, `delete NAME`.
+pub(crate) async fn bucket(verbs: &Verbs, words: &[&str]) -> Answer {
+    match words {
+        ["create", name] => {
+            let mut hash_key = [0; 32];
+            random(&mut hash_key)?;
+            let operation = Operation::CreateBucket {
+                name: (*name).into(),
+                owner: String::new(),
+                hash_key: HashKey(hash_key),
+            };
+            verbs.change(operation).await?;
+            Ok(Report::Done(
+                format!(
+                    "bucket {name} is created; `trousseau key allow KEY --bucket {name} --read --write` opens it"
+                ),
+                json!({"created": name}),
+            ))
+        }
+        ["list"] => list_buckets(verbs).await,
+        ["delete", name] => {
+            verbs
+                .change(Operation::DeleteBucket {
+                    name: (*name).into(),
+                })
+                .await?;
+            Ok(Report::Done(
+                format!("bucket {name} is deleted"),
+                json!({"deleted": name}),
+            ))
+        }
+        _ => Err(Refusal::Words(
+            "bucket create NAME | bucket list | bucket delete NAME".into(),
+        )),
+    }
+}
+
+async fn list_buckets(verbs: &Verbs) -> Answer {
+    let mut rows: Vec<Value> = Vec::new();
+    let mut after: Option<String> = None;
+    loop {
+        let operation = Operation::ListBuckets {
+            access_key: None,
+            after: after.take(),
+            limit: PAGE_MAX,
+        };
+        let Reply::Buckets { buckets, more } = verbs.read(operation).await? else {
+            return Err(odd("metadata"));
+        };
+        after = buckets.last().map(|(bucket, _)| bucket.name.clone());
+        rows.extend(buckets.into_iter().map(|(bucket, usage)| {
+            json!({
+                "name": bucket.name, "objects": usage.objects, "bytes": usage.bytes, "owner": bucket.owner,
+                "created_ms": bucket.created_ms,
+            })
+        }));
+        if !more || after.is_none() {
+            return Ok(Report::Table(&["name", "objects", "bytes", "owner"], rows));
+        }
+    }
+}
+
+/// In AWS's shape: 20 characters of capital letters and digits, 40 of letters and digits.
+fn fresh_key(name: &str, root: bool, create_buckets: bool) -> Result<AccessKey, Refusal> {
+    const CAPITALS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"; // 32: each character is 5 even bits
+    const LETTERS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"; // 64
+    let mut bytes = [0; 58];
+    random(&mut bytes)?;
+    let draw = |bytes: &[u8], from: &[u8]| -> String {
+        bytes
+            .iter()
+            .filter_map(|byte| from.get(usize::from(*byte) % from.len()))
+            .map(|byte| char::from(*byte))
+            .collect()
+    };
+    let (short, long) = bytes.split_at(18);
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    Ok(AccessKey {
+        access_key: format!("TR{}", draw(short, CAPITALS)),
+        secret_key: draw(long, LETTERS),
+        name: name.into(),
+        root,
+        create_buckets,
+        created_ms: now.as_millis() as u64,
+    })
+}
+
+fn random(bytes: &mut [u8]) -> Result<(), Refusal> {
+    match getrandom(&mut *bytes, GetRandomFlags::empty()) {
+        Ok(count) if count == bytes.len() => Ok(()),
+        Ok(_) => Err(Refusal::Failed("getrandom gave too little".into())),
+        Err(errno) => Err(Refusal::Failed(format!("getrandom: {errno}"))),
+    }
+}

@@ -1,0 +1,63 @@
+//! console: answers the operator's verbs, by asking the services that know.
+//!
+//! Given: `control` (the listening control socket), `bus`. Serves: `protocol::inspect::Operator` to whoever may open the
+//! socket's directory (the node's owner). Calls: init, orchestrator, membership, metadata, block-store. It holds no data and no right of its own
+//! beyond these conversations.
+#![forbid(unsafe_code)]
+
+mod access;
+mod node;
+mod report;
+mod sessions;
+mod verbs;
+
+use runtime::{Bus, Given};
+use std::fmt;
+use std::rc::Rc;
+use tokio::task::LocalSet;
+
+/// Why the console ends.
+#[derive(Debug)]
+pub enum Error {
+    /// It was not packed as its manifest says, or its supervisor has gone.
+    Runtime(runtime::Error),
+    /// The event loop could not be made.
+    Loop(std::io::Error),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Runtime(error) => error.fmt(f),
+            Self::Loop(error) => write!(f, "event loop: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl From<runtime::Error> for Error {
+    fn from(error: runtime::Error) -> Self {
+        Self::Runtime(error)
+    }
+}
+
+/// Takes the descriptors, closes the door behind the start, answers people until its supervisor says stop.
+pub fn run(mut given: Given) -> Result<(), Error> {
+    let control = given.descriptor("control")?;
+    let bus = given.channel("bus")?;
+    let supervisor = given.finish()?;
+    let tokio = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(Error::Loop)?;
+    LocalSet::new().block_on(&tokio, async {
+        let verbs = Rc::new(verbs::Verbs::new(Bus::new(bus).map_err(Error::Loop)?));
+        let control = sessions::Control::new(control).map_err(Error::Loop)?;
+        supervisor.ready("")?;
+        tokio::select! {
+            ended = runtime::supervise(&supervisor, || true) => ended.map_err(Error::Runtime),
+            ended = control.serve(verbs) => ended.map_err(Error::Loop),
+        }
+    })
+}

@@ -1,0 +1,341 @@
+//! The node, as its operator sees it: what runs, what it holds, what is missing, what it said.
+
+use crate::report::{Answer, Refusal, Report};
+use crate::verbs::{Verbs, gone, odd};
+use manifests::{BUILT_IN, Manifest, Policy};
+use protocol::block::{BlockAnswer, BlockCall, Usage};
+use protocol::inspect::{InspectAnswer, InspectCall, LIST_MAX, Node, Process, Service};
+use protocol::membership::{MemberState, MembershipAnswer, MembershipCall};
+use protocol::metadata::{Operation, Reply};
+use serde_json::{Value, json};
+
+/// How long the sweep leaves unreferenced blocks of interrupted uploads alone, in milliseconds.
+const SWEEP_GRACE_MS: u64 = 60_000;
+
+async fn node(verbs: &Verbs) -> Result<Node, Refusal> {
+    match verbs.inspect(&verbs.init, InspectCall::Node).await? {
+        InspectAnswer::Node(node) => Ok(node),
+        _ => Err(odd("init")),
+    }
+}
+
+async fn processes(verbs: &Verbs) -> Result<Vec<Process>, Refusal> {
+    match verbs.inspect(&verbs.init, InspectCall::Processes).await? {
+        InspectAnswer::Processes(processes) => Ok(processes),
+        _ => Err(odd("init")),
+    }
+}
+
+/// The daemons and the services.
+async fn supervised(verbs: &Verbs) -> Result<Vec<Service>, Refusal> {
+    let mut all = Vec::new();
+    for link in [&verbs.init, &verbs.orchestrator] {
+        match verbs.inspect(link, InspectCall::Services).await? {
+            InspectAnswer::Services(services) => all.extend(services),
+            _ => return Err(odd("a daemon")),
+        }
+    }
+    Ok(all)
+}
+
+async fn usage(verbs: &Verbs) -> Result<Usage, Refusal> {
+    let (answer, _) = verbs
+        .blocks
+        .repeat(&BlockCall::Usage)
+        .await
+        .map_err(|error| gone("block-store", &error))?;
+    match answer {
+        Ok(BlockAnswer::Usage(usage)) => Ok(usage),
+        Ok(_) => Err(odd("block-store")),
+        Err(error) => Err(Refusal::Failed(error.to_string())),
+    }
+}
+
+/// A service's line, with its process id as the host sees it (what `kill` takes).
+fn row(service: &Service, processes: &[Process]) -> Value {
+    let process = processes
+        .iter()
+        .find(|process| process.pid == service.pid && service.pid != 0);
+    json!({
+        "name": service.name,
+        "pid": process.map(|process| process.host_pid),
+        "state": service.state,
+        "restarts": service.restarts,
+        "last_reason": service.last_reason,
+        "memory_kb": process.map(|process| process.proportional_bytes / 1024),
+        "cpu_ms": process.map(|process| process.cpu_ms),
+    })
+}
+
+async fn rows(verbs: &Verbs) -> Result<Vec<Value>, Refusal> {
+    let (services, processes) = (supervised(verbs).await?, processes(verbs).await?);
+    let own = processes.iter().find(|process| process.pid == 1);
+    let init = own.map(|process| {
+        json!({
+            "name": "init", "pid": process.host_pid, "state": "ready", "restarts": 0, "last_reason": "",
+            "memory_kb": process.proportional_bytes / 1024, "cpu_ms": process.cpu_ms,
+        })
+    });
+    Ok(init
+        .into_iter()
+        .chain(services.iter().map(|service| row(service, &processes)))
+        .collect())
+}
+
+pub(crate) async fn services(verbs: &Verbs) -> Answer {
+    let columns = &[
+        "name",
+        "pid",
+        "state",
+        "restarts",
+        "memory_kb",
+        "cpu_ms",
+        "last_reason",
+    ];
+    Ok(Report::Table(columns, rows(verbs).await?))
+}
+
+pub(crate) async fn status(verbs: &Verbs) -> Answer {
+    let node = node(verbs).await?;
+    let rows = rows(verbs).await?;
+    let not_ready: Vec<&str> = rows
+        .iter()
+        .filter(|row| row.get("state").and_then(Value::as_str) != Some("ready"))
+        .filter_map(|row| row.get("name")?.as_str())
+        .collect();
+    let memory_kb: u64 = rows
+        .iter()
+        .filter_map(|row| row.get("memory_kb")?.as_u64())
+        .sum();
+    // A store that does not answer is what the operator wants to see here, not the end of the verb.
+    let disk = match usage(verbs).await {
+        Ok(usage) => {
+            json!({"capacity_bytes": usage.capacity_bytes, "free_bytes": usage.free_bytes, "damaged_blocks": usage.damaged})
+        }
+        Err(Refusal::Failed(why) | Refusal::Words(why)) => json!(why),
+    };
+    Ok(Report::Facts(json!({
+        "node": node.name, "zone": node.zone, "s3": format!("http://{}", node.s3), "region": node.region, "version": node.version,
+        "uptime_ms": node.uptime_ms, "ready": node.ready && not_ready.is_empty(), "not_ready": not_ready,
+        "memory_kb": memory_kb, "disk": disk, "limits_missing": node.missing, "services": rows,
+    })))
+}
+
+pub(crate) async fn members(verbs: &Verbs) -> Answer {
+    let call = MembershipCall::Members;
+    let (answer, _) = verbs
+        .membership
+        .repeat(&call)
+        .await
+        .map_err(|error| gone("membership", &error))?;
+    let MembershipAnswer::Members(members) = answer else {
+        return Err(odd("membership"));
+    };
+    let rows = members.into_iter().map(|member| {
+        let state = match member.state {
+            MemberState::Alive => "alive",
+            MemberState::Suspect => "suspect",
+            MemberState::Gone => "gone",
+        };
+        json!({"name": member.name, "zone": member.zone, "address": member.address, "state": state, "incarnation": member.incarnation})
+    });
+    Ok(Report::Table(
+        &["name", "zone", "state", "address"],
+        rows.collect(),
+    ))
+}
+
+/// One node keeps everything: where the blocks are is no question yet, how many fit is.
+pub(crate) async fn layout(verbs: &Verbs) -> Answer {
+    let (node, usage) = (node(verbs).await?, usage(verbs).await?);
+    let row = json!({
+        "zone": node.zone, "node": node.name, "copies": 1,
+        "capacity_bytes": usage.capacity_bytes, "free_bytes": usage.free_bytes,
+    });
+    Ok(Report::Table(
+        &["zone", "node", "copies", "capacity_bytes", "free_bytes"],
+        vec![row],
+    ))
+}
+
+pub(crate) async fn shards(verbs: &Verbs) -> Answer {
+    let Reply::Shards(shards) = verbs.read(Operation::Shards).await? else {
+        return Err(odd("metadata"));
+    };
+    let rows = shards.into_iter().map(|shard| {
+        json!({"shard": shard.number, "leader": shard.leader, "term": shard.term, "applied": shard.applied, "voters": shard.voters})
+    });
+    Ok(Report::Table(
+        &["shard", "leader", "term", "applied", "voters"],
+        rows.collect(),
+    ))
+}
+
+pub(crate) async fn sweep(verbs: &Verbs) -> Answer {
+    let operation = Operation::Sweep {
+        grace_ms: SWEEP_GRACE_MS,
+    };
+    let Reply::Swept { seen, removed } = verbs.change(operation).await? else {
+        return Err(odd("metadata"));
+    };
+    Ok(Report::Done(
+        format!("{seen} blocks looked at, {removed} removed"),
+        json!({"seen": seen, "removed": removed}),
+    ))
+}
+
+pub(crate) async fn logs(verbs: &Verbs, options: &[&str]) -> Answer {
+    let (mut service, mut lines) = (None, 100);
+    let mut options = options.iter();
+    while let Some(option) = options.next() {
+        match (*option, options.next()) {
+            ("--service", Some(name)) => service = Some((*name).to_owned()),
+            ("--lines", Some(count)) => {
+                lines = count
+                    .parse()
+                    .ok()
+                    .filter(|count| (1..=LIST_MAX as u32).contains(count))
+                    .ok_or_else(|| {
+                        Refusal::Words(format!("--lines {count}: a number from 1 to {LIST_MAX}"))
+                    })?;
+            }
+            _ => return Err(Refusal::Words("logs [--service S] [--lines N]".into())),
+        }
+    }
+    match verbs
+        .inspect(&verbs.init, InspectCall::Logs { service, lines })
+        .await?
+    {
+        InspectAnswer::Logs(lines) => Ok(Report::Lines(lines)),
+        _ => Err(odd("init")),
+    }
+}
+
+pub(crate) async fn restart(verbs: &Verbs, service: &str) -> Answer {
+    let call = InspectCall::Restart {
+        service: service.into(),
+    };
+    verbs.inspect(&verbs.orchestrator, call).await?;
+    Ok(Report::Done(
+        format!("{service} is being restarted"),
+        json!({"restarted": service}),
+    ))
+}
+
+pub(crate) async fn descriptors(verbs: &Verbs, service: Option<&str>) -> Answer {
+    let processes = processes(verbs).await?;
+    let rows: Vec<Value> = processes
+        .iter()
+        .filter(|process| service.is_none_or(|service| process.name == service))
+        .flat_map(|process| {
+            process.descriptors.iter().map(|(number, what)| {
+                json!({"name": process.name, "pid": process.host_pid, "descriptor": number, "what": what})
+            })
+        })
+        .collect();
+    match (service, rows.is_empty()) {
+        (Some(service), true) => Err(Refusal::Failed(format!("no process is named {service:?}"))),
+        _ => Ok(Report::Table(&["name", "descriptor", "what"], rows)),
+    }
+}
+
+/// For each process: what its manifest declares, what it was given, what it really holds, what its filter allows.
+pub(crate) async fn caps(verbs: &Verbs) -> Answer {
+    let policy = Policy::parse(BUILT_IN.iter().copied())
+        .map_err(|error| Refusal::Failed(error.to_string()))?;
+    let (services, processes) = (supervised(verbs).await?, processes(verbs).await?);
+    let rows = processes.iter().map(|process| {
+        let service = services.iter().find(|service| service.pid == process.pid);
+        let manifest = policy.get(&process.name);
+        let profile = manifest.and_then(|manifest| sandbox_profiles::profile(&manifest.profile));
+        let allowed: Vec<&str> = profile.map(|profile| {
+            let mut names: Vec<&str> = profile.allow.iter().map(|rule| rule.syscall).collect();
+            names.dedup();
+            names
+        }).unwrap_or_default();
+        let unexplained: Vec<String> = process
+            .descriptors
+            .iter()
+            .filter(|(number, what)| !is_explained(manifest, *number, what))
+            .map(|(number, what)| format!("{number} {what}"))
+            .collect();
+        json!({
+            "name": process.name,
+            "pid": process.host_pid,
+            "declared": manifest.map(declared).unwrap_or_default(),
+            "given": service.map(given).unwrap_or_default(),
+            "actual": process.descriptors.iter().map(|(number, what)| format!("{number} {what}")).collect::<Vec<_>>(),
+            "unexplained": unexplained,
+            "alarm": !unexplained.is_empty(),
+            "descriptors": process.descriptors.len(),
+            "system_calls": allowed,
+            "allowed_calls": allowed.len(),
+            "seccomp": process.seccomp,
+            "no_new_privs": process.no_new_privs,
+            "capabilities": format!("{:x}", process.capabilities),
+            "limits": manifest.map(|manifest| json!({
+                "memory_mb": manifest.limits.memory_mb, "processes": manifest.limits.processes,
+                "open_files": manifest.limits.open_files, "cpu_weight": manifest.limits.cpu_weight,
+            })),
+        })
+    });
+    let columns = &[
+        "name",
+        "pid",
+        "declared",
+        "descriptors",
+        "allowed_calls",
+        "seccomp",
+        "capabilities",
+        "alarm",
+    ];
+    Ok(Report::Table(columns, rows.collect()))
+}
+
+fn declared(manifest: &Manifest) -> Vec<String> {
+    manifest
+        .grants
+        .iter()
+        .map(|grant| format!("{}:{}", grant.name, grant.kind.as_str()))
+        .collect()
+}
+
+fn given(service: &Service) -> Vec<String> {
+    service
+        .grants
+        .iter()
+        .map(|(name, kind)| format!("{name}:{kind}"))
+        .collect()
+}
+
+/// Whether a descriptor is one that a process with this manifest has reason to hold. Anything else is an alarm.
+fn is_explained(manifest: Option<&Manifest>, number: u32, what: &str) -> bool {
+    let Some(manifest) = manifest else {
+        return false;
+    };
+    // Init makes everything that it hands out, and the orchestrator holds what it packs from.
+    if matches!(manifest.name.as_str(), "init" | "orchestrator") {
+        return true;
+    }
+    let has_ring =
+        sandbox_profiles::profile(&manifest.profile).is_some_and(|profile| profile.ring.is_some());
+    // A service that calls the block-store is handed descriptors of single blocks by it.
+    let handles_files = manifest.root.is_some()
+        || manifest
+            .calls
+            .iter()
+            .any(|call| call.conversation == "blocks");
+    match (number, what) {
+        (0 | 1, "/dev/null") => true,
+        (2, pipe) => pipe.starts_with("pipe:"),
+        (_, socket) if socket.starts_with("socket:") => true,
+        (_, "anon_inode:[eventpoll]" | "anon_inode:[eventfd]") => true,
+        (_, "anon_inode:[io_uring]") => has_ring,
+        (_, path) => {
+            path.starts_with('/')
+                && !path.starts_with("/memfd:")
+                && !path.starts_with("/dev/")
+                && handles_files
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! The verbs: which words mean what. Words are hostile input: bounded, and nothing but these few forms is understood.
+
+use crate::report::{Answer, Refusal};
+use crate::{access, node};
+use protocol::block::Blocks;
+use protocol::inspect::{Inspect, InspectAnswer, InspectCall, Verb, WORD_BYTES_MAX, WORDS_MAX};
+use protocol::membership::Membership;
+use protocol::metadata::{Call, Metadata, Operation, Reply};
+use runtime::{Bus, CallError, Link};
+
+/// What is said to words that mean nothing.
+const VERBS: &str = "status, members, services, caps, fds [SERVICE], key create|list|delete|allow|deny, bucket create|list|delete, \
+layout show, shards, sweep, logs [--service S] [--lines N], restart SERVICE";
+
+/// Links to the services that know the answers.
+pub(crate) struct Verbs {
+    pub(crate) init: Link<Inspect>,
+    pub(crate) orchestrator: Link<Inspect>,
+    pub(crate) membership: Link<Membership>,
+    pub(crate) metadata: Link<Metadata>,
+    pub(crate) blocks: Link<Blocks>,
+}
+
+impl Verbs {
+    pub(crate) fn new(bus: Bus) -> Self {
+        Self {
+            init: Link::new(bus.clone(), "init"),
+            orchestrator: Link::new(bus.clone(), "orchestrator"),
+            membership: Link::new(bus.clone(), "membership"),
+            metadata: Link::new(bus.clone(), "metadata"),
+            blocks: Link::new(bus, "block-store"),
+        }
+    }
+
+    /// Does what was said: exit status and text.
+    pub(crate) async fn obey(&self, verb: &Verb) -> (u8, String) {
+        if verb.words.len() > WORDS_MAX || verb.words.iter().any(|word| word.len() > WORD_BYTES_MAX)
+        {
+            return (
+                2,
+                format!(
+                    "trousseau: more than {WORDS_MAX} words, or one longer than {WORD_BYTES_MAX} bytes\n"
+                ),
+            );
+        }
+        let words: Vec<&str> = verb.words.iter().map(String::as_str).collect();
+        match self.answer(&words).await {
+            Ok(report) => (0, report.render(verb.json)),
+            Err(Refusal::Failed(why)) => (1, format!("trousseau: {why}\n")),
+            Err(Refusal::Words(why)) => (2, format!("trousseau: {why}\n")),
+        }
+    }
+
+    async fn answer(&self, words: &[&str]) -> Answer {
+        match words {
+            ["status"] => node::status(self).await,
+            ["members"] => node::members(self).await,
+            ["services"] => node::services(self).await,
+            ["caps"] => node::caps(self).await,
+            ["fds"] => node::descriptors(self, None).await,
+            ["fds", service] => node::descriptors(self, Some(service)).await,
+            ["layout"] | ["layout", "show"] => node::layout(self).await,
+            ["shards"] => node::shards(self).await,
+            ["sweep"] => node::sweep(self).await,
+            ["logs", options @ ..] => node::logs(self, options).await,
+            ["restart", service] => node::restart(self, service).await,
+            ["first-key"] => access::first_key(self).await,
+            ["key", words @ ..] => access::key(self, words).await,
+            ["bucket", words @ ..] => access::bucket(self, words).await,
+            [] => Err(Refusal::Words(format!("no verb; there are {VERBS}"))),
+            [verb, ..] => Err(Refusal::Words(format!(
+                "`{verb}` is not a verb, or not with these words; there are {VERBS}"
+            ))),
+        }
+    }
+
+    /// A question to metadata that changes nothing.
+    pub(crate) async fn read(&self, operation: Operation) -> Result<Reply, Refusal> {
+        let call = Call {
+            revision: 0,
+            operation,
+        };
+        let (answer, _) = self
+            .metadata
+            .repeat(&call)
+            .await
+            .map_err(|error| gone("metadata", &error))?;
+        answer
+            .result
+            .map_err(|error| Refusal::Failed(error.to_string()))
+    }
+
+    /// A change of metadata. If its answer is lost, it may have happened: that is what the person is told.
+    pub(crate) async fn change(&self, operation: Operation) -> Result<Reply, Refusal> {
+        let call = Call {
+            revision: 0,
+            operation,
+        };
+        let (answer, _) = self
+            .metadata
+            .call(&call)
+            .await
+            .map_err(|error| gone("metadata", &error))?;
+        answer
+            .result
+            .map_err(|error| Refusal::Failed(error.to_string()))
+    }
+
+    /// A question to init or to the orchestrator.
+    pub(crate) async fn inspect(
+        &self,
+        link: &Link<Inspect>,
+        call: InspectCall,
+    ) -> Result<InspectAnswer, Refusal> {
+        match link.repeat(&call).await {
+            Ok((InspectAnswer::Refused(why), _)) => Err(Refusal::Failed(why)),
+            Ok((answer, _)) => Ok(answer),
+            Err(error) => Err(gone("a daemon", &error)),
+        }
+    }
+}
+
+/// A service did not answer.
+pub(crate) fn gone(service: &str, error: &CallError) -> Refusal {
+    let hint = match error {
+        CallError::Lost => "; it may have happened: look, and say it again if it has not",
+        _ => "; see `trousseau services` and `trousseau logs`",
+    };
+    Refusal::Failed(format!("{service}: {error}{hint}"))
+}
+
+/// An answer of a kind that was not asked for: two builds that do not fit.
+pub(crate) fn odd(service: &str) -> Refusal {
+    Refusal::Failed(format!(
+        "{service} answered something else; are all processes of the same build?"
+    ))
+}
