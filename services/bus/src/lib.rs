@@ -9,6 +9,8 @@ mod connections;
 mod doors;
 mod sockets;
 mod switchboard;
+#[cfg(test)]
+mod tests;
 
 use manifests::{ManifestError, Policy};
 use runtime::Given;
@@ -82,6 +84,7 @@ pub fn run(mut given: Given) -> Result<(), Error> {
     let addresses = sockets::Addresses {
         s3: given.setting("s3")?,
         gossip: given.setting("gossip")?,
+        control: sockets::CONTROL.into(),
     };
     let policy = Policy::with_extra(&given.settings_named(manifests::SETTING_PREFIX));
     let supervisor = given.finish()?;

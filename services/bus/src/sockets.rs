@@ -12,12 +12,13 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 /// Connections that wait to be accepted, on each listener.
 const BACKLOG: i32 = 1_024;
 /// The control socket's name in the bus's own root directory.
-const CONTROL: &str = "/control.sock";
+pub(crate) const CONTROL: &str = "/control.sock";
 
 /// Where the node listens, as its operator wrote it.
 pub(crate) struct Addresses {
     pub(crate) s3: String,
     pub(crate) gossip: String,
+    pub(crate) control: String,
 }
 
 /// Open sockets. The bus keeps each for as long as it lives, so clients that come while a service restarts wait in the
@@ -41,7 +42,8 @@ impl Sockets {
         };
         Ok(Self {
             s3: tcp_listener(&addresses.s3).map_err(fails("s3", &addresses.s3))?,
-            control: control_listener().map_err(fails("control", CONTROL))?,
+            control: control_listener(&addresses.control)
+                .map_err(fails("control", &addresses.control))?,
             gossip: udp_socket(&addresses.gossip).map_err(fails("gossip", &addresses.gossip))?,
         })
     }
@@ -106,15 +108,15 @@ fn udp_socket(address: &str) -> Result<OwnedFd, Errno> {
 }
 
 /// The operator's socket. The directory that it lies in is open to the node's owner only (init sees to it).
-fn control_listener() -> Result<OwnedFd, Errno> {
-    match rustix::fs::unlink(CONTROL) {
+fn control_listener(path: &str) -> Result<OwnedFd, Errno> {
+    match rustix::fs::unlink(path) {
         Ok(()) | Err(Errno::NOENT) => {}
         Err(errno) => return Err(errno),
     }
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
     let before = rustix::process::umask(Mode::RWXG | Mode::RWXO);
-    let bound = bind(&socket, &SocketAddrUnix::new(CONTROL)?);
+    let bound = bind(&socket, &SocketAddrUnix::new(path)?);
     rustix::process::umask(before);
     bound?;
     listen(&socket, BACKLOG)?;

@@ -1,0 +1,300 @@
+//! The bus as its neighbours see it: an orchestrator that packs, services that ask, and some that misbehave.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a panic is how a test fails"
+)]
+
+use crate::sockets::{Addresses, Sockets};
+use crate::switchboard::Switchboard;
+use manifests::{BUILT_IN, Policy};
+use protocol::Channel;
+use protocol::bus::{
+    Accept, BusError, CONNECTIONS_MAX, Connect, ConnectAnswer, ConnectCall, Door, Supply,
+    SupplyAnswer, SupplyCall,
+};
+use protocol::channel::ReceiveBuffer;
+use protocol::membership::{Membership, MembershipCall};
+use protocol::start::{Order, Packed, Start};
+use protocol::wire::{Conversation, Numbered};
+use runtime::Given;
+use rustix::net::{RecvFlags, SendFlags};
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use std::thread::JoinHandle;
+
+/// A running bus, seen by init and the orchestrator.
+struct Home {
+    init: Channel,
+    supply: Channel,
+    membership: Channel,
+    thread: Option<JoinHandle<()>>,
+    _directory: tempfile::TempDir,
+    buffer: ReceiveBuffer,
+}
+
+impl Home {
+    fn start() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let control = directory.path().join("control.sock");
+        let addresses = Addresses {
+            s3: "127.0.0.1:0".into(),
+            gossip: "127.0.0.1:0".into(),
+            control: control.to_str().unwrap().into(),
+        };
+        let sockets = Sockets::open(&addresses).unwrap();
+        let policy = Policy::parse(BUILT_IN.iter().copied()).unwrap();
+        let (init, theirs) = Channel::pair().unwrap();
+        let (supply, bus_supply) = Channel::pair().unwrap();
+        let (membership, bus_membership) = Channel::pair().unwrap();
+        let doors = [
+            ("init", Channel::pair().unwrap().0),
+            ("orchestrator", Channel::pair().unwrap().0),
+        ];
+        let packed = Packed {
+            service: "bus".into(),
+            grants: vec![],
+            settings: vec![],
+        };
+        init.send_message::<Start>(&Order::Packed(packed), &[], SendFlags::empty())
+            .unwrap();
+        let thread = std::thread::spawn(move || {
+            let supervisor = Given::over(theirs).unwrap().finish().unwrap();
+            let [first, second] = doors;
+            let doors = [first, second, ("membership", bus_membership)];
+            Switchboard::new(policy, sockets, doors, bus_supply)
+                .serve(&supervisor)
+                .unwrap();
+        });
+        Self {
+            init,
+            supply,
+            membership,
+            thread: Some(thread),
+            _directory: directory,
+            buffer: ReceiveBuffer::new(),
+        }
+    }
+
+    fn supply(&mut self, call: SupplyCall) -> (Result<SupplyAnswer, BusError>, Vec<OwnedFd>) {
+        self.supply
+            .send_message::<Supply>(&Numbered { id: 1, body: call }, &[], SendFlags::empty())
+            .unwrap();
+        let answer = self
+            .supply
+            .receive_message::<Supply, Numbered<_>>(&mut self.buffer, RecvFlags::empty());
+        let (Numbered { body, .. }, descriptors) = answer.unwrap().unwrap();
+        (body, descriptors)
+    }
+
+    /// What the orchestrator would put into the service's hands.
+    fn pack(&mut self, service: &str) -> BTreeMap<String, Channel> {
+        match self.supply(SupplyCall::Pack {
+            service: service.into(),
+        }) {
+            (Ok(SupplyAnswer::Packed(names)), descriptors) => {
+                assert_eq!(names.len(), descriptors.len());
+                names
+                    .into_iter()
+                    .zip(descriptors.into_iter().map(Channel::from))
+                    .collect()
+            }
+            (other, _) => panic!("{service} was not packed: {other:?}"),
+        }
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        let _ = self
+            .init
+            .send_message::<Start>(&Order::Stop, &[], SendFlags::empty());
+        let ended = self.thread.take().map(JoinHandle::join);
+        assert!(std::thread::panicking() || matches!(ended, Some(Ok(()))));
+    }
+}
+
+fn ask(bus: &Channel, service: &str, conversation: &str) {
+    let body = ConnectCall::Open {
+        service: service.into(),
+        conversation: conversation.into(),
+    };
+    bus.send_message::<Connect>(&Numbered { id: 7, body }, &[], SendFlags::empty())
+        .unwrap();
+}
+
+fn answer(bus: &Channel) -> Result<Channel, BusError> {
+    let mut buffer = ReceiveBuffer::new();
+    let answer = bus.receive_message::<Connect, Numbered<<Connect as Conversation>::Answer>>(
+        &mut buffer,
+        RecvFlags::empty(),
+    );
+    let (Numbered { id, body }, mut descriptors) = answer.unwrap().unwrap();
+    assert_eq!(id, 7);
+    body.map(|ConnectAnswer::Opened| descriptors.pop().unwrap().into())
+}
+
+fn open(bus: &Channel, service: &str, conversation: &str) -> Result<Channel, BusError> {
+    ask(bus, service, conversation);
+    answer(bus)
+}
+
+fn come_in(door: &Channel) -> (Accept, Channel) {
+    let mut buffer = ReceiveBuffer::new();
+    let accept = door
+        .receive_message::<Door, Accept>(&mut buffer, RecvFlags::empty())
+        .unwrap();
+    let (accept, mut descriptors) = accept.unwrap();
+    (accept, descriptors.pop().unwrap().into())
+}
+
+fn hears(channel: &Channel) -> Option<Vec<u8>> {
+    let mut buffer = ReceiveBuffer::new();
+    channel
+        .receive(&mut buffer, RecvFlags::empty())
+        .unwrap()
+        .map(|packet| packet.bytes)
+}
+
+#[test]
+fn two_processes_talk_without_the_bus_once_it_has_connected_them() {
+    let mut home = Home::start();
+    let (front, meta) = (home.pack("s3-frontend"), home.pack("metadata"));
+    assert_eq!(front.keys().collect::<Vec<_>>(), ["bus", "s3"]);
+    assert_eq!(meta.keys().collect::<Vec<_>>(), ["bus", "door"]);
+    let client = open(&front["bus"], "metadata", "metadata").unwrap();
+    let (accept, server) = come_in(&meta["door"]);
+    assert_eq!(
+        (accept.client.as_str(), accept.conversation.as_str()),
+        ("s3-frontend", "metadata")
+    );
+    client.send(b"question", &[], SendFlags::empty()).unwrap();
+    assert_eq!(hears(&server).unwrap(), b"question");
+    server.send(b"answer", &[], SendFlags::empty()).unwrap();
+    assert_eq!(hears(&client).unwrap(), b"answer");
+    drop(client);
+    assert_eq!(
+        hears(&server),
+        None,
+        "the bus's duplicate does not keep a closed connection open"
+    );
+}
+
+#[test]
+fn what_the_manifests_do_not_say_is_denied() {
+    let mut home = Home::start();
+    let (front, store) = (home.pack("s3-frontend"), home.pack("block-store"));
+    let _meta = home.pack("metadata");
+    for (service, conversation, expected) in [
+        ("orchestrator", "inspect", BusError::Denied),
+        ("init", "inspect", BusError::Denied),
+        ("membership", "members", BusError::Denied),
+        ("metadata", "blocks", BusError::Denied),
+        ("s3-frontend", "metadata", BusError::Denied),
+        ("bus", "supply", BusError::Denied),
+        ("nobody", "metadata", BusError::Unknown),
+    ] {
+        assert_eq!(
+            open(&front["bus"], service, conversation).unwrap_err(),
+            expected,
+            "{service} {conversation}"
+        );
+    }
+    assert!(
+        !store.contains_key("bus"),
+        "the block-store calls nobody and has nothing to ask with"
+    );
+    let (refused, descriptors) = home.supply(SupplyCall::Pack {
+        service: "nobody".into(),
+    });
+    assert_eq!((refused, descriptors.len()), (Err(BusError::Unknown), 0));
+}
+
+#[test]
+fn a_server_that_dies_hangs_up_on_its_clients_and_is_waited_for() {
+    let mut home = Home::start();
+    let (front, meta) = (home.pack("s3-frontend"), home.pack("metadata"));
+    let client = open(&front["bus"], "metadata", "metadata").unwrap();
+    drop(meta);
+    assert_eq!(hears(&client), None);
+    // Until the bus has seen the door close, it may still bring a connection to nobody: that one hangs up, too.
+    ask(&front["bus"], "metadata", "metadata");
+    let meta = home.pack("metadata");
+    let again = answer(&front["bus"]).unwrap();
+    match come_in(&meta["door"]) {
+        (accept, server) => {
+            assert_eq!(accept.client, "s3-frontend");
+            server.send(b"back", &[], SendFlags::empty()).unwrap();
+            assert_eq!(hears(&again).unwrap(), b"back");
+        }
+    }
+}
+
+#[test]
+fn a_client_holds_a_bounded_number_of_connections_and_gets_them_back_by_closing() {
+    let mut home = Home::start();
+    let (front, _meta) = (home.pack("s3-frontend"), home.pack("metadata"));
+    let mut held: Vec<Channel> = (0..CONNECTIONS_MAX)
+        .map(|_| open(&front["bus"], "metadata", "metadata").unwrap())
+        .collect();
+    assert_eq!(
+        open(&front["bus"], "metadata", "metadata").unwrap_err(),
+        BusError::Quota
+    );
+    held.truncate(CONNECTIONS_MAX / 2);
+    // The bus learns of closed ends when it turns: ask until it has.
+    while open(&front["bus"], "metadata", "metadata").is_err() {}
+}
+
+#[test]
+fn a_revoked_service_loses_every_connection_at_once() {
+    let mut home = Home::start();
+    let (front, meta) = (home.pack("s3-frontend"), home.pack("metadata"));
+    let client = open(&front["bus"], "metadata", "metadata").unwrap();
+    let (_, server) = come_in(&meta["door"]);
+    let (answer, _) = home.supply(SupplyCall::Revoke {
+        service: "s3-frontend".into(),
+    });
+    assert_eq!(answer, Ok(SupplyAnswer::Revoked(1)));
+    assert_eq!((hears(&client), hears(&server)), (None, None));
+}
+
+#[test]
+fn a_client_that_speaks_nonsense_loses_what_it_holds_and_nobody_else_does() {
+    let mut home = Home::start();
+    let (front, meta, console) = (
+        home.pack("s3-frontend"),
+        home.pack("metadata"),
+        home.pack("console"),
+    );
+    let client = open(&front["bus"], "metadata", "metadata").unwrap();
+    let other = open(&console["bus"], "metadata", "metadata").unwrap();
+    front["bus"]
+        .send(
+            b"\x03\x01garbage that is no call at all",
+            &[],
+            SendFlags::empty(),
+        )
+        .unwrap();
+    assert_eq!(hears(&client), None);
+    assert_eq!(hears(&front["bus"]), None);
+    let (_, _) = come_in(&meta["door"]);
+    let (_, server) = come_in(&meta["door"]);
+    server.send(b"still here", &[], SendFlags::empty()).unwrap();
+    assert_eq!(hears(&other).unwrap(), b"still here");
+}
+
+#[test]
+fn membership_gets_its_udp_descriptor_on_a_connection_of_the_bus() {
+    let mut home = Home::start();
+    let (accept, connection) = come_in(&home.membership);
+    assert_eq!(accept.client, "bus");
+    let call = connection.receive_message::<Membership, Numbered<MembershipCall>>(
+        &mut home.buffer,
+        RecvFlags::empty(),
+    );
+    let (Numbered { body, .. }, descriptors) = call.unwrap().unwrap();
+    assert!(matches!(body, MembershipCall::Use { address } if address.starts_with("127.0.0.1:")));
+    assert_eq!(descriptors.len(), 1);
+}
