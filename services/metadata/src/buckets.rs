@@ -1,0 +1,99 @@
+//! Making and deleting buckets: the two steps in two shards, and the repair of what a crash left between them.
+//!
+//! A bucket's name is in shard 0, its objects are in a shard of their own. It is made there first and named last, unnamed last but one and forgotten
+//! last; so a bucket that has a name always has a place, and a crash leaves at most a place without a name, or a name whose bucket
+//! was found empty and closed. [`Buckets::repair`] finds both. Nothing was answered for either.
+
+use crate::proposer::Proposer;
+use crate::raft::Group;
+use crate::state::{self, Change, Outcome};
+use crate::Error;
+use protocol::block::HashKey;
+use protocol::metadata::{BucketId, MetadataError, Reply};
+use std::collections::HashMap;
+use std::rc::Rc;
+use tokio::sync::Mutex;
+
+/// The way to make and delete buckets, one at a time.
+pub(crate) struct Buckets {
+    proposer: Rc<Proposer>,
+    one_at_a_time: Mutex<()>,
+}
+
+impl Buckets {
+    pub(crate) fn new(proposer: Rc<Proposer>) -> Self {
+        Self { proposer, one_at_a_time: Mutex::new(()) }
+    }
+
+    /// See [`protocol::metadata::Operation::CreateBucket`].
+    pub(crate) async fn create(&self, name: String, owner: String, hash_key: HashKey) -> Outcome {
+        let _one = self.one_at_a_time.lock().await;
+        let id = {
+            let registry = self.proposer.read(self.proposer.registry()).await?;
+            let found = state::find_bucket(registry, &name).map_err(|error| unavailable(&error))?;
+            if let Some(bucket) = found {
+                return Err(MetadataError::BucketExists { owner: bucket.owner });
+            }
+            state::next_bucket(registry).map_err(|error| unavailable(&error))?
+        };
+        let place = self.proposer.shard(id);
+        self.proposer.propose(place, Change::OpenBucket { id, name: name.clone() }).await?;
+        let register = Change::RegisterBucket { id, name, owner, hash_key };
+        let registered = self.proposer.propose(self.proposer.registry(), register).await;
+        if registered.is_err() {
+            // It got no name. If this fails, the repair does it.
+            self.forget(place, id).await?;
+        }
+        registered
+    }
+
+    /// See [`protocol::metadata::Operation::DeleteBucket`].
+    pub(crate) async fn delete(&self, name: String) -> Outcome {
+        let _one = self.one_at_a_time.lock().await;
+        let registry = self.proposer.read(self.proposer.registry()).await?;
+        let found = state::find_bucket(registry, &name).map_err(|error| unavailable(&error))?;
+        let id = found.ok_or(MetadataError::NoSuchBucket)?.id;
+        let place = self.proposer.shard(id);
+        self.proposer.propose(place, Change::CloseBucket { id }).await?;
+        let unregister = Change::UnregisterBucket { id, name };
+        self.proposer.propose(self.proposer.registry(), unregister).await?;
+        self.proposer.propose(place, Change::ForgetBucket { id }).await
+    }
+
+    /// Finishes what was cut off: to be called once after the start.
+    pub(crate) async fn repair(&self) -> Result<(), MetadataError> {
+        let _one = self.one_at_a_time.lock().await;
+        let mut named = HashMap::new();
+        let registry = self.proposer.read(self.proposer.registry()).await?;
+        state::registered(registry, |bucket| drop(named.insert(bucket.id, bucket.name)))
+            .map_err(|error| unavailable(&error))?;
+        for group in self.proposer.groups() {
+            let mut cut_off = Vec::new();
+            let rows = self.proposer.read(group).await?;
+            let find = |id, name, open: bool| {
+                if !open || !named.contains_key(&id) {
+                    cut_off.push((id, name));
+                }
+            };
+            state::rowed(rows, find).map_err(|error| unavailable(&error))?;
+            for (id, name) in cut_off {
+                runtime::info!("bucket {name:?}: finishing its deletion, which was cut off");
+                let unregister = Change::UnregisterBucket { id, name };
+                self.proposer.propose(self.proposer.registry(), unregister).await?;
+                self.forget(group, id).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes away the place of a bucket without a name.
+    async fn forget(&self, place: &Rc<Group>, id: BucketId) -> Outcome {
+        self.proposer.propose(place, Change::CloseBucket { id }).await?;
+        self.proposer.propose(place, Change::ForgetBucket { id }).await?;
+        Ok(Reply::Done)
+    }
+}
+
+fn unavailable(error: &Error) -> MetadataError {
+    MetadataError::Unavailable(error.to_string())
+}

@@ -1,0 +1,72 @@
+//! Why metadata cannot go on.
+
+use std::fmt;
+
+/// Why the service cannot start or has to end. It is restarted, and comes back from the disk.
+#[derive(Debug)]
+pub enum Error {
+    /// What it was given is not what it needs, or the supervisor has gone.
+    Given(runtime::Error),
+    /// The database could not be opened, read or written. After a failed write nothing more is written: what the disk holds is
+    /// found out by the next start.
+    Database(fjall::Error),
+    /// A row is not what this program writes: the disk is damaged, or another version wrote it. Names the kind of row.
+    Damaged(&'static str),
+    /// The data directory is of another version of this program.
+    Format {
+        /// The form that was found.
+        found: u32,
+    },
+    /// The data directory is divided into another number of shards than the setting says.
+    Shards {
+        /// As the setting says.
+        set: u32,
+        /// As the directory has it.
+        found: u32,
+    },
+    /// Consensus ended, or did not begin; its own words.
+    Raft(String),
+    /// A thread or a descriptor could not be made.
+    System(std::io::Error),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Given(error) => error.fmt(f),
+            Self::Database(error) => write!(f, "database: {error}"),
+            Self::Damaged(what) => write!(f, "damaged row: {what}"),
+            Self::Format { found } => write!(
+                f,
+                "the data directory is of form {found}, this program writes form {}",
+                crate::state::FORMAT
+            ),
+            Self::Shards { set, found } => write!(
+                f,
+                "the data directory has {found} shards, the setting says {set}: the number cannot be changed"
+            ),
+            Self::Raft(why) => write!(f, "consensus: {why}"),
+            Self::System(error) => write!(f, "system: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl From<runtime::Error> for Error {
+    fn from(error: runtime::Error) -> Self {
+        Self::Given(error)
+    }
+}
+
+impl From<fjall::Error> for Error {
+    fn from(error: fjall::Error) -> Self {
+        Self::Database(error)
+    }
+}
+
+impl From<std::io::Error> for Error {
+    fn from(error: std::io::Error) -> Self {
+        Self::System(error)
+    }
+}

@@ -1,0 +1,123 @@
+//! metadata: keys, buckets, objects and uploads, strongly consistent and on disk.
+//!
+//! Given: `door`, `bus`, its data directory as its whole file system. Serves: `protocol::metadata`. Calls: block-store, for the sweep only.
+//!
+//! A call comes in at [`service`](mod@service), is judged there and becomes a read of a shard's rows or a command for it. A shard is a
+//! Raft group ([`raft`]) around a pure state machine ([`state`]). Only `sweep` and `buckets` know of more than one shard.
+//! Absent on purpose: any byte of an object that is longer than 8 KiB, any opinion on who may do what beyond the revision of a call.
+#![forbid(unsafe_code)]
+
+mod buckets;
+mod error;
+mod fence;
+mod proposer;
+pub mod raft;
+mod service;
+mod space;
+pub mod state;
+mod sweep;
+
+pub use error::Error;
+pub use proposer::Clock;
+
+use fence::Fence;
+use proposer::Proposer;
+use protocol::Channel;
+use runtime::{Bus, Given, Link, Supervisor};
+use service::Service;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::rc::Rc;
+use std::time::{SystemTime, UNIX_EPOCH};
+use tokio::task::LocalSet;
+
+/// Where the database is below the service's root.
+const DIRECTORY: &str = "/db";
+
+/// Takes the descriptors, opens the database, and serves until the supervisor says stop.
+pub fn run(given: Given) -> Result<(), Error> {
+    let clock: Clock = Rc::new(|| {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    });
+    run_in(given, Path::new(DIRECTORY), clock)
+}
+
+/// The same with the database in `directory`, at the time of `clock`: for tests.
+pub fn run_in(mut given: Given, directory: &Path, clock: Clock) -> Result<(), Error> {
+    let setup = Setup {
+        door: given.channel("door")?,
+        bus: given.channel("bus")?,
+        root: given.root()?,
+        node: given.setting("node")?,
+        shards: given.parsed("shards")?,
+    };
+    let supervisor = given.finish()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let local = LocalSet::new();
+    local.block_on(&runtime, serve(setup, supervisor, directory, clock))
+}
+
+/// What the service is given.
+struct Setup {
+    door: Channel,
+    bus: Channel,
+    root: OwnedFd,
+    node: String,
+    shards: u32,
+}
+
+async fn serve(
+    setup: Setup,
+    supervisor: Supervisor,
+    directory: &Path,
+    clock: Clock,
+) -> Result<(), Error> {
+    let seed = random_number()?;
+    let store = match raft::Store::open(directory, &setup.node, setup.shards, seed).await {
+        Ok(store) => Rc::new(store),
+        Err(error @ (Error::Format { .. } | Error::Shards { .. })) => {
+            // The same would happen at each restart.
+            supervisor.failed(&error)?;
+            return Err(error);
+        }
+        Err(error) => return Err(error),
+    };
+    let proposer = Rc::new(Proposer::new(store.clone(), clock));
+    let fence = Rc::new(Fence::default());
+    let blocks = Link::new(Bus::new(setup.bus)?, "block-store");
+    let sweep = Rc::new(sweep::Sweep::new(proposer.clone(), fence.clone(), blocks));
+    let buckets = Rc::new(buckets::Buckets::new(proposer.clone()));
+    let (orders, ordered) = sweep::orders();
+    let service = Rc::new(Service {
+        proposer,
+        buckets: buckets.clone(),
+        fence,
+        sweep: sweep.clone(),
+        orders,
+        space: space::Space::of(setup.root),
+        admitted: tokio::sync::RwLock::new(()),
+    });
+    supervisor.ready(format!("{} shards", setup.shards))?;
+    tokio::task::spawn_local(async move {
+        if let Err(error) = buckets.repair().await {
+            runtime::warn!("looking for buckets whose deletion was cut off: {error}");
+        }
+        sweep.run(ordered).await;
+    });
+    let served = tokio::select! {
+        served = runtime::serve(setup.door, supervisor, service) => served.map_err(Error::Given),
+        error = store.failure() => Err(error),
+    };
+    if served.is_ok() {
+        store.close().await;
+    }
+    served
+}
+
+fn random_number() -> Result<u64, Error> {
+    let mut bytes = [0; 8];
+    getrandom::fill(&mut bytes)
+        .map_err(|error| Error::System(std::io::Error::other(error.to_string())))?;
+    Ok(u64::from_le_bytes(bytes))
+}

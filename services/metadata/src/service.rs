@@ -1,0 +1,234 @@
+//! Answers calls: judges the caller's revision, finds the shard, reads or proposes.
+
+use crate::buckets::Buckets;
+use crate::fence::Fence;
+use crate::proposer::Proposer;
+use crate::raft::Consensus;
+use crate::space::Space;
+use crate::state::{self, Change, Outcome};
+use crate::sweep::{Orders, Sweep};
+use protocol::block::BlockRef;
+use protocol::bus::Accept;
+use protocol::metadata::{
+    Answer, BucketId, Call, Metadata, MetadataError, Operation, Reply,
+};
+use runtime::Serve;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use tokio::sync::RwLock;
+
+/// The service behind the door.
+pub(crate) struct Service {
+    pub(crate) proposer: Rc<Proposer>,
+    pub(crate) buckets: Rc<Buckets>,
+    pub(crate) fence: Rc<Fence>,
+    pub(crate) sweep: Rc<Sweep>,
+    pub(crate) orders: Orders,
+    pub(crate) space: Space,
+    /// Held shared by every write in a bucket from the look at the revision to its end. A change of the revision takes it once for
+    /// itself before it is answered: so when a withdrawn right is confirmed, nothing that was admitted with it is still to come.
+    pub(crate) admitted: RwLock<()>,
+}
+
+impl Serve<Metadata> for Service {
+    type Session = ();
+
+    fn connected(&self, _accept: Accept) {}
+
+    async fn answer(
+        &self,
+        _session: &(),
+        call: Call,
+        _descriptors: Vec<OwnedFd>,
+    ) -> (Answer, Vec<OwnedFd>) {
+        let result = self.outcome(call).await;
+        (Answer { revision: self.revision(), result }, Vec::new())
+    }
+}
+
+impl Service {
+    /// Of keys, rights and buckets, now.
+    fn revision(&self) -> u64 {
+        self.proposer.registry().revision()
+    }
+
+    /// Whether what the caller knows of keys and buckets still holds.
+    fn admit(&self, revision: u64) -> Result<(), MetadataError> {
+        if revision != 0 && revision != self.revision() {
+            return Err(MetadataError::Stale);
+        }
+        Ok(())
+    }
+
+    async fn outcome(&self, call: Call) -> Outcome {
+        let Call { revision, operation } = call;
+        self.admit(revision)?;
+        state::check(&operation)?;
+        if let Some(place) = place_of_read(&operation) {
+            return self.read(place, &operation).await;
+        }
+        if grows(&operation) && self.space.is_full() {
+            return Err(MetadataError::Full);
+        }
+        match operation {
+            Operation::Shards => {
+                let shards = self.proposer.groups().iter().map(|group| group.status());
+                Ok(Reply::Shards(shards.collect()))
+            }
+            Operation::Sweep { grace_ms } => self.orders.order(grace_ms).await,
+            Operation::CreateBucket { name, owner, hash_key } => {
+                let outcome = self.buckets.create(name, owner, hash_key).await;
+                self.revised(outcome).await
+            }
+            Operation::DeleteBucket { name } => {
+                let outcome = self.buckets.delete(name).await;
+                self.revised(outcome).await
+            }
+            operation => match change_of(operation) {
+                (Some(bucket), Some(change)) => self.write(bucket, change, revision).await,
+                (None, Some(change)) => {
+                    let registry = self.proposer.registry();
+                    let outcome = self.proposer.propose(registry, change).await;
+                    self.revised(outcome).await
+                }
+                (_, None) => Err(MetadataError::Refused("no such operation".into())),
+            },
+        }
+    }
+
+    async fn read(&self, place: Place, operation: &Operation) -> Outcome {
+        let group = match place {
+            Place::Registry => self.proposer.registry(),
+            Place::Bucket(bucket) => self.proposer.shard(bucket),
+        };
+        let rows = self.proposer.read(group).await?;
+        let mut outcome = match state::read(rows, operation) {
+            Ok(Some(outcome)) => outcome,
+            Ok(None) => Err(MetadataError::Refused("not a read".into())),
+            Err(error) => {
+                runtime::error!("reading: {error}");
+                Err(MetadataError::Unavailable(error.to_string()))
+            }
+        };
+        if let Ok(Reply::Buckets { buckets, .. }) = &mut outcome {
+            for (bucket, usage) in buckets {
+                let rows = self.proposer.read(self.proposer.shard(bucket.id)).await?;
+                *usage = state::usage(rows, bucket.id).unwrap_or_default();
+            }
+        }
+        outcome
+    }
+
+    /// A change of objects or uploads.
+    async fn write(&self, bucket: BucketId, change: Change, revision: u64) -> Outcome {
+        let _admitted = self.admitted.read().await;
+        // Again, because it may have changed while this write waited to be admitted.
+        self.admit(revision)?;
+        let group = self.proposer.shard(bucket);
+        let blocks = state::brought_blocks(&change);
+        if blocks.is_empty() {
+            return self.proposer.propose(group, change).await;
+        }
+        let (entry, doubtful) = self.fence.enter(blocks, self.proposer.now_ms()).await;
+        self.exist(&doubtful).await?;
+        let outcome = self.proposer.propose(group, change).await;
+        if let Err(MetadataError::Unavailable(_)) = outcome {
+            entry.keep();
+        }
+        outcome
+    }
+
+    /// Whether blocks that the sweep deleted not long ago are there again.
+    async fn exist(&self, doubtful: &[BlockRef]) -> Result<(), MetadataError> {
+        for block in doubtful {
+            if !self.sweep.exists(block).await? {
+                let why = "a block was swept away before its object came: send the object again";
+                return Err(MetadataError::Unavailable(why.into()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until every write has ended that was admitted before the revision changed.
+    async fn revised(&self, outcome: Outcome) -> Outcome {
+        drop(self.admitted.write().await);
+        outcome
+    }
+}
+
+/// Where the rows of a read are.
+enum Place {
+    Registry,
+    Bucket(BucketId),
+}
+
+fn place_of_read(operation: &Operation) -> Option<Place> {
+    match operation {
+        Operation::Authorize { .. }
+        | Operation::ListKeys { .. }
+        | Operation::ListBuckets { .. } => Some(Place::Registry),
+        Operation::GetObject { bucket, .. }
+        | Operation::GetPart { bucket, .. }
+        | Operation::ListObjects { bucket, .. }
+        | Operation::GetUpload { bucket, .. }
+        | Operation::ListUploads { bucket, .. }
+        | Operation::ListParts { bucket, .. } => Some(Place::Bucket(*bucket)),
+        _ => None,
+    }
+}
+
+/// Whether an operation adds to what is stored; the others go on when the disk is full.
+fn grows(operation: &Operation) -> bool {
+    matches!(
+        operation,
+        Operation::FirstKey { .. }
+            | Operation::CreateKey { .. }
+            | Operation::CreateBucket { .. }
+            | Operation::PutObject { .. }
+            | Operation::CreateUpload { .. }
+            | Operation::PutPart { .. }
+            | Operation::CompleteUpload { .. }
+    )
+}
+
+/// The change that an operation asks for, and the bucket whose shard it is for (`None`: the registry).
+fn change_of(operation: Operation) -> (Option<BucketId>, Option<Change>) {
+    match operation {
+        Operation::FirstKey { key } => (None, Some(Change::FirstKey { key })),
+        Operation::CreateKey { key } => (None, Some(Change::CreateKey { key })),
+        Operation::DeleteKey { access_key } => (None, Some(Change::DeleteKey { access_key })),
+        Operation::SetRights { access_key, bucket, rights } => {
+            (None, Some(Change::SetRights { access_key, bucket, rights }))
+        }
+        Operation::PutObject { bucket, key, object, precondition, copied } => {
+            let change = Change::PutObject { bucket, key, object, precondition, copied };
+            (Some(bucket), Some(change))
+        }
+        Operation::DeleteObject { bucket, key, precondition } => {
+            (Some(bucket), Some(Change::DeleteObject { bucket, key, precondition }))
+        }
+        Operation::CreateUpload { bucket, upload } => {
+            (Some(bucket), Some(Change::CreateUpload { bucket, upload }))
+        }
+        Operation::PutPart { bucket, key, upload, number, part, copied } => {
+            let change = Change::PutPart { bucket, key, upload, number, part, copied };
+            (Some(bucket), Some(change))
+        }
+        Operation::CompleteUpload { bucket, key, upload, parts, etag, checksum, precondition } => {
+            let change = Change::CompleteUpload {
+                bucket,
+                key,
+                upload,
+                parts,
+                etag,
+                checksum,
+                precondition,
+            };
+            (Some(bucket), Some(change))
+        }
+        Operation::AbortUpload { bucket, key, upload } => {
+            (Some(bucket), Some(Change::AbortUpload { bucket, key, upload }))
+        }
+        _ => (None, None),
+    }
+}

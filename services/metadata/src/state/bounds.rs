@@ -1,0 +1,131 @@
+//! The bounds of the protocol, checked where calls come in: what passes here may enter the log.
+
+use super::rows::UPLOAD_BYTES_MAX;
+use protocol::block::{BLOCK_BYTES_MAX, BlockRef};
+use protocol::metadata::{
+    AccessKey, BLOCKS_MAX, Checksum, Content, HEADERS_BYTES_MAX, INLINE_BYTES_MAX, KEY_BYTES_MAX,
+    MetadataError, NewObject, Operation, PARTS_MAX, Part, Precondition,
+};
+
+/// The longest name of a bucket or a key, and the longest access key, in bytes.
+const NAME_BYTES_MAX: usize = 255;
+/// The longest ETag or checksum, in bytes.
+const DIGEST_BYTES_MAX: usize = 128;
+
+/// Whether a call keeps to the bounds; [`MetadataError::Refused`] says which one it breaks.
+pub fn check(operation: &Operation) -> Result<(), MetadataError> {
+    match operation {
+        Operation::FirstKey { key } | Operation::CreateKey { key } => access_key(key),
+        Operation::CreateBucket { name, .. } => self::name(name, "bucket name"),
+        Operation::PutObject { key, object: new, precondition, .. } => {
+            object_key(key)?;
+            self::precondition(precondition)?;
+            object(new)
+        }
+        Operation::DeleteObject { key, precondition, .. } => {
+            object_key(key)?;
+            self::precondition(precondition)
+        }
+        Operation::CreateUpload { upload, .. } => {
+            object_key(&upload.key)?;
+            headers(&upload.headers)?;
+            let algorithm = upload.checksum.as_ref().map(|(algorithm, _)| algorithm.len());
+            bound(algorithm.unwrap_or(0) <= DIGEST_BYTES_MAX, "checksum algorithm")?;
+            upload_name(&upload.upload)
+        }
+        Operation::PutPart { key, upload, number, part, .. } => {
+            object_key(key)?;
+            upload_name(upload)?;
+            bound((1..=PARTS_MAX).contains(number), "part number")?;
+            self::part(part)
+        }
+        Operation::CompleteUpload { key, upload, parts, etag, checksum: sum, precondition, .. } => {
+            object_key(key)?;
+            upload_name(upload)?;
+            bound(!parts.is_empty() && parts.len() <= usize::from(PARTS_MAX), "count of parts")?;
+            bound(parts.is_sorted_by(|one, next| one < next), "order of parts")?;
+            bound(etag.len() <= DIGEST_BYTES_MAX, "ETag")?;
+            checksum(sum.as_ref())?;
+            self::precondition(precondition)
+        }
+        Operation::AbortUpload { key, upload, .. } => {
+            object_key(key)?;
+            upload_name(upload)
+        }
+        _ => Ok(()),
+    }
+}
+
+fn bound(holds: bool, what: &str) -> Result<(), MetadataError> {
+    if holds { Ok(()) } else { Err(MetadataError::Refused(format!("{what} out of bounds"))) }
+}
+
+/// Names stand in rows' keys with a 0 behind them.
+fn name(name: &str, what: &str) -> Result<(), MetadataError> {
+    let bounded = !name.is_empty() && name.len() <= NAME_BYTES_MAX;
+    bound(bounded && !name.contains('\0'), what)
+}
+
+fn access_key(key: &AccessKey) -> Result<(), MetadataError> {
+    name(&key.access_key, "access key")?;
+    name(&key.name, "name of the key")?;
+    name(&key.secret_key, "secret key")
+}
+
+fn object_key(key: &str) -> Result<(), MetadataError> {
+    bound((1..=KEY_BYTES_MAX).contains(&key.len()), "object key")
+}
+
+fn upload_name(upload: &str) -> Result<(), MetadataError> {
+    bound((1..=UPLOAD_BYTES_MAX).contains(&upload.len()), "name of the upload")
+}
+
+fn precondition(precondition: &Precondition) -> Result<(), MetadataError> {
+    match precondition {
+        Precondition::Etag(etag) => bound(etag.len() <= KEY_BYTES_MAX, "ETag of the precondition"),
+        _ => Ok(()),
+    }
+}
+
+fn headers(headers: &[(String, String)]) -> Result<(), MetadataError> {
+    let bytes: usize = headers.iter().map(|(name, value)| name.len() + value.len()).sum();
+    bound(bytes <= HEADERS_BYTES_MAX, "headers")
+}
+
+fn checksum(checksum: Option<&Checksum>) -> Result<(), MetadataError> {
+    let longest = checksum.map(|sum| sum.algorithm.len().max(sum.value.len()));
+    bound(longest.unwrap_or(0) <= DIGEST_BYTES_MAX, "checksum")
+}
+
+fn object(object: &NewObject) -> Result<(), MetadataError> {
+    headers(&object.headers)?;
+    checksum(object.checksum.as_ref())?;
+    bound(object.etag.len() <= DIGEST_BYTES_MAX, "ETag")?;
+    let held = match &object.content {
+        Content::Inline(bytes) => {
+            bound(bytes.len() <= INLINE_BYTES_MAX, "inline content")?;
+            bytes.len() as u64
+        }
+        Content::Blocks(list) => blocks(list)?,
+        Content::Parts { .. } => {
+            return Err(MetadataError::Refused("parts come by CompleteUpload".into()));
+        }
+    };
+    bound(held == object.size, "size, which is not the content's,")
+}
+
+fn part(part: &Part) -> Result<(), MetadataError> {
+    checksum(part.checksum.as_ref())?;
+    // The ETag of the whole is computed from these.
+    let is_md5 = part.etag.len() == 32 && part.etag.bytes().all(|byte| byte.is_ascii_hexdigit());
+    bound(is_md5, "ETag of the part")?;
+    bound(blocks(&part.blocks)? == part.size, "size, which is not the blocks',")
+}
+
+/// How many bytes the blocks hold together.
+fn blocks(blocks: &[BlockRef]) -> Result<u64, MetadataError> {
+    bound(blocks.len() <= BLOCKS_MAX, "count of blocks")?;
+    let lengths = || blocks.iter().map(|block| u64::from(block.length));
+    bound(lengths().all(|length| (1..=BLOCK_BYTES_MAX).contains(&length)), "length of a block")?;
+    Ok(lengths().sum())
+}

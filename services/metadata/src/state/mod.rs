@@ -1,0 +1,193 @@
+//! The state of one shard as a pure machine: rows in, command in, rows and reply out.
+//!
+//! Free of clock, randomness and I/O of its own: whoever proposes a command stamps the time and everything random into it, so every
+//! replica that applies the same commands in the same order holds the same rows, byte for byte. A command that is refused
+//! changes nothing (but see [`apply`] on the blocks of a refused write).
+//!
+//! Shard 0 also holds the registry: access keys, rights and the names of buckets. A bucket's objects live in one shard.
+
+mod bounds;
+mod changes;
+mod listing;
+mod objects;
+mod registry;
+mod rows;
+mod store;
+mod sweeping;
+mod uploads;
+
+#[cfg(test)]
+pub(crate) mod tests;
+
+pub use bounds::check;
+pub use registry::{find_bucket, next_bucket, registered, revision, rowed, usage};
+pub use store::{MemoryStore, Rows, Store};
+pub use sweeping::{garbage, is_referenced, reclaimable};
+
+use crate::Error;
+use changes::Changes;
+use protocol::block::{BlockRef, HashKey};
+use protocol::metadata::{
+    AccessKey, BucketId, Checksum, Content, MetadataError, NewObject, Operation, Part,
+    Precondition, Reply, Rights, Upload,
+};
+use serde::{Deserialize, Serialize};
+
+/// Number of the form of commands and rows on the disk: raised with each change of either, or of the types of
+/// `protocol::metadata` in them.
+pub const FORMAT: u32 = 1;
+
+/// What a command came to: a reply, or why it was refused.
+pub type Outcome = Result<Reply, MetadataError>;
+
+/// One change of the state, with everything that a replica must not find out for itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Command {
+    /// When it was proposed, milliseconds since 1970.
+    pub at_ms: u64,
+    /// What is to change.
+    pub change: Change,
+}
+
+/// The changes. Where an operation of the protocol has the same name, it is told there what is meant.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the fields are the operations' of protocol::metadata")]
+pub enum Change {
+    FirstKey { key: AccessKey },
+    CreateKey { key: AccessKey },
+    DeleteKey { access_key: String },
+    SetRights { access_key: String, bucket: String, rights: Rights },
+    /// Shard 0: the bucket gets its name, after [`Change::OpenBucket`]. Refused if the number was given out meanwhile.
+    RegisterBucket { id: BucketId, name: String, owner: String, hash_key: HashKey },
+    /// Shard 0: the name is free again, after [`Change::CloseBucket`]. Harmless to repeat.
+    UnregisterBucket { id: BucketId, name: String },
+    /// The bucket's shard: objects may enter. Harmless to repeat before the bucket is registered.
+    OpenBucket { id: BucketId, name: String },
+    /// The bucket's shard: if it is empty, nothing enters it any more. Harmless to repeat.
+    CloseBucket { id: BucketId },
+    /// The bucket's shard: removes the row of a closed bucket, after its name. Harmless to repeat.
+    ForgetBucket { id: BucketId },
+    PutObject { bucket: BucketId, key: String, object: NewObject, precondition: Precondition, copied: bool },
+    DeleteObject { bucket: BucketId, key: String, precondition: Precondition },
+    CreateUpload { bucket: BucketId, upload: Upload },
+    PutPart { bucket: BucketId, key: String, upload: String, number: u16, part: Part, copied: bool },
+    CompleteUpload {
+        bucket: BucketId,
+        key: String,
+        upload: String,
+        parts: Vec<u16>,
+        etag: String,
+        checksum: Option<Checksum>,
+        precondition: Precondition,
+    },
+    AbortUpload { bucket: BucketId, key: String, upload: String },
+    /// The sweep is done with these: the blocks are gone, or somebody refers to them again. Harmless to repeat.
+    ForgetGarbage { garbage: Vec<(u64, BlockRef)> },
+    /// One step of dropping the parts that nobody needs. Harmless to repeat.
+    Reclaim,
+}
+
+/// Applies one command and answers what came of it.
+///
+/// A refused command changes nothing, with one exception: blocks that came with a refused put and that nobody refers to become
+/// garbage at once, so that a stream of refused conditional writes does not fill the disk until the next full sweep.
+///
+/// Errors only where the store fails or a row is damaged; then nothing was changed.
+pub fn apply<S: Store>(store: &mut S, command: &Command) -> Result<Outcome, Error> {
+    let mut changes = Changes::new(&*store, command.at_ms);
+    let outcome = change(&mut changes, &command.change)?;
+    if outcome.is_err() {
+        changes.abandon(brought_blocks(&command.change))?;
+    }
+    // From here on nothing fails, so a command is applied as a whole or not at all.
+    for (key, value) in changes.finish()? {
+        match value {
+            Some(value) => store.put(key, value),
+            None => store.delete(key),
+        }
+    }
+    Ok(outcome)
+}
+
+/// The blocks that a put brings with it; those of a copy belong to somebody else.
+pub fn brought_blocks(change: &Change) -> &[BlockRef] {
+    match change {
+        Change::PutObject { object, copied: false, .. } => match &object.content {
+            Content::Blocks(blocks) => blocks,
+            _ => &[],
+        },
+        Change::PutPart { part, copied: false, .. } => &part.blocks,
+        _ => &[],
+    }
+}
+
+/// The answer to a read that needs this shard only. `None`: the operation is not such a read.
+///
+/// [`Operation::ListBuckets`] leaves the usage empty: it stands in the buckets' own shards ([`usage`]).
+pub fn read<R: Rows>(rows: &R, operation: &Operation) -> Result<Option<Outcome>, Error> {
+    Ok(Some(match operation {
+        Operation::Authorize { access_key, bucket } => {
+            registry::authorize(rows, access_key, bucket.as_deref())?
+        }
+        Operation::ListKeys { after, limit } => {
+            listing::keys(rows, after.as_deref(), *limit)?
+        }
+        Operation::ListBuckets { access_key, after, limit } => {
+            listing::buckets(rows, access_key.as_deref(), after.as_deref(), *limit)?
+        }
+        Operation::GetObject { bucket, key } => objects::get(rows, *bucket, key)?,
+        Operation::GetPart { bucket, upload, number } => {
+            uploads::get_part(rows, *bucket, upload, *number)?
+        }
+        Operation::ListObjects { bucket, prefix, delimiter, after, limit } => {
+            let which = listing::Which { prefix, delimiter, after: after.as_ref() };
+            listing::objects(rows, *bucket, &which, *limit)?
+        }
+        Operation::GetUpload { bucket, key, upload } => uploads::get(rows, *bucket, key, upload)?,
+        Operation::ListUploads { bucket, prefix, after, limit } => {
+            let after = after.as_ref().map(|(key, upload)| (key.as_str(), upload.as_str()));
+            listing::uploads(rows, *bucket, prefix, after, *limit)?
+        }
+        Operation::ListParts { bucket, key, upload, after, limit } => {
+            listing::parts(rows, *bucket, (key, upload), *after, *limit)?
+        }
+        _ => return Ok(None),
+    }))
+}
+
+fn change<R: Rows>(changes: &mut Changes<'_, R>, change: &Change) -> Result<Outcome, Error> {
+    match change {
+        Change::FirstKey { key } => registry::first_key(changes, key),
+        Change::CreateKey { key } => registry::create_key(changes, key),
+        Change::DeleteKey { access_key } => registry::delete_key(changes, access_key),
+        Change::SetRights { access_key, bucket, rights } => {
+            registry::set_rights(changes, access_key, bucket, *rights)
+        }
+        Change::RegisterBucket { id, name, owner, hash_key } => {
+            registry::register_bucket(changes, *id, name, owner, *hash_key)
+        }
+        Change::UnregisterBucket { id, name } => registry::unregister_bucket(changes, *id, name),
+        Change::OpenBucket { id, name } => registry::open_bucket(changes, *id, name),
+        Change::CloseBucket { id } => registry::close_bucket(changes, *id),
+        Change::ForgetBucket { id } => registry::forget_bucket(changes, *id),
+        Change::PutObject { bucket, key, object, precondition, copied } => {
+            objects::put(changes, *bucket, key, object, precondition, *copied)
+        }
+        Change::DeleteObject { bucket, key, precondition } => {
+            objects::delete(changes, *bucket, key, precondition)
+        }
+        Change::CreateUpload { bucket, upload } => uploads::create(changes, *bucket, upload),
+        Change::PutPart { bucket, key, upload, number, part, copied } => {
+            uploads::put_part(changes, *bucket, (key, upload), *number, part, *copied)
+        }
+        Change::CompleteUpload { bucket, key, upload, parts, etag, checksum, precondition } => {
+            let whole = uploads::Whole { parts, etag, checksum, precondition };
+            uploads::complete(changes, *bucket, (key, upload), &whole)
+        }
+        Change::AbortUpload { bucket, key, upload } => {
+            uploads::abort(changes, *bucket, key, upload)
+        }
+        Change::ForgetGarbage { garbage } => sweeping::forget(changes, garbage),
+        Change::Reclaim => sweeping::reclaim(changes),
+    }
+}

@@ -1,0 +1,86 @@
+//! What the sweep finds and does in one shard: garbage, and the parts of dead uploads in steps.
+
+use super::changes::{Changes, each, references};
+use super::rows;
+use super::store::Rows;
+use super::uploads::remove_part;
+use super::Outcome;
+use crate::Error;
+use protocol::block::BlockRef;
+use protocol::metadata::Reply;
+use std::ops::ControlFlow;
+
+/// The most parts that one step drops.
+const PARTS_PER_STEP_MAX: usize = 256;
+/// No further part is dropped in a step once so many blocks were let go.
+const BLOCKS_PER_STEP_MAX: usize = 2_048;
+
+/// The oldest garbage up to `before_ms`, at most `limit` entries: since when nobody referred to it, and the block. A block may have been
+/// taken into use again since, or come up more than once.
+pub fn garbage<R: Rows>(
+    rows: &R,
+    before_ms: u64,
+    limit: usize,
+) -> Result<Vec<(u64, BlockRef)>, Error> {
+    let mut found = Vec::new();
+    let (from, to) = (rows::garbage_from(0), rows::garbage_from(before_ms.saturating_add(1)));
+    each(rows, &from, &to, |key, _| {
+        found.push(rows::garbage_of(key)?);
+        Ok(if found.len() < limit { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+    })?;
+    Ok(found)
+}
+
+/// Whether any object or part of this shard refers to `block`.
+pub fn is_referenced<R: Rows>(rows: &R, block: &BlockRef) -> Result<bool, Error> {
+    Ok(references(rows, block)? > 0)
+}
+
+/// Whether there are parts that nobody needs.
+pub fn reclaimable<R: Rows>(rows: &R) -> Result<bool, Error> {
+    super::changes::any(rows, rows::dead_uploads())
+}
+
+pub(super) fn forget<R: Rows>(
+    changes: &mut Changes<'_, R>,
+    garbage: &[(u64, BlockRef)],
+) -> Result<Outcome, Error> {
+    for (at_ms, block) in garbage {
+        changes.delete(rows::garbage(*at_ms, block));
+    }
+    Ok(Ok(Reply::Done))
+}
+
+/// Drops some parts of the first dead upload; its mark goes with the last of them.
+pub(super) fn reclaim<R: Rows>(changes: &mut Changes<'_, R>) -> Result<Outcome, Error> {
+    let mut dead = None;
+    let from = rows::dead_uploads();
+    each(changes.rows, &from, &rows::behind(from.clone()), |key, value| {
+        let (bucket, upload) = rows::dead_upload_of(key)?;
+        let keep: Vec<u16> = rows::decode(value, "dead upload")?;
+        dead = Some((bucket, upload.to_owned(), keep));
+        Ok(ControlFlow::Break(()))
+    })?;
+    let Some((bucket, upload, keep)) = dead else {
+        return Ok(Ok(Reply::Done));
+    };
+    let mut numbers = Vec::new();
+    let from = rows::parts(bucket, &upload);
+    each(changes.rows, &from, &rows::behind(from.clone()), |key, _| {
+        let number = rows::part_number(key)?;
+        if keep.binary_search(&number).is_err() {
+            numbers.push(number);
+        }
+        let enough = numbers.len() > PARTS_PER_STEP_MAX;
+        Ok(if enough { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+    })?;
+    let mut blocks = 0;
+    for (done, number) in numbers.into_iter().enumerate() {
+        if done == PARTS_PER_STEP_MAX || blocks > BLOCKS_PER_STEP_MAX {
+            return Ok(Ok(Reply::Done));
+        }
+        blocks += remove_part(changes, bucket, &upload, number)?;
+    }
+    changes.delete(rows::dead_upload(bucket, &upload));
+    Ok(Ok(Reply::Done))
+}

@@ -1,0 +1,325 @@
+//! The sweep: removes the blocks that no object and no part refers to, and the parts of dead uploads.
+//!
+//! Where blocks become unreferenced:
+//! - An object or part that referred to them was removed or replaced. The command that did so wrote them down as garbage with its time; they are
+//!   deleted [`GRACE_MS`] later, or at once when the block-store is nearly full.
+//! - Their put never came: the client or the frontend died. A full pass over all blocks of the store finds them once an hour. A block is deleted
+//!   when passes have found it unreferenced for [`ORPHAN_GRACE_MS`].
+//!
+//! Why no block is deleted that an object refers to, however late a message comes. A block is deleted in three steps: (1) the
+//! block-store condemns it, unless it is pinned by the connection on which it was written; (2) here, no write under way names it, and
+//! writes that come from now on wait ([`Fence`]), and then no shard refers to it; (3) the store deletes it, unless somebody stored, committed or
+//! pinned it since (1). Take a put that names it.
+//! - It took effect before (2): then (2) found the reference.
+//! - It had been read from its connection before (2), but had not taken effect: then it was under way, and (2) found it in the fence.
+//! - It is read after (2) has begun and before the store has answered (3): the fence makes it wait for the answer, and then it is as the next.
+//! - It is read after (3). Did the store delete the block? If the writer's pin held from (1) on, it did not. If the pin was lost (the
+//!   frontend or the block-store died while the put was on its way here), it may have: but the fence remembers what was deleted, for
+//!   longer than a call can lie unread, and for such a block the store is asked whether it is there (again). It cannot vanish after that question, since
+//!   the put is in the fence by then. If it is gone, the put is refused and nothing becomes visible.
+//!
+//! A put of a *copy* names blocks that are referenced at the instant when it takes effect, or it is refused; (2) sees the same counts.
+//! If this process dies at any step, the garbage is still written down, and marks and pins of the store do no harm.
+
+use crate::Error;
+use crate::fence::Fence;
+use crate::proposer::Proposer;
+use crate::raft::Group;
+use crate::state::{self, Change, Outcome};
+use protocol::block::{BlockAnswer, BlockCall, BlockError, BlockRef, Blocks, Usage};
+use protocol::metadata::{MetadataError, Reply};
+use runtime::Link;
+use std::collections::{HashMap, HashSet};
+use std::rc::Rc;
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+/// How long garbage is left alone, in milliseconds: a rewritten object's blocks may still be on their way to a reader.
+const GRACE_MS: u64 = 60 * 1_000;
+/// How long a block without a put is left alone by the hourly pass, in milliseconds.
+const ORPHAN_GRACE_MS: u64 = 60 * 60 * 1_000;
+/// The time between full passes.
+const PASS_EVERY: Duration = Duration::from_secs(60 * 60);
+/// How often the shards are looked at for garbage. A look costs some microseconds.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// Below this part of its capacity free, the block-store is nearly full.
+const NEARLY_FULL_PART: u64 = 20;
+/// So many blocks are dealt with at a time: looking each up in each shard takes a millisecond or two, in which nothing else is served.
+const STEP: u32 = 128;
+/// The most unreferenced blocks that are remembered from pass to pass; further ones begin their time later.
+const ORPHANS_MAX: usize = 100_000;
+/// The most sweeps that are asked for and wait.
+const ORDERS_MAX: usize = 16;
+
+/// What came of a full pass.
+#[derive(Debug, Clone, Copy, Default)]
+struct Swept {
+    seen: u64,
+    removed: u64,
+}
+
+/// The sweep of this node's block-store.
+pub(crate) struct Sweep {
+    proposer: Rc<Proposer>,
+    fence: Rc<Fence>,
+    blocks: Link<Blocks>,
+}
+
+/// Where full passes are asked for.
+pub(crate) struct Orders {
+    sender: mpsc::Sender<Order>,
+}
+
+/// A pass that somebody waits for.
+pub(crate) struct Order {
+    grace_ms: u64,
+    done: oneshot::Sender<Outcome>,
+}
+
+/// Orders and the end at which they are carried out.
+pub(crate) fn orders() -> (Orders, mpsc::Receiver<Order>) {
+    let (sender, receiver) = mpsc::channel(ORDERS_MAX);
+    (Orders { sender }, receiver)
+}
+
+impl Orders {
+    /// A full pass, now; answers when it is over.
+    pub(crate) async fn order(&self, grace_ms: u64) -> Outcome {
+        let (done, outcome) = oneshot::channel();
+        let gone = || MetadataError::Unavailable("the sweep has ended".into());
+        self.sender.send(Order { grace_ms, done }).await.map_err(|_| gone())?;
+        outcome.await.map_err(|_| gone())?
+    }
+}
+
+impl Sweep {
+    pub(crate) fn new(proposer: Rc<Proposer>, fence: Rc<Fence>, blocks: Link<Blocks>) -> Self {
+        Self { proposer, fence, blocks }
+    }
+
+    /// Sweeps for as long as the service lives.
+    pub(crate) async fn run(&self, mut orders: mpsc::Receiver<Order>) {
+        let mut orphans = HashMap::new();
+        let mut next_pass = Instant::now() + PASS_EVERY;
+        let mut look = tokio::time::interval(LOOK_EVERY);
+        loop {
+            tokio::select! {
+                order = orders.recv() => {
+                    let Some(Order { grace_ms, done }) = order else { return };
+                    let outcome = self.carry_out(grace_ms, &mut orphans).await;
+                    // Whoever asked may have gone.
+                    let _ = done.send(outcome);
+                }
+                _ = look.tick() => {
+                    let looked = self.tidy(GRACE_MS).await;
+                    let passed = if next_pass <= Instant::now() {
+                        next_pass = Instant::now() + PASS_EVERY;
+                        self.pass(ORPHAN_GRACE_MS, &mut orphans).await.map(|_| ())
+                    } else {
+                        Ok(())
+                    };
+                    // Nothing is lost: the next look begins where this one ended.
+                    if let Err(error) = looked.and(passed) {
+                        runtime::warn!("sweep: {error}");
+                    }
+                }
+            }
+        }
+    }
+
+    async fn carry_out(&self, grace_ms: u64, orphans: &mut HashMap<BlockRef, u64>) -> Outcome {
+        let tidied = self.tidy(GRACE_MS.min(grace_ms)).await?;
+        let swept = self.pass(grace_ms, orphans).await?;
+        Ok(Reply::Swept { seen: swept.seen, removed: tidied + swept.removed })
+    }
+
+    /// Whether the store has the block. An error: it could not be asked, or cannot vouch for it.
+    pub(crate) async fn exists(&self, block: &BlockRef) -> Result<bool, MetadataError> {
+        match self.call(&BlockCall::Open { block: *block }).await? {
+            Ok(_) => Ok(true),
+            Err(BlockError::NoSuchBlock) => Ok(false),
+            Err(error) => Err(MetadataError::Unavailable(error.to_string())),
+        }
+    }
+
+    /// Drops parts that nobody needs, and deletes garbage that is old enough. Answers how many blocks were deleted.
+    async fn tidy(&self, grace_ms: u64) -> Result<u64, MetadataError> {
+        let mut removed = 0;
+        let mut full = None;
+        for group in self.proposer.groups() {
+            while state::reclaimable(self.proposer.read(group).await?).map_err(failed)? {
+                self.proposer.propose(group, Change::Reclaim).await?;
+            }
+            loop {
+                let now_ms = self.proposer.now_ms();
+                let rows = self.proposer.read(group).await?;
+                let garbage = state::garbage(rows, now_ms, STEP as usize).map_err(failed)?;
+                if garbage.is_empty() {
+                    break;
+                }
+                // Asked only where there is something to decide.
+                let full = match full {
+                    Some(full) => full,
+                    None => *full.insert(self.is_nearly_full().await?),
+                };
+                let grace_ms = if full { 0 } else { grace_ms };
+                let due = garbage.into_iter().filter(|(at_ms, _)| at_ms + grace_ms <= now_ms);
+                let due: Vec<(u64, BlockRef)> = due.collect();
+                if due.is_empty() {
+                    break;
+                }
+                let (deleted, held) = self.dispose(group, due).await?;
+                removed += deleted;
+                if held {
+                    break;
+                }
+            }
+        }
+        Ok(removed)
+    }
+
+    /// Deletes what nobody refers to of some garbage, and forgets it. Answers how many blocks were deleted, and whether some were
+    /// left for the next time.
+    async fn dispose(
+        &self,
+        group: &Rc<Group>,
+        mut garbage: Vec<(u64, BlockRef)>,
+    ) -> Result<(u64, bool), MetadataError> {
+        let before = garbage.len();
+        // What a write under way names is judged when that has ended.
+        garbage.retain(|(_, block)| !self.fence.is_entering(block));
+        let held = garbage.len() < before;
+        // The same block may have become garbage twice.
+        let unique: HashSet<BlockRef> = garbage.iter().map(|(_, block)| *block).collect();
+        let mut unreferenced = Vec::new();
+        for block in unique {
+            if !self.is_referenced(&block).await? {
+                unreferenced.push(block);
+            }
+        }
+        let condemned = match self.call(&BlockCall::Condemn { blocks: unreferenced }).await? {
+            Ok(BlockAnswer::Condemned { blocks, .. }) => blocks,
+            other => return Err(unexpected(other)),
+        };
+        let deleted = self.delete(condemned).await?;
+        // Also those that were not deleted: somebody refers to them again, or holds a pin on them, or they are gone already. If a pinned one is
+        // never referred to, the full pass finds it.
+        garbage.retain(|(_, block)| !self.fence.is_entering(block));
+        if !garbage.is_empty() {
+            self.proposer.propose(group, Change::ForgetGarbage { garbage }).await?;
+        }
+        Ok((deleted, held))
+    }
+
+    /// Looks at every block of the store, and deletes those that have been unreferenced since `grace_ms` ago.
+    async fn pass(
+        &self,
+        grace_ms: u64,
+        orphans: &mut HashMap<BlockRef, u64>,
+    ) -> Result<Swept, MetadataError> {
+        let mut swept = Swept::default();
+        let mut found = HashMap::new();
+        let mut after = None;
+        loop {
+            let call = BlockCall::CondemnNext { after, limit: STEP };
+            let (blocks, next) = match self.call(&call).await? {
+                Ok(BlockAnswer::Condemned { blocks, next }) => (blocks, next),
+                other => return Err(unexpected(other)),
+            };
+            swept.seen += blocks.len() as u64;
+            let now_ms = self.proposer.now_ms();
+            let mut due = Vec::new();
+            for block in blocks {
+                if self.is_referenced(&block).await? {
+                    continue;
+                }
+                let since_ms = orphans.get(&block).copied().unwrap_or(now_ms);
+                if since_ms + grace_ms <= now_ms {
+                    due.push(block);
+                } else if found.len() < ORPHANS_MAX {
+                    found.insert(block, since_ms);
+                }
+            }
+            swept.removed += self.delete(due).await?;
+            match next {
+                Some(next) => after = Some(next),
+                None => break,
+            }
+        }
+        *orphans = found;
+        Ok(swept)
+    }
+
+    /// Deletes those of the condemned `blocks` that nobody refers to and no write holds. Answers how many are gone.
+    async fn delete(&self, blocks: Vec<BlockRef>) -> Result<u64, MetadataError> {
+        // First the fence, then the look: a write that the fence did not find under way has taken effect, and the look sees it.
+        let fenced = self.fence.begin(blocks);
+        if fenced.is_empty() {
+            return Ok(0);
+        }
+        let deleted = self.delete_fenced(fenced.clone()).await;
+        // Without an answer all of them may be gone.
+        self.fence.end(deleted.as_ref().unwrap_or(&fenced), self.proposer.now_ms());
+        deleted.map(|deleted| deleted.len() as u64)
+    }
+
+    async fn delete_fenced(&self, fenced: Vec<BlockRef>) -> Result<Vec<BlockRef>, MetadataError> {
+        let mut blocks = Vec::new();
+        for block in fenced {
+            if !self.is_referenced(&block).await? {
+                blocks.push(block);
+            }
+        }
+        if blocks.is_empty() {
+            return Ok(blocks);
+        }
+        match self.call(&BlockCall::Delete { blocks }).await? {
+            Ok(BlockAnswer::Deleted(deleted)) => Ok(deleted),
+            other => Err(unexpected(other)),
+        }
+    }
+
+    /// Whether any shard refers to the block. Blocks are named by the bucket's key, but the name does not tell the bucket.
+    async fn is_referenced(&self, block: &BlockRef) -> Result<bool, MetadataError> {
+        for group in self.proposer.groups() {
+            let rows = self.proposer.read(group).await?;
+            if state::is_referenced(rows, block).map_err(failed)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    async fn is_nearly_full(&self) -> Result<bool, MetadataError> {
+        match self.call(&BlockCall::Usage).await? {
+            Ok(BlockAnswer::Usage(Usage { capacity_bytes, free_bytes, .. })) => {
+                Ok(free_bytes < capacity_bytes / NEARLY_FULL_PART)
+            }
+            other => Err(unexpected(other)),
+        }
+    }
+
+    async fn call(
+        &self,
+        call: &BlockCall,
+    ) -> Result<Result<BlockAnswer, BlockError>, MetadataError> {
+        // A Delete whose answer was lost is not sent again: the store that comes back has forgotten every mark.
+        match self.blocks.call(call).await {
+            Ok((answer, _descriptors)) => Ok(answer),
+            Err(error) => Err(MetadataError::Unavailable(format!("block-store: {error}"))),
+        }
+    }
+}
+
+fn failed(error: Error) -> MetadataError {
+    runtime::error!("sweep: {error}");
+    MetadataError::Unavailable(error.to_string())
+}
+
+fn unexpected(answer: Result<BlockAnswer, BlockError>) -> MetadataError {
+    MetadataError::Unavailable(match answer {
+        Ok(_) => "block-store: another answer than was asked for".into(),
+        Err(error) => format!("block-store: {error}"),
+    })
+}
