@@ -1,0 +1,116 @@
+//! Calls to metadata: reads go on until there is an answer, writes are sent once.
+
+use crate::limits::UNAVAILABLE_WAIT;
+use protocol::metadata::{Answer, Call, Metadata, MetadataError, Reply};
+use runtime::{Bus, CallError, Link};
+use s3_wire::error::{ErrorCode, S3Error};
+use std::time::{Duration, Instant};
+
+/// The service's name in its manifest.
+const SERVICE: &str = "metadata";
+/// Between two attempts while there is no leader.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// One thread's line to metadata.
+pub(crate) struct MetadataLink {
+    link: Link<Metadata>,
+}
+
+impl MetadataLink {
+    /// Connects with the first call.
+    pub(crate) fn new(bus: Bus) -> Self {
+        Self {
+            link: Link::new(bus, SERVICE),
+        }
+    }
+
+    /// Asks what changes nothing. A service that restarts or elects meanwhile is waited for, up to
+    /// [`UNAVAILABLE_WAIT`].
+    pub(crate) async fn read(&self, call: &Call) -> Result<(Reply, u64), MetadataError> {
+        let deadline = Instant::now() + UNAVAILABLE_WAIT;
+        loop {
+            match unpack(self.link.repeat(call).await) {
+                Err(MetadataError::Unavailable(_)) if Instant::now() < deadline => {
+                    tokio::time::sleep(PAUSE).await;
+                }
+                other => return other,
+            }
+        }
+    }
+
+    /// Orders a change, once. Where the answer is lost nobody knows whether it happened:
+    /// `Unavailable`, and the client decides.
+    pub(crate) async fn write(&self, call: &Call) -> Result<(Reply, u64), MetadataError> {
+        unpack(self.link.call(call).await)
+    }
+}
+
+/// The reply and the revision at which it was given.
+fn unpack<D>(answer: Result<(Answer, D), CallError>) -> Result<(Reply, u64), MetadataError> {
+    match answer {
+        Ok((Answer { revision, result }, _)) => result.map(|reply| (reply, revision)),
+        Err(error @ CallError::TooLong) => Err(MetadataError::Refused(error.to_string())),
+        Err(error) => Err(MetadataError::Unavailable(error.to_string())),
+    }
+}
+
+/// Why a call to metadata came to nothing. Operations answer the cases that are special to them;
+/// `?` answers the others.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// Metadata's own refusal, or no answer.
+    Metadata(MetadataError),
+    /// The caller's rights have gone meanwhile.
+    Denied(S3Error),
+}
+
+impl From<MetadataError> for Failure {
+    fn from(error: MetadataError) -> Self {
+        Self::Metadata(error)
+    }
+}
+
+impl From<Failure> for S3Error {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Metadata(error) => refusal(error),
+            Failure::Denied(error) => error,
+        }
+    }
+}
+
+fn refusal(error: MetadataError) -> S3Error {
+    match error {
+        MetadataError::NoSuchAccessKey => ErrorCode::InvalidAccessKeyId.into(),
+        MetadataError::NoSuchBucket => ErrorCode::NoSuchBucket.into(),
+        MetadataError::BucketExists { .. } => ErrorCode::BucketAlreadyExists.into(),
+        MetadataError::BucketNotEmpty => ErrorCode::BucketNotEmpty.into(),
+        MetadataError::NoSuchKey => ErrorCode::NoSuchKey.into(),
+        MetadataError::NoSuchUpload => ErrorCode::NoSuchUpload.into(),
+        MetadataError::InvalidPart { number } => {
+            S3Error::new(ErrorCode::InvalidPart).and("PartNumber", number.to_string())
+        }
+        MetadataError::EntityTooSmall { number } => {
+            S3Error::new(ErrorCode::EntityTooSmall).and("PartNumber", number.to_string())
+        }
+        MetadataError::PreconditionFailed => ErrorCode::PreconditionFailed.into(),
+        MetadataError::SourceChanged => ErrorCode::OperationAborted.into(),
+        MetadataError::Full => ErrorCode::InsufficientStorage.into(),
+        // Keys or buckets change faster than we can follow; nothing was done.
+        MetadataError::Stale => ErrorCode::ServiceUnavailable.into(),
+        MetadataError::Unavailable(why) => {
+            runtime::warn!("metadata: {why}");
+            ErrorCode::ServiceUnavailable.into()
+        }
+        error @ (MetadataError::Refused(_) | MetadataError::KeyExists) => {
+            runtime::error!("metadata: {error}");
+            ErrorCode::InternalError.into()
+        }
+    }
+}
+
+/// The answer to a call that has only one kind of reply, or our own fault.
+pub(crate) fn unexpected(reply: &Reply) -> S3Error {
+    runtime::error!("metadata answered another call: {reply:?}");
+    ErrorCode::InternalError.into()
+}

@@ -1,0 +1,171 @@
+//! CopyObject: another name for bytes that are here already.
+//!
+//! Within a bucket the copy refers to the same blocks. Into another bucket the bytes are read and
+//! stored anew, because block names are keyed per bucket; so are they where another checksum is
+//! asked for.
+//!
+//! Source: <https://docs.aws.amazon.com/AmazonS3/latest/API/API_CopyObject.html>
+
+use super::copy_source::{self, Source};
+use super::object_data::{DEFAULT_ALGORITHM, check_size, kept_checksum, kept_headers};
+use super::put_object::check_early;
+use super::{precondition, type_of};
+use crate::answer::{self, Answer};
+use crate::blocks::{BlockWriter, Hold, ReadFailure, Reader, copy_into};
+use crate::limits::{CHANGES_MAX, UPLOAD_KIB};
+use crate::metadata::{Failure, unexpected};
+use crate::request::Request;
+use protocol::metadata::{Content, MetadataError, NewObject, Operation, Reply};
+use s3_wire::body::BodyChecks;
+use s3_wire::checksum::{self, Algorithm, Expected};
+use s3_wire::conditions::WriteCondition;
+use s3_wire::error::{ErrorCode, S3Error};
+use s3_wire::sigv4::PayloadHash;
+use s3_wire::xml::CopyObjectResult;
+
+/// What becomes of the source's headers.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Directive {
+    Copy,
+    Replace,
+}
+
+/// See the module.
+pub(super) async fn copy_object(request: &mut Request<'_>) -> Result<Answer, S3Error> {
+    let directive = directive(request)?;
+    let algorithm = checksum::chosen_algorithm(&request.head.headers)?;
+    let replaced = kept_headers(request)?;
+    let condition = precondition(WriteCondition::from_headers(&request.head.headers)?);
+    let bucket = request.admission.bucket()?.clone();
+    let (source_bucket, source_key) = copy_source::admit(request).await?;
+    let onto_itself = source_bucket.id == bucket.id && source_key == request.key();
+    if onto_itself && directive == Directive::Copy && algorithm.is_none() {
+        let message = "This copy request is illegal because it is trying to copy an object to \
+                       itself without changing the object's metadata, storage class, website \
+                       redirect location or encryption attributes.";
+        return Err(S3Error::with(ErrorCode::InvalidRequest, message));
+    }
+    check_early(&request.admission, bucket.id, request.key(), &condition).await?;
+
+    for _ in 0..CHANGES_MAX {
+        let source = copy_source::find(request, &source_bucket, &source_key).await?;
+        check_size(source.object.size)?;
+        let headers = match directive {
+            Directive::Copy => source.object.headers.clone(),
+            Directive::Replace => replaced.clone(),
+        };
+        let refers = source_bucket.id == bucket.id && !wants_other_checksum(&source, algorithm);
+        let (mut object, hold) = match make_copy(request, &source, refers, algorithm).await {
+            Ok(made) => made,
+            Err(ReadFailure::Gone) => continue,
+            Err(ReadFailure::Error(error)) => return Err(error),
+        };
+        object.headers = headers;
+        let copied = refers && matches!(object.content, Content::Blocks(_));
+        let (etag, checksum) = (object.etag.clone(), object.checksum.clone());
+        let operation = Operation::PutObject {
+            bucket: bucket.id,
+            key: request.key().to_owned(),
+            object,
+            precondition: condition.clone(),
+            copied,
+        };
+        match request.admission.write_held(operation, hold).await {
+            Ok(Reply::Written { modified_ms, .. }) => {
+                let result = CopyObjectResult {
+                    modified_ms,
+                    etag: &etag,
+                    checksum: checksum.as_ref().and_then(|kept| {
+                        let algorithm = Algorithm::from_name(&kept.algorithm)?;
+                        Some((algorithm, kept.value.as_str(), type_of(kept.composite)))
+                    }),
+                };
+                return Ok(answer::xml(result.to_xml()));
+            }
+            Ok(other) => return Err(unexpected(&other)),
+            // The source was replaced meanwhile; its conditions must hold for what is there now.
+            Err(Failure::Metadata(MetadataError::SourceChanged)) => continue,
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Err(ReadFailure::Gone.into())
+}
+
+fn directive(request: &Request<'_>) -> Result<Directive, S3Error> {
+    let name = "x-amz-metadata-directive";
+    match request.header(name)? {
+        None | Some("COPY") => Ok(Directive::Copy),
+        Some("REPLACE") => Ok(Directive::Replace),
+        Some(other) => Err(S3Error::argument(
+            "Unknown metadata directive.",
+            name,
+            other,
+        )),
+    }
+}
+
+fn wants_other_checksum(source: &Source, wanted: Option<Algorithm>) -> bool {
+    let kept = source.object.checksum.as_ref();
+    wanted.is_some_and(|wanted| {
+        kept.is_none_or(|kept| kept.algorithm != wanted.name() || kept.composite)
+    })
+}
+
+/// The copy, without headers, and what keeps its blocks until it is visible.
+async fn make_copy(
+    request: &Request<'_>,
+    source: &Source,
+    refers: bool,
+    algorithm: Option<Algorithm>,
+) -> Result<(NewObject, Hold), ReadFailure> {
+    let Source { bucket, object, .. } = source;
+    let all = 0..object.size;
+    if refers {
+        let content = match &object.content {
+            Content::Inline(bytes) => Content::Inline(bytes.clone()),
+            content => {
+                let reader = Reader::new(&request.admission, bucket.id, content, all);
+                Content::Blocks(reader.all_blocks().await?)
+            }
+        };
+        let copy = NewObject {
+            size: object.size,
+            etag: object.etag.clone(),
+            headers: Vec::new(),
+            checksum: object.checksum.clone(),
+            content,
+        };
+        return Ok((copy, Hold::default()));
+    }
+    let own = request.admission.bucket().map_err(ReadFailure::Error)?;
+    let _share = request
+        .worker
+        .budget
+        .take(UPLOAD_KIB)
+        .await
+        .map_err(ReadFailure::Error)?;
+    let kept = object
+        .checksum
+        .as_ref()
+        .and_then(|kept| Algorithm::from_name(&kept.algorithm));
+    let algorithm = algorithm.or(kept).unwrap_or(DEFAULT_ALGORITHM);
+    let mut checks = BodyChecks::new(Expected::default(), PayloadHash::Unsigned, Some(algorithm));
+    let mut writer = BlockWriter::new(request.worker, own.hash_key, object.size, true);
+    if let Content::Inline(bytes) = &object.content {
+        checks.update(bytes);
+        writer.write(bytes).await.map_err(ReadFailure::Error)?;
+    } else {
+        let reader = Reader::new(&request.admission, bucket.id, &object.content, all);
+        copy_into(reader, &mut writer, &mut checks).await?;
+    }
+    let summary = checks.finish(None).map_err(ReadFailure::Error)?;
+    let placed = writer.finish().await.map_err(ReadFailure::Error)?;
+    let copy = NewObject {
+        size: summary.bytes,
+        etag: checksum::etag(&summary.md5),
+        headers: Vec::new(),
+        checksum: summary.checksum.as_ref().map(kept_checksum),
+        content: placed.content,
+    };
+    Ok((copy, placed.hold))
+}

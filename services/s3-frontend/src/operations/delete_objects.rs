@@ -1,0 +1,84 @@
+//! DeleteObjects: removes up to 1,000 keys, each on its own: what fails does not stop the others.
+//!
+//! Source: <https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html>
+
+use super::check_version;
+use crate::admission::Admission;
+use crate::answer::{self, Answer};
+use crate::metadata::unexpected;
+use crate::request::Request;
+use futures_util::StreamExt;
+use protocol::metadata::{Operation, Precondition, Reply};
+use s3_wire::error::S3Error;
+use s3_wire::names::check_key;
+use s3_wire::xml::{
+    DELETE_BYTES_MAX, DeleteError, DeleteObject, DeleteRequest, DeleteResult, Deleted,
+};
+
+/// Deletions under way at a time: metadata commits what arrives together with one write to disk.
+const AT_A_TIME: usize = 64;
+
+/// See the module.
+pub(super) async fn delete_objects(request: &mut Request<'_>) -> Result<Answer, S3Error> {
+    let admission = request.admission.clone();
+    let kib = request.document_kib(DELETE_BYTES_MAX);
+    let _share = request.worker.budget.take(kib).await?;
+    let document = request.document(DELETE_BYTES_MAX).await?;
+    let wanted = DeleteRequest::parse(&document)?;
+    drop(document);
+
+    let results: Vec<Result<(), S3Error>> = futures_util::stream::iter(&wanted.objects)
+        .map(|object| delete_one(&admission, object))
+        .buffered(AT_A_TIME)
+        .collect()
+        .await;
+
+    let mut answer = DeleteResult::default();
+    for (object, result) in wanted.objects.iter().zip(&results) {
+        let (key, version_id) = (object.key.as_str(), object.version_id.as_deref());
+        match result {
+            Ok(()) if wanted.quiet => {}
+            Ok(()) => {
+                answer.deleted.push(Deleted {
+                    key,
+                    version_id,
+                    delete_marker_version_id: None,
+                });
+            }
+            Err(error) => answer.errors.push(DeleteError {
+                key,
+                version_id,
+                code: error.code,
+                message: &error.message,
+            }),
+        }
+    }
+    Ok(answer::xml(answer.to_xml()))
+}
+
+async fn delete_one(admission: &Admission, object: &DeleteObject) -> Result<(), S3Error> {
+    check_key(&object.key)?;
+    check_version(object.version_id.as_deref())?;
+    // Conditions of directory buckets, which AWS ignores nowhere.
+    if object.last_modified.is_some() {
+        return Err(S3Error::not_implemented("Element", "LastModifiedTime"));
+    }
+    if object.size.is_some() {
+        return Err(S3Error::not_implemented("Element", "Size"));
+    }
+    let precondition = match object.etag.as_deref() {
+        None => Precondition::None,
+        Some("*") => Precondition::Present,
+        Some(etag) => Precondition::Etag(etag.to_owned()),
+    };
+    let bucket = admission.bucket()?.id;
+    let operation = Operation::DeleteObject {
+        bucket,
+        key: object.key.clone(),
+        precondition,
+    };
+    match admission.write(operation).await? {
+        Reply::Done => Ok(()),
+        other => Err(unexpected(&other)),
+    }
+}

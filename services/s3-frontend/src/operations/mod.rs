@@ -1,0 +1,120 @@
+//! One file per S3 operation. Each reads from top to bottom: what is asked, what must hold, what is
+//! done, what is answered. The caller is authenticated and has the right (see [`crate::request`]).
+
+mod abort_multipart_upload;
+mod complete_multipart_upload;
+mod copy_object;
+mod copy_source;
+mod create_bucket;
+mod create_multipart_upload;
+mod delete_bucket;
+mod delete_object;
+mod delete_objects;
+mod get_object;
+mod head_bucket;
+mod list_buckets;
+mod list_multipart_uploads;
+mod list_objects;
+mod list_parts;
+mod object_data;
+mod put_object;
+mod upload_part;
+mod upload_part_copy;
+
+use crate::answer::Answer;
+use crate::request::Request;
+use protocol::metadata::Precondition;
+use s3_wire::checksum::{Algorithm, ChecksumType};
+use s3_wire::conditions::WriteCondition;
+use s3_wire::error::S3Error;
+use s3_wire::routing::Operation;
+use s3_wire::xml::Owner;
+use std::pin::Pin;
+
+/// The only account: whoever holds a key acts for it. Keys' names are nobody else's business.
+const OWNER: Owner<'static> = Owner {
+    id: "trousseau",
+    display_name: "trousseau",
+};
+
+/// Does `operation`.
+///
+/// # Errors
+/// Whatever the operation answers instead; `NotImplemented` for operations that this server lacks.
+pub(crate) async fn dispatch(
+    operation: Operation,
+    request: &mut Request<'_>,
+) -> Result<Answer, S3Error> {
+    use Operation as O;
+    // Each in a box of its own, so that a small request does not move and clear the space of an
+    // upload.
+    let done: Doing<'_> = match operation {
+        O::ListBuckets => Box::pin(list_buckets::list_buckets(request)),
+        O::CreateBucket => Box::pin(create_bucket::create_bucket(request)),
+        O::DeleteBucket => Box::pin(delete_bucket::delete_bucket(request)),
+        O::HeadBucket => return head_bucket::head_bucket(request),
+        O::GetBucketLocation => return head_bucket::get_bucket_location(request),
+        O::GetBucketVersioning => return Ok(head_bucket::get_bucket_versioning()),
+        O::ListObjects => Box::pin(list_objects::list_objects(request)),
+        O::ListObjectsV2 => Box::pin(list_objects::list_objects_v2(request)),
+        O::PutObject => Box::pin(put_object::put_object(request)),
+        O::GetObject => Box::pin(get_object::get_object(request)),
+        O::HeadObject => Box::pin(get_object::head_object(request)),
+        O::DeleteObject => Box::pin(delete_object::delete_object(request)),
+        O::DeleteObjects => Box::pin(delete_objects::delete_objects(request)),
+        O::CopyObject => Box::pin(copy_object::copy_object(request)),
+        O::CreateMultipartUpload => Box::pin(create_multipart_upload::create(request)),
+        O::UploadPart => Box::pin(upload_part::upload_part(request)),
+        O::UploadPartCopy => Box::pin(upload_part_copy::upload_part_copy(request)),
+        O::CompleteMultipartUpload => Box::pin(complete_multipart_upload::complete(request)),
+        O::AbortMultipartUpload => Box::pin(abort_multipart_upload::abort(request)),
+        O::ListMultipartUploads => Box::pin(list_multipart_uploads::list_uploads(request)),
+        O::ListParts => Box::pin(list_parts::list_parts(request)),
+        missing => return Err(missing.not_implemented()),
+    };
+    done.await
+}
+
+/// An operation under way.
+type Doing<'a> = Pin<Box<dyn Future<Output = Result<Answer, S3Error>> + 'a>>;
+
+/// A write's condition in metadata's words.
+fn precondition(condition: WriteCondition) -> Precondition {
+    match condition {
+        WriteCondition::Always => Precondition::None,
+        WriteCondition::Absent => Precondition::Absent,
+        WriteCondition::Exists => Precondition::Present,
+        WriteCondition::Matches(etag) => Precondition::Etag(etag),
+    }
+}
+
+/// No bucket has versions, so the only one that can be named is `null`.
+fn check_version(version_id: Option<&str>) -> Result<(), S3Error> {
+    match version_id {
+        None | Some("" | "null") => Ok(()),
+        Some(other) => Err(S3Error::argument(
+            "Invalid version id specified",
+            "versionId",
+            other,
+        )),
+    }
+}
+
+/// An algorithm and type as metadata keeps them, in S3's types.
+fn algorithm_of(kept: &(String, bool)) -> Option<(Algorithm, ChecksumType)> {
+    let (name, composite) = kept;
+    Some((Algorithm::from_name(name)?, type_of(*composite)))
+}
+
+fn type_of(composite: bool) -> ChecksumType {
+    if composite {
+        ChecksumType::Composite
+    } else {
+        ChecksumType::FullObject
+    }
+}
+
+/// An entity tag as it stands in a header.
+fn quoted(etag: &str) -> String {
+    format!("\"{etag}\"")
+}

@@ -1,0 +1,122 @@
+//! What PutObject, CopyObject and the multipart operations share: an object's headers and
+//! checksums, and the way of a body into blocks.
+
+use super::quoted;
+use crate::answer::{self, Answer};
+use crate::blocks::{BlockWriter, Placed};
+use crate::body::incoming::Upload;
+use crate::limits::{PUT_BYTES_MAX, UPLOAD_KIB};
+use crate::request::Request;
+use crate::worker::Worker;
+use protocol::metadata::{Bucket, Checksum as KeptChecksum, HEADERS_BYTES_MAX};
+use s3_wire::body::BodySummary;
+use s3_wire::checksum::{Algorithm, Checksum};
+use s3_wire::error::{ErrorCode, S3Error};
+use s3_wire::headers;
+use std::rc::Rc;
+
+/// What AWS calls an object without a content type.
+const DEFAULT_CONTENT_TYPE: &str = "binary/octet-stream";
+/// The headers of HTTP that are kept with an object and given back.
+const KEPT: [&str; 6] = [
+    "cache-control",
+    "content-disposition",
+    "content-encoding",
+    "content-language",
+    "content-type",
+    "expires",
+];
+
+/// The checksum that is computed where the client chose none, as AWS does.
+pub(super) const DEFAULT_ALGORITHM: Algorithm = Algorithm::Crc64Nvme;
+
+/// The headers to keep with an object, out of a request's.
+///
+/// # Errors
+/// `MetadataTooLarge`; `InvalidRequest` for repeated headers or values that are not text.
+pub(super) fn kept_headers(request: &Request<'_>) -> Result<Vec<(String, String)>, S3Error> {
+    let sent = &request.head.headers;
+    let mut kept = Vec::new();
+    for name in KEPT {
+        let value = headers::single(sent, name)?.map(str::to_owned);
+        let value = match name {
+            "content-encoding" => value.and_then(|v| headers::stored_content_encoding(&v)),
+            "content-type" => value.or_else(|| Some(DEFAULT_CONTENT_TYPE.to_owned())),
+            _ => value,
+        };
+        kept.extend(value.map(|value| (name.to_owned(), value)));
+    }
+    for (name, value) in headers::user_metadata(sent, request.query)? {
+        kept.push((format!("x-amz-meta-{name}"), value));
+    }
+    let bytes: usize = kept
+        .iter()
+        .map(|(name, value)| name.len() + value.len())
+        .sum();
+    if bytes > HEADERS_BYTES_MAX {
+        return Err(ErrorCode::MetadataTooLarge.into());
+    }
+    Ok(kept)
+}
+
+/// A checksum over the bytes of an object or part, as metadata keeps it.
+pub(super) fn kept_checksum(checksum: &Checksum) -> KeptChecksum {
+    KeptChecksum {
+        algorithm: checksum.algorithm().name().to_owned(),
+        composite: false,
+        value: checksum.to_base64(),
+    }
+}
+
+/// Adds the headers of an object's checksum to an answer.
+pub(super) fn set_checksum(answer: &mut Answer, checksum: Option<&KeptChecksum>) {
+    let Some(checksum) = checksum else { return };
+    if let Some(algorithm) = Algorithm::from_name(&checksum.algorithm) {
+        answer::set(answer, algorithm.header(), &checksum.value);
+        let kind = super::type_of(checksum.composite);
+        answer::set(answer, "x-amz-checksum-type", kind.name());
+    }
+}
+
+/// The answer to an upload: what the server computed.
+pub(super) fn stored_answer(etag: &str, checksum: Option<&KeptChecksum>) -> Answer {
+    let mut answer = answer::empty(http::StatusCode::OK);
+    answer::set(&mut answer, "etag", &quoted(etag));
+    set_checksum(&mut answer, checksum);
+    answer
+}
+
+/// Refuses an object or part that is too large for one request.
+///
+/// # Errors
+/// `EntityTooLarge` with both sizes.
+pub(super) fn check_size(bytes: u64) -> Result<(), S3Error> {
+    if bytes <= PUT_BYTES_MAX {
+        return Ok(());
+    }
+    Err(S3Error::new(ErrorCode::EntityTooLarge)
+        .and("ProposedSize", bytes.to_string())
+        .and("MaxSizeAllowed", PUT_BYTES_MAX.to_string()))
+}
+
+/// Receives a body and places it, block by block while it arrives. When this returns, every byte is
+/// on disk and as its sender said, and nothing is visible yet. Dropped half-way it leaves nothing.
+///
+/// # Errors
+/// Those of [`Upload`] and [`BlockWriter`].
+pub(super) async fn receive(
+    worker: &Rc<Worker>,
+    bucket: &Bucket,
+    mut upload: Upload<'_>,
+    may_inline: bool,
+) -> Result<(Placed, BodySummary), S3Error> {
+    let _share = worker.budget.take(UPLOAD_KIB).await?;
+    let mut writer = BlockWriter::new(worker, bucket.hash_key, upload.length(), may_inline);
+    while let Some(data) = upload.next().await? {
+        writer.write(&data).await?;
+    }
+    // First the digests, which cost nothing, then the disk.
+    let summary = upload.finish()?;
+    let placed = writer.finish().await?;
+    Ok((placed, summary))
+}

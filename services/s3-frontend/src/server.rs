@@ -1,0 +1,136 @@
+//! Connections: accepted by one thread, dealt out to the serving threads, each served by hyper
+//! until it ends or is told to.
+
+use crate::activity::{Connections, Entry, Order};
+use crate::body::socket::Socket;
+use crate::limits::{BUFFER_BYTES_MAX, HEAD_BYTES_MAX, HEADERS_MAX, LINGER, LINGER_BYTES_MAX};
+use crate::request;
+use crate::worker::Worker;
+use http::Request as HttpRequest;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::net::TcpStream as StdTcpStream;
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+
+/// An accepted socket on its way to the thread that will serve it. Counts as that thread's load
+/// until it is dropped.
+pub(crate) struct Dealt {
+    socket: StdTcpStream,
+    load: Load,
+}
+
+/// One connection's share of a thread's load.
+struct Load(Arc<AtomicUsize>);
+
+impl Dealt {
+    /// Counts `socket` in `load`.
+    pub(crate) fn new(socket: StdTcpStream, load: &Arc<AtomicUsize>) -> Self {
+        load.fetch_add(1, Ordering::Relaxed);
+        Self {
+            socket,
+            load: Load(load.clone()),
+        }
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Takes over accepted sockets until `accepted` ends, then waits until every connection is done.
+pub(crate) async fn serve(worker: Rc<Worker>, mut accepted: mpsc::Receiver<Dealt>) {
+    while let Some(Dealt { socket, load }) = accepted.recv().await {
+        // No room and nobody idle: the client sees its connection close and comes again.
+        let Some(entry) = worker.connections.enter() else {
+            continue;
+        };
+        // Without it a small answer on a kept connection waits for the client's delayed
+        // acknowledgement, 40 ms.
+        let stream = socket
+            .set_nodelay(true)
+            .and_then(|()| TcpStream::from_std(socket));
+        let Ok(stream) = stream else { continue };
+        tokio::task::spawn_local(connection(worker.clone(), entry, load, stream));
+    }
+    finish(&worker.connections).await;
+}
+
+/// Lets requests under way end.
+async fn finish(connections: &Connections) {
+    connections.finish();
+    while connections.count() > 0 {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+}
+
+/// Serves one connection.
+async fn connection(worker: Rc<Worker>, entry: Entry, load: Load, stream: TcpStream) {
+    let activity = entry.activity.clone();
+    let socket = Socket::new(stream, worker.placeholders.clone(), activity.clone());
+    let service = service_fn(|http: HttpRequest<Incoming>| {
+        let answered = request::answer(worker.clone(), activity.clone(), http);
+        // Boxed, so that a connection between two requests does not hold the space for one.
+        Box::pin(async move { Ok::<_, Infallible>(answered.await) })
+    });
+    let mut hyper = http1::Builder::new()
+        .max_headers(HEADERS_MAX)
+        .max_header_size(HEAD_BYTES_MAX)
+        .max_buf_size(BUFFER_BYTES_MAX)
+        // Its own time-out would arm a timer for each request; the table of connections watches
+        // heads instead.
+        .header_read_timeout(None)
+        .serve_connection(socket, service);
+    loop {
+        let served = {
+            let mut served = pin!(poll_fn(|context| hyper.poll_without_shutdown(context)));
+            tokio::select! {
+                biased;
+                result = &mut served => Some(result),
+                order = activity.ordered() => match order {
+                    Order::Cut => return,
+                    Order::Finish => None,
+                },
+            }
+        };
+        match served {
+            // The client is gone, or sent what is not HTTP (hyper has answered it), or a body broke
+            // off: nothing to be said.
+            Some(Err(_)) | Some(Ok(())) => break,
+            None => std::pin::Pin::new(&mut hyper).graceful_shutdown(),
+        }
+    }
+    let parts = hyper.into_parts();
+    linger(parts.io.into_stream()).await;
+    drop((entry, load));
+}
+
+/// Ends a connection so that the client sees our last answer. Closing a socket with unread bytes
+/// makes the kernel send a reset, which lets the client's kernel throw the answer away; so the rest
+/// of a refused body is read first, within bounds.
+async fn linger(mut stream: TcpStream) {
+    if stream.shutdown().await.is_err() {
+        return;
+    }
+    let rest = async {
+        let mut buffer = [0; 8 * 1024];
+        let mut bytes = 0_usize;
+        while let Ok(read) = stream.read(&mut buffer).await {
+            bytes = bytes.saturating_add(read);
+            if read == 0 || bytes > LINGER_BYTES_MAX {
+                break;
+            }
+        }
+    };
+    let _ = tokio::time::timeout(LINGER, rest).await;
+}

@@ -1,0 +1,93 @@
+//! One serving thread: everything that its connections share. Nothing is shared between threads.
+
+use crate::activity::Connections;
+use crate::blocks::{BlockLink, Pins};
+use crate::body::file_range::Placeholders;
+use crate::budget::Budget;
+use crate::credentials::Credentials;
+use crate::metadata::MetadataLink;
+use runtime::Bus;
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// What the manifest says.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    /// The region that requests must be signed for.
+    pub(crate) region: String,
+    /// Host names below which a bucket may be named; in lower case, without port.
+    pub(crate) hosts: Vec<String>,
+}
+
+/// The names in the setting `host`: separated by commas, ports and case are ignored.
+pub(crate) fn hosts(setting: &str) -> Vec<String> {
+    let names = setting
+        .split(',')
+        .map(|name| name.trim().to_ascii_lowercase());
+    names
+        .map(|name| name.split(':').next().unwrap_or_default().to_owned())
+        .filter(|name| !name.is_empty())
+        .collect()
+}
+
+/// The state of one thread.
+pub(crate) struct Worker {
+    pub(crate) region: String,
+    pub(crate) hosts: Vec<String>,
+    pub(crate) metadata: MetadataLink,
+    pub(crate) blocks: BlockLink,
+    pub(crate) credentials: Credentials,
+    pub(crate) connections: Rc<Connections>,
+    pub(crate) placeholders: Rc<Placeholders>,
+    pub(crate) budget: Budget,
+    /// Makes request ids: a secret start, so that they cannot be guessed, and a count.
+    seed: u64,
+    requests: Cell<u64>,
+}
+
+impl Worker {
+    /// A thread that reaches other services over `bus`. Needs a tokio context in which tasks may be
+    /// spawned locally.
+    pub(crate) fn new(
+        settings: Settings,
+        bus: Bus,
+        budget_kib: u32,
+        placeholders: Rc<Placeholders>,
+        connections: Rc<Connections>,
+        seed: u64,
+    ) -> Rc<Self> {
+        Rc::new(Self {
+            region: settings.region,
+            hosts: settings.hosts,
+            metadata: MetadataLink::new(bus.clone()),
+            blocks: BlockLink::new(bus, Pins::start()),
+            credentials: Credentials::default(),
+            connections,
+            placeholders,
+            budget: Budget::new(budget_kib),
+            seed,
+            requests: Cell::new(0),
+        })
+    }
+
+    /// Our clock, in seconds since 1970.
+    pub(crate) fn now_s(&self) -> u64 {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH);
+        since.map_or(0, |elapsed| elapsed.as_secs())
+    }
+
+    /// A name for a request, unique in the life of this process: 16 digits, as AWS's.
+    pub(crate) fn request_id(&self) -> String {
+        let count = self.requests.get();
+        self.requests.set(count.wrapping_add(1));
+        // The finaliser of SplitMix64 (Steele, Lea, Flood 2014): a permutation, so that no id comes
+        // twice.
+        let mut id = self
+            .seed
+            .wrapping_add(count.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        id = (id ^ (id >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        id = (id ^ (id >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        format!("{:016X}", id ^ (id >> 31))
+    }
+}
