@@ -1,0 +1,95 @@
+//! Breaking the protocol on channels that were granted, with calls that every service has.
+//!
+//! Whether the peer hangs up, ends the process or ignores it is for the test to see: sending
+//! succeeds, and that says nothing.
+
+use super::Attempt;
+use crate::stage::{DESCRIPTORS_MAX, Stage};
+use crate::sys;
+use protocol::start::{Order, Say, Start};
+use protocol::wire;
+use rustix::io::Errno;
+use std::os::fd::BorrowedFd;
+
+/// More than a queue of packets holds, and than anybody should read in one turn.
+const PACKETS: usize = 10_000;
+
+pub(super) const ATTEMPTS: &[Attempt] = &[
+    Attempt::code("garbage-to-supervisor", "", |stage| {
+        Stage::send(stage.start_channel(), b"\xff\xfenot a message", &[])
+    }),
+    Attempt::code("garbage-to-everybody", "", |stage| {
+        stage
+            .channels()
+            .try_for_each(|channel| Stage::send(channel, &[0xa5; 777], &[]))
+    }),
+    // The header of a conversation of a version to come.
+    Attempt::code("version-of-the-future", "", |stage| {
+        Stage::send(stage.start_channel(), &[1, 255, 0], &[])
+    }),
+    Attempt::code("packet-too-long", "", |stage| {
+        let long = vec![0x41; wire::MESSAGE_BYTES_MAX + 1];
+        stage
+            .channels()
+            .try_for_each(|channel| Stage::send(channel, &long, &[]))
+    }),
+    // Nobody expects descriptors with these; they must not pile up in the receiver.
+    Attempt::code("descriptors-to-supervisor", "", |stage| {
+        let alive = encode(&Say::Alive)?;
+        Stage::send(stage.start_channel(), &alive, &[stage.start_channel(); 8])
+    }),
+    Attempt::code("descriptor-flood", "", |stage| {
+        let alive = encode(&Say::Alive)?;
+        for channel in stage.channels() {
+            let copies: [BorrowedFd<'_>; DESCRIPTORS_MAX] = [channel; DESCRIPTORS_MAX];
+            for _ in 0..stage.amount.unwrap_or(64) {
+                Stage::send(channel, &alive, &copies)?;
+            }
+        }
+        Ok(())
+    }),
+    Attempt::code("packet-flood", "", |stage| {
+        let alive = encode(&Say::Alive)?;
+        for _ in 0..stage.amount.unwrap_or(PACKETS) {
+            match Stage::send(stage.start_channel(), &alive, &[]) {
+                // The supervisor does not keep up, which is what a flood is for.
+                Ok(()) | Err(Errno::AGAIN) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }),
+    // A supervisor's word, from the wrong side.
+    Attempt::code("give-an-order", "", |stage| {
+        let order = wire::encode::<Start>(&Order::Stop).map_err(|_| Errno::BADMSG)?;
+        Stage::send(stage.start_channel(), &order, &[])
+    }),
+    Attempt::code("ready-twice", "", |stage| {
+        for _ in 0..2 {
+            stage.supervisor.ready("again").map_err(|_| Errno::PIPE)?;
+        }
+        Ok(())
+    }),
+    Attempt::code("ready-with-a-long-story", "", |stage| {
+        stage
+            .supervisor
+            .ready("x".repeat(100_000))
+            .map_err(|_| Errno::PIPE)
+    }),
+    Attempt::code("say-failed", "", |stage| {
+        stage
+            .supervisor
+            .failed("it was asked to fail")
+            .map_err(|_| Errno::PIPE)
+    }),
+    Attempt::code("never-ready", "", |stage| {
+        stage.wait_for_the_end();
+        std::process::exit(0)
+    }),
+    Attempt::code("exit", "", |_| std::process::exit(7)),
+    Attempt::code("crash", "", |_| sys::crash()),
+];
+
+fn encode(say: &Say) -> Result<Vec<u8>, Errno> {
+    wire::encode::<Start>(say).map_err(|_| Errno::BADMSG)
+}
