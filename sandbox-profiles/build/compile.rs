@@ -100,6 +100,8 @@ pub(crate) fn learner(report: u64) -> Result<BpfProgram, String> {
             comment: String::new(),
         }],
         errno: None,
+        elsewhere: false,
+        include: String::new(),
         comment: String::new(),
     };
     let mut program = compile(&[&rule], Action::Allow, Action::Trace(MARKER))?;

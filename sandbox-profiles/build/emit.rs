@@ -81,10 +81,13 @@ fn rules(rules: &[Rule], tolerated: bool, calls: &Names) -> Result<String, Strin
         };
         let _ = write!(
             list,
-            "Rule {{ syscall: {:?}, number: {}, args: {}, errno: {errno:?}, reason: {:?} }}, ",
+            "Rule {{ syscall: {:?}, number: {}, args: {}, errno: {errno:?}, include: {:?}, \
+             elsewhere: {}, reason: {:?} }}, ",
             rule.syscall,
             calls.number(&rule.syscall)?,
             conditions(&rule.args),
+            rule.include,
+            rule.elsewhere,
             rule.comment,
         );
     }

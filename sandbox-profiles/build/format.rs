@@ -60,7 +60,20 @@ pub(crate) struct Rule {
     pub(crate) args: Vec<Condition>,
     /// Only in `tolerate`: the answer that the caller gets, EPERM when absent.
     pub(crate) errno: Option<String>,
+    /// Needed on other machines or in other builds: a learner does not miss it.
+    #[serde(default)]
+    pub(crate) elsewhere: bool,
+    /// The include that it came from; empty for a rule of the profile's own.
+    #[serde(skip)]
+    pub(crate) include: String,
     pub(crate) comment: String,
+}
+
+impl Rule {
+    /// Its call, if any arguments will do.
+    fn any_call(&self) -> Option<String> {
+        self.args.is_empty().then(|| self.syscall.clone())
+    }
 }
 
 #[derive(Clone, Deserialize)]
@@ -160,16 +173,26 @@ impl Profile {
             ring: file.ring,
         };
         for include in file.includes {
-            let shared: Include = parse(&includes.join(include).with_extension("json"))?;
+            let mut shared: Include = parse(&includes.join(&include).with_extension("json"))?;
+            for rules in [&mut shared.allow, &mut shared.tolerate, &mut shared.start] {
+                rules
+                    .iter_mut()
+                    .for_each(|rule| rule.include.clone_from(&include));
+            }
             profile.allow.extend(shared.allow);
             profile.tolerate.extend(shared.tolerate);
             profile.start.extend(shared.start);
         }
+        // What is allowed at any time needs no leave at start.
+        let allowed: BTreeSet<String> = profile.allow.iter().filter_map(Rule::any_call).collect();
+        profile
+            .start
+            .retain(|rule| !allowed.contains(&rule.syscall));
         if profile.default == Otherwise::Refuse {
             // Nobody watches it, so nobody knows when its start is over.
             let start = std::mem::take(&mut profile.start);
-            let bare = |call: &str| start.iter().any(|r| r.args.is_empty() && r.syscall == call);
-            profile.allow.retain(|rule| !bare(&rule.syscall));
+            let bare: BTreeSet<String> = start.iter().filter_map(Rule::any_call).collect();
+            profile.allow.retain(|rule| !bare.contains(&rule.syscall));
             profile.allow.extend(start);
         }
         profile

@@ -38,7 +38,7 @@ fn main() -> ExitCode {
     let mut complete = true;
     for profile in profiles() {
         match learned.get(profile.name) {
-            Some(learned) => complete &= sum_up(profile, learned),
+            Some(one) => complete &= sum_up(profile, one, &learned),
             None => println!("{}: nothing learned\n", profile.name),
         }
     }
@@ -69,7 +69,7 @@ fn note(learned: &mut BTreeMap<String, Learned>, facts: &str) {
 }
 
 /// Prints the difference between a profile and what was learned; false if there is one.
-fn sum_up(profile: &Profile, learned: &Learned) -> bool {
+fn sum_up(profile: &Profile, learned: &Learned, all: &BTreeMap<String, Learned>) -> bool {
     println!("{}:", profile.name);
     let mut complete = learned.missing.is_empty();
     for (call, phases) in &learned.missing {
@@ -80,16 +80,15 @@ fn sum_up(profile: &Profile, learned: &Learned) -> bool {
         };
         println!("  missing in {list}: {call}");
     }
-    for (list, rules) in [
-        ("allow", profile.allow),
-        ("start", profile.start),
-        ("tolerate", profile.tolerate),
-    ] {
+    for (list, rules) in lists(profile) {
         for (index, rule) in rules.iter().enumerate() {
             if !learned.used.contains(&(list.to_owned(), index)) {
-                println!("  nothing needs in {list}: {}", describe(rule));
-                complete = false;
-            } else if list == "allow" && !learned.steady.contains(&index) {
+                if !rule.elsewhere && !needed_by_another(list, rule, all) {
+                    println!("  nothing needs in {list}: {}", describe(rule));
+                    complete = false;
+                }
+            } else if list == "allow" && rule.include.is_empty() && !learned.steady.contains(&index)
+            {
                 println!(
                     "  only before Ready, could move to start: {}",
                     describe(rule)
@@ -99,6 +98,32 @@ fn sum_up(profile: &Profile, learned: &Learned) -> bool {
     }
     println!("  {} rules used\n", learned.used.len());
     complete
+}
+
+fn lists(profile: &Profile) -> [(&'static str, &'static [Rule]); 3] {
+    [
+        ("allow", profile.allow),
+        ("start", profile.start),
+        ("tolerate", profile.tolerate),
+    ]
+}
+
+/// A rule that several profiles include is needed if one of them needs it.
+fn needed_by_another(list: &str, rule: &Rule, all: &BTreeMap<String, Learned>) -> bool {
+    let uses = |profile: &Profile| {
+        let Some(learned) = all.get(profile.name) else {
+            return false;
+        };
+        let rules = lists(profile).into_iter().filter(|(name, _)| *name == list);
+        rules
+            .flat_map(|(_, rules)| rules.iter().enumerate())
+            .any(|(index, other)| {
+                other.include == rule.include
+                    && describe(other) == describe(rule)
+                    && learned.used.contains(&(list.to_owned(), index))
+            })
+    };
+    !rule.include.is_empty() && profiles().any(uses)
 }
 
 fn describe(rule: &Rule) -> String {

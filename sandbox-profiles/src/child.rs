@@ -316,7 +316,7 @@ fn drop_capabilities(kept: CapabilitySet) -> Done {
     set_capabilities(None, sets).at(Step::Capabilities)
 }
 
-/// Fills the slots and marks everything above for closing.
+/// Fills the slots and closes everything above.
 fn place_descriptors(plan: &Plan<'_>) -> Done {
     let places = [
         (plan.null, Slot::Input),
@@ -335,7 +335,9 @@ fn place_descriptors(plan: &Plan<'_>) -> Done {
     for (copy, (_, slot)) in copies.iter().flatten().zip(places) {
         sys::descriptors::place(copy.as_fd(), slot).at(Step::Descriptors)?;
     }
-    sys::descriptors::close_by_exec_from(Slot::END).at(Step::Descriptors)?;
+    // By their owner, before they are closed with all others.
+    drop(copies);
+    sys::descriptors::close_from(Slot::END).at(Step::Descriptors)?;
     #[cfg(feature = "learn")]
     sys::descriptors::place_high(
         sys::descriptors::at(Slot::Report),

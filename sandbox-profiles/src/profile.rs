@@ -54,6 +54,10 @@ pub struct Rule {
     pub args: &'static [Condition],
     /// The answer to a tolerated call.
     pub errno: Option<u16>,
+    /// The list of shared rules that it came from (`includes/<name>.json`); empty for its own.
+    pub include: &'static str,
+    /// Needed on other machines or in other builds, so that nobody may miss it on this one.
+    pub elsewhere: bool,
     /// The caller, the moment, and what breaks without the rule.
     pub reason: &'static str,
 }

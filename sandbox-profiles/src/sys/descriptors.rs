@@ -64,18 +64,13 @@ pub(crate) fn at_high(number: i32) -> BorrowedFd<'static> {
     unsafe { BorrowedFd::borrow_raw(number) }
 }
 
-/// Marks every descriptor from `first` on to be closed by exec.
+/// Closes every descriptor from `first` on.
 ///
-/// Not closed at once: the child still borrows some of them.
-pub(crate) fn close_by_exec_from(first: i32) -> Result<(), Errno> {
-    // SAFETY: close_range touches no memory; with CLOEXEC it closes nothing yet.
-    let returned = unsafe {
-        libc::syscall(
-            libc::SYS_close_range,
-            first,
-            u32::MAX,
-            libc::CLOSE_RANGE_CLOEXEC,
-        )
-    };
+/// Only for a child before exec, which has no further use for what it inherited. Not by marking
+/// them for exec: a limit on descriptors counts from the lowest number, and all would be taken.
+pub(crate) fn close_from(first: i32) -> Result<(), Errno> {
+    // SAFETY: close_range touches no memory. What it closes is owned by the parent's code, of
+    // which this process runs nothing any more, destructors included.
+    let returned = unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) };
     result(returned).map(|_| ())
 }

@@ -3,7 +3,7 @@
 use crate::supervisor::{Options, Running};
 use rustix::fs::{CWD, Mode, OFlags, open, openat};
 use rustix::io::Errno;
-use sandbox_profiles::{Error, Limits, Root, Step, Verdict, empty_network};
+use sandbox_profiles::{Error, Limits, Missing, Root, Step, Verdict, empty_network};
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
@@ -26,6 +26,10 @@ pub(crate) const ALL: &[(&str, fn())] = &[
     ),
     ("an_empty_root_is_empty", empty_root),
     ("limits_hold", limits_hold),
+    (
+        "a_supervisor_with_many_descriptors_can_start_a_service_with_few",
+        many_descriptors,
+    ),
     ("cgroups_are_entered_before_exec", cgroups_entered),
     (
         "tokio_uring_runs_unmodified_on_a_restricted_ring",
@@ -44,6 +48,7 @@ pub(crate) const ALL: &[(&str, fn())] = &[
         "a_supervisor_under_a_filter_names_its_services_violations",
         nested_supervisor,
     ),
+    ("a_wall_that_the_host_refuses_is_named", refused_walls),
     ("a_failed_step_reaches_the_supervisor", failed_step),
     ("an_unsealed_program_is_refused", unsealed_program),
 ];
@@ -76,7 +81,7 @@ fn status(running: &Running, field: &str) -> String {
 fn four_descriptors() {
     let (_kept, data) = data_directory();
     let options = Options {
-        root: Root::Directory(data.as_fd()),
+        root: Some(Root::Directory(data.as_fd())),
         user: service_user(),
         ..Options::default()
     };
@@ -92,7 +97,7 @@ fn own_namespaces() {
     let network = empty_network().unwrap();
     let (_kept, data) = data_directory();
     let options = Options {
-        root: Root::Directory(data.as_fd()),
+        root: Some(Root::Directory(data.as_fd())),
         network: Some(&network),
         user: service_user(),
         ..Options::default()
@@ -123,7 +128,7 @@ fn own_namespaces() {
 fn no_privileges() {
     let (_kept, data) = data_directory();
     let options = Options {
-        root: Root::Directory(data.as_fd()),
+        root: Some(Root::Directory(data.as_fd())),
         user: service_user(),
         ..Options::default()
     };
@@ -150,7 +155,7 @@ fn no_privileges() {
 fn directory_as_root() {
     let (directory, data) = data_directory();
     let options = Options {
-        root: Root::Directory(data.as_fd()),
+        root: Some(Root::Directory(data.as_fd())),
         user: service_user(),
         ..Options::default()
     };
@@ -199,7 +204,7 @@ fn empty_root() {
     .unwrap();
     fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let options = Options {
-        root: Root::Empty(empty.as_fd()),
+        root: Some(Root::Empty(empty.as_fd())),
         user: service_user(),
         ..Options::default()
     };
@@ -253,6 +258,25 @@ fn limits_hold() {
     }
 }
 
+fn many_descriptors() {
+    let many: Vec<fs::File> = (0..200)
+        .map(|_| fs::File::open("/dev/null").unwrap())
+        .collect();
+    let limits = Limits {
+        open_files: 16,
+        ..Options::default().limits
+    };
+    let options = Options {
+        user: service_user(),
+        limits,
+        ..Options::default()
+    };
+    let mut running = Running::start("payload-table", "block-store", &options);
+    running.hear(1);
+    assert_eq!(running.said[0], r#"("descriptors", [0, 1, 2, 3])"#);
+    drop(many);
+}
+
 /// On hosts that have the hierarchy and let us write to it.
 fn cgroups_entered() {
     let name = format!("sandbox-profiles-test-{}", std::process::id());
@@ -298,7 +322,7 @@ fn cgroups_entered() {
 fn restricted_ring() {
     let (_kept, data) = data_directory();
     let options = Options {
-        root: Root::Directory(data.as_fd()),
+        root: Some(Root::Directory(data.as_fd())),
         user: service_user(),
         ..Options::default()
     };
@@ -374,7 +398,7 @@ fn changed_argument() {
 fn descriptors_listed() {
     let (_kept, data) = data_directory();
     let options = Options {
-        root: Root::Directory(data.as_fd()),
+        root: Some(Root::Directory(data.as_fd())),
         user: service_user(),
         ..Options::default()
     };
@@ -434,6 +458,7 @@ fn die_with_supervisor() {
 /// violations behind a death without a name.
 fn nested_supervisor() {
     let options = Options {
+        root: Some(Root::Inherit),
         separate: false,
         ..Options::default()
     };
@@ -453,11 +478,43 @@ fn nested_supervisor() {
     assert_eq!(status(&running, "CapEff"), status(&running, "CapBnd"));
 }
 
+/// Limits on namespaces are each user namespace's own, so only the run inside one tries this.
+fn refused_walls() {
+    if service_user().is_some() {
+        return;
+    }
+    for (kind, wall) in [
+        ("pid", Missing::PidNamespace),
+        ("ipc", Missing::IpcNamespace),
+        ("uts", Missing::UtsNamespace),
+        ("cgroup", Missing::CgroupNamespace),
+        ("user", Missing::UserNamespace),
+    ] {
+        let limit = format!("/proc/sys/user/max_{kind}_namespaces");
+        let before = fs::read_to_string(&limit).unwrap();
+        fs::write(&limit, "0").unwrap();
+        let mut running = Running::start("payload-idle", "console", &Options::default());
+        fs::write(&limit, before.trim()).unwrap();
+        running.hear(1);
+        assert_eq!(running.child.missing, [wall]);
+        assert_eq!(
+            status(&running, "CapPrm"),
+            "0000000000000000",
+            "without {kind}"
+        );
+        assert_eq!(
+            status(&running, "CapBnd"),
+            "0000000000000000",
+            "without {kind}"
+        );
+    }
+}
+
 fn failed_step() {
     // Not a directory that can be a root.
     let file = open("/dev/null", OFlags::RDONLY, Mode::empty()).unwrap();
     let options = Options {
-        root: Root::Directory(file.as_fd()),
+        root: Some(Root::Directory(file.as_fd())),
         ..Options::default()
     };
     let failed = Running::try_start("payload-idle", "console", &options).err();

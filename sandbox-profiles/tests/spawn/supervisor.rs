@@ -1,6 +1,7 @@
 //! A supervisor for one child: starts it, answers its calls, and hears what it says.
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, mkdirat, openat, unlinkat};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 use sandbox_profiles::{Child, Limits, Root, Spawn, Verdict, profile, program, spawn};
 use std::fs::File;
@@ -8,6 +9,7 @@ use std::io::Read;
 use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::time::SystemTime;
 
 /// Longer than any case takes on a busy machine.
 const PATIENCE: Timespec = Timespec {
@@ -17,7 +19,8 @@ const PATIENCE: Timespec = Timespec {
 
 /// What a case may change about a start.
 pub(crate) struct Options<'a> {
-    pub(crate) root: Root<'a>,
+    /// None: an empty directory, made for it.
+    pub(crate) root: Option<Root<'a>>,
     pub(crate) network: Option<&'a OwnedFd>,
     pub(crate) separate: bool,
     pub(crate) user: Option<u32>,
@@ -29,7 +32,7 @@ pub(crate) struct Options<'a> {
 impl Default for Options<'_> {
     fn default() -> Self {
         Self {
-            root: Root::Inherit,
+            root: None,
             network: None,
             separate: true,
             user: None,
@@ -42,6 +45,32 @@ impl Default for Options<'_> {
                 threads: None,
             },
         }
+    }
+}
+
+/// An empty directory, made with the few calls that the orchestrator has, too.
+struct EmptyDirectory {
+    path: String,
+    descriptor: OwnedFd,
+}
+
+impl EmptyDirectory {
+    fn new() -> Self {
+        // Not the process's number, which others in other PID namespaces have, too.
+        let now = SystemTime::now()
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap();
+        let path = format!("/tmp/sandbox-profiles-{}", now.as_nanos());
+        mkdirat(CWD, &path, Mode::from_raw_mode(0o755)).unwrap();
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let descriptor = openat(CWD, &path, flags, Mode::empty()).unwrap();
+        Self { path, descriptor }
+    }
+}
+
+impl Drop for EmptyDirectory {
+    fn drop(&mut self) {
+        let _ = unlinkat(CWD, &self.path, AtFlags::REMOVEDIR);
     }
 }
 
@@ -79,11 +108,14 @@ impl Running {
             .iter()
             .map(|group| group.as_fd())
             .collect();
+        let empty = EmptyDirectory::new();
         let child = spawn(Spawn {
             name: payload,
             profile: profile(profile_name).expect("there is such a profile"),
             program: program.as_fd(),
-            root: options.root,
+            root: options
+                .root
+                .unwrap_or(Root::Empty(empty.descriptor.as_fd())),
             network: options.network.map(AsFd::as_fd),
             separate: options.separate,
             user: options.user,
@@ -93,6 +125,8 @@ impl Running {
             stderr: std::io::stderr().as_fd(),
             start: start.into(),
         })?;
+        // The child has it by now; nobody else needs its name.
+        drop(empty);
         Ok(Self {
             child,
             channel,
