@@ -1,0 +1,60 @@
+//! benches: what an S3 operation costs, measured from outside: CPU time and memory of the whole
+//! node.
+//!
+//! Starts `trousseau up` on a directory of its own (or attaches to a running server), drives it
+//! over loopback with signed requests, and counts the CPU time of every process of the node. See
+//! `--help`.
+
+#![forbid(unsafe_code)]
+#![allow(
+    clippy::print_stdout,
+    reason = "a program that prints its measurements"
+)]
+
+mod client;
+mod error;
+mod load;
+mod node;
+mod options;
+mod report;
+mod tree;
+
+use error::Error;
+use options::Options;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let options = match Options::parse(std::env::args().skip(1)) {
+        Ok(Some(options)) => options,
+        Ok(None) => {
+            println!("{}", options::HELP);
+            return ExitCode::SUCCESS;
+        }
+        Err(error) => {
+            eprintln!("benches: {error}\n\n{}", options::HELP);
+            return ExitCode::from(2);
+        }
+    };
+    match run(&options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("benches: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Starts or finds the node, drives it, prints the report, stops what was started.
+fn run(options: &Options) -> Result<(), Error> {
+    let mut node = node::Node::start_or_attach(options)?;
+    let measured = load::run(options, node.target(), node.root_pid());
+    let stopped = node.stop();
+    let measured = measured?;
+    if options.json {
+        println!("{}", report::json(options, &measured));
+    } else {
+        println!("{}", report::markdown(options, &measured));
+    }
+    // What was measured is worth showing even when the node then does not stop.
+    stopped
+}

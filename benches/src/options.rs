@@ -1,0 +1,182 @@
+//! The command line.
+
+use crate::error::Error;
+use std::path::PathBuf;
+
+/// What `--help` prints.
+pub(crate) const HELP: &str = "\
+Measures CPU time, memory and latency of a whole node per S3 operation.
+
+usage: benches --binary PATH [options]
+       benches --attach HOST:PORT --access-key KEY --secret-key SECRET [--pid PID] [options]
+
+  --binary PATH       start this `trousseau` on a new directory and a free port
+  --data DIR          make the data directory below DIR (default: the directory for temporary files)
+  --attach HOST:PORT  measure a running S3 server instead
+  --pid PID           its first process; CPU and memory are of it and of all of its descendants
+  --access-key, --secret-key, --region   its credentials (region: us-east-1)
+  --connections N     keep-alive connections, one thread each (4)
+  --passes N          how often everything is done; the table shows medians (3)
+  --scale F           multiplies the number of operations (1.0)
+  --payload KIND      signed: SHA-256 of the body, as SDKs do over http (default)
+                      unsigned: UNSIGNED-PAYLOAD
+                      chunked: aws-chunked with a CRC64NVME trailer, as over https
+  --only NAMES        only these sizes, separated by commas: 4KiB,64KiB,1MiB,16MiB
+  --by-process        also show the CPU time of each process
+  --json              print JSON instead of a table";
+
+/// How the body of a PUT is protected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Payload {
+    Signed,
+    Unsigned,
+    Chunked,
+}
+
+impl Payload {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Payload::Signed => "signed",
+            Payload::Unsigned => "unsigned",
+            Payload::Chunked => "chunked",
+        }
+    }
+}
+
+/// What to measure.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Subject {
+    /// A program to start.
+    Binary(PathBuf),
+    /// A server that runs already.
+    Running {
+        address: String,
+        access_key: String,
+        secret_key: String,
+        pid: Option<i32>,
+    },
+}
+
+/// The whole command line.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Options {
+    pub(crate) subject: Subject,
+    pub(crate) data: PathBuf,
+    pub(crate) region: String,
+    pub(crate) connections: usize,
+    pub(crate) passes: usize,
+    pub(crate) scale: f64,
+    pub(crate) payload: Payload,
+    pub(crate) only: Option<Vec<String>>,
+    pub(crate) by_process: bool,
+    pub(crate) json: bool,
+}
+
+impl Options {
+    /// Reads the arguments; `None` means that help was asked for.
+    pub(crate) fn parse(mut args: impl Iterator<Item = String>) -> Result<Option<Options>, Error> {
+        let (mut binary, mut address, mut pid) = (None, None, None);
+        let (mut access_key, mut secret_key) = (None, None);
+        let mut options = Options {
+            subject: Subject::Binary(PathBuf::new()),
+            data: std::env::temp_dir(),
+            region: "us-east-1".to_owned(),
+            connections: 4,
+            passes: 3,
+            scale: 1.0,
+            payload: Payload::Signed,
+            only: None,
+            by_process: false,
+            json: false,
+        };
+        while let Some(name) = args.next() {
+            let mut value = || {
+                args.next()
+                    .ok_or_else(|| Error::Usage(format!("{name} needs a value")))
+            };
+            match name.as_str() {
+                "--help" | "-h" => return Ok(None),
+                "--json" => options.json = true,
+                "--by-process" => options.by_process = true,
+                "--binary" => binary = Some(PathBuf::from(value()?)),
+                "--data" => options.data = PathBuf::from(value()?),
+                "--attach" => address = Some(value()?),
+                "--pid" => pid = Some(number(&name, &value()?)?),
+                "--access-key" => access_key = Some(value()?),
+                "--secret-key" => secret_key = Some(value()?),
+                "--region" => options.region = value()?,
+                "--connections" => options.connections = number::<usize>(&name, &value()?)?.max(1),
+                "--passes" => options.passes = number::<usize>(&name, &value()?)?.max(1),
+                "--scale" => options.scale = number(&name, &value()?)?,
+                "--only" => {
+                    options.only = Some(value()?.split(',').map(str::to_owned).collect());
+                }
+                "--payload" => {
+                    options.payload = match value()?.as_str() {
+                        "signed" => Payload::Signed,
+                        "unsigned" => Payload::Unsigned,
+                        "chunked" => Payload::Chunked,
+                        other => return Err(Error::Usage(format!("unknown payload {other}"))),
+                    }
+                }
+                _ => return Err(Error::Usage(format!("unknown option {name}"))),
+            }
+        }
+        options.subject = match (binary, address, access_key, secret_key) {
+            (Some(binary), None, None, None) if pid.is_none() => Subject::Binary(binary),
+            (None, Some(address), Some(access_key), Some(secret_key)) => Subject::Running {
+                address,
+                access_key,
+                secret_key,
+                pid,
+            },
+            _ => {
+                let reason = "either --binary, or --attach with --access-key and --secret-key";
+                return Err(Error::Usage(reason.to_owned()));
+            }
+        };
+        Ok(Some(options))
+    }
+}
+
+fn number<N: std::str::FromStr>(name: &str, text: &str) -> Result<N, Error> {
+    text.parse()
+        .map_err(|_| Error::Usage(format!("{name} needs a number, not {text}")))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test that fails may panic")]
+    use super::*;
+
+    fn parse(line: &str) -> Result<Option<Options>, Error> {
+        Options::parse(line.split_whitespace().map(str::to_owned))
+    }
+
+    #[test]
+    fn every_option_counts_and_unknown_ones_are_refused() {
+        let options = parse("--binary t --passes 5 --payload chunked --only 4KiB,1MiB --json")
+            .unwrap()
+            .unwrap();
+        assert_eq!(options.subject, Subject::Binary(PathBuf::from("t")));
+        assert_eq!(
+            (options.passes, options.payload, options.json),
+            (5, Payload::Chunked, true)
+        );
+        assert_eq!(
+            options.only,
+            Some(vec!["4KiB".to_owned(), "1MiB".to_owned()])
+        );
+        assert!(parse("--help").unwrap().is_none());
+        for wrong in [
+            "",
+            "--binary",
+            "--binary t --fast",
+            "--binary t --passes x",
+            "--attach a",
+            "--binary t --pid 1",
+        ] {
+            assert!(parse(wrong).is_err(), "{wrong}");
+        }
+    }
+}
