@@ -1,0 +1,222 @@
+"""aws-cli, rclone and s3cmd, as people use them; what they bring back is compared byte by byte."""
+
+import filecmp
+import os
+import shutil
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from samples import MIB, SIZES, bytes_of, refused
+
+BIN = Path(sys.executable).parent
+"""The clients from PyPI are installed beside the python that runs the tests."""
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory):
+    """A directory with files of every size and with names that need quoting."""
+    root = tmp_path_factory.mktemp("tree")
+    for number, size in enumerate(SIZES):
+        path = root / f"sizes/{size}"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(bytes_of(size, number))
+    for number, name in enumerate(["a b", "a+b", "a%20b", "ü", "日本", "x&y=z", "it's", "#1", "~", "[x]", "{y}", "deep/er/than/this", "🎉"]):
+        path = root / "names" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(bytes_of(100 + number, name))
+    return root
+
+
+@pytest.fixture(scope="module")
+def big(tmp_path_factory):
+    """A file that every client uploads in parts."""
+    path = tmp_path_factory.mktemp("big") / "big file.bin"
+    path.write_bytes(bytes_of(40 * MIB + 12_345))
+    return path
+
+
+@pytest.fixture
+def run(home, tmp_path):
+    """Runs a client with the credentials and nothing else of this machine's configuration; gives its output."""
+    def run(program, *words, fails=False):
+        environment = {
+            "PATH": f"{BIN}:{os.environ['PATH']}", "HOME": str(tmp_path), "LC_ALL": "C.UTF-8",
+            "AWS_ACCESS_KEY_ID": home.ready["access_key"], "AWS_SECRET_ACCESS_KEY": home.ready["secret_key"],
+            "AWS_DEFAULT_REGION": home.ready["region"], "AWS_ENDPOINT_URL": home.url, "AWS_MAX_ATTEMPTS": "1",
+        }
+        words = [str(word) for word in words]
+        done = subprocess.run([program, *words], env=environment, cwd=tmp_path, stdin=subprocess.DEVNULL, capture_output=True, timeout=300)
+        assert (done.returncode != 0) == fails, f"{program} {' '.join(words)}: {done.returncode}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+        return done.stdout
+    return run
+
+
+def assert_same(one, other):
+    """Two directories hold the same files with the same bytes."""
+    def files(root):
+        return sorted(path.relative_to(root) for path in root.rglob("*") if path.is_file())
+
+    assert files(one) == files(other)
+    for path in files(one):
+        assert filecmp.cmp(one / path, other / path, shallow=False), path
+
+
+# aws-cli.
+
+def test_aws_copies_lists_and_removes(run, s3, bucket, big, tmp_path):
+    where = f"s3://{bucket}"
+    run("aws", "s3", "cp", big, f"{where}/big file.bin")
+    assert "-" in s3.head_object(Bucket=bucket, Key="big file.bin")["ETag"], "it was uploaded in parts"
+    run("aws", "s3", "cp", f"{where}/big file.bin", "back")
+    assert filecmp.cmp(tmp_path / "back", big, shallow=False)
+    run("aws", "s3", "cp", f"{where}/big file.bin", f"{where}/copy")  # UploadPartCopy
+    assert s3.get_object(Bucket=bucket, Key="copy")["Body"].read() == big.read_bytes()
+    run("aws", "s3", "mv", f"{where}/copy", f"{where}/dir/moved")
+    listing = run("aws", "s3", "ls", where).decode()
+    assert "PRE dir/" in listing and f"{big.stat().st_size} big file.bin" in listing
+    assert "dir/moved" in run("aws", "s3", "ls", "--recursive", where).decode()
+    run("aws", "s3", "rm", "--recursive", where)
+    assert run("aws", "s3", "ls", where) == b""
+
+
+def test_aws_syncs_both_ways(run, s3, bucket, tree, tmp_path):
+    run("aws", "s3", "sync", tree, f"s3://{bucket}/tree")
+    run("aws", "s3", "sync", f"s3://{bucket}/tree", "back")
+    assert_same(tree, tmp_path / "back")
+    assert run("aws", "s3", "sync", "back", f"s3://{bucket}/tree") == b"", "nothing is left to do"
+    (tmp_path / "back/names/a b").unlink()
+    (tmp_path / "back/new").write_bytes(b"new")
+    run("aws", "s3", "sync", "--delete", "back", f"s3://{bucket}/tree")
+    with refused("404"):
+        s3.head_object(Bucket=bucket, Key="tree/names/a b")
+    assert s3.get_object(Bucket=bucket, Key="tree/new")["Body"].read() == b"new"
+
+
+def test_aws_makes_and_removes_buckets(run, s3, bucket):
+    run("aws", "s3", "mb", f"s3://{bucket}-more")
+    assert f"{bucket}-more" in run("aws", "s3", "ls").decode()
+    s3.put_object(Bucket=f"{bucket}-more", Key="k", Body=b"x")
+    run("aws", "s3", "rb", f"s3://{bucket}-more", fails=True)
+    run("aws", "s3", "rb", "--force", f"s3://{bucket}-more")
+    assert f"{bucket}-more" not in run("aws", "s3", "ls").decode()
+
+
+def test_aws_presigns(run, s3, bucket):
+    s3.put_object(Bucket=bucket, Key="a b", Body=b"presigned")
+    url = run("aws", "s3", "presign", f"s3://{bucket}/a b").decode().strip()
+    with urllib.request.urlopen(url, timeout=60) as answer:
+        assert answer.read() == b"presigned"
+
+
+def test_aws_streams(run, home, s3, bucket, big, tmp_path):
+    """From standard input and to standard output, in parts."""
+    s3.upload_file(str(big), bucket, "k")
+    assert run("aws", "s3", "cp", f"s3://{bucket}/k", "-") == big.read_bytes()
+
+
+# rclone.
+
+@pytest.fixture
+def rclone(run, home):
+    if not shutil.which("rclone"):
+        pytest.fail("rclone is not installed; qemu-tests/all installs it")
+
+    def rclone(*words, **more):
+        remote = [
+            "--s3-provider=Other", "--s3-env-auth", f"--s3-endpoint={home.url}", f"--s3-region={home.ready['region']}",
+            "--config=", "--retries=1", "--low-level-retries=1",
+        ]
+        return run("rclone", *remote, *words, **more)
+    return rclone
+
+
+def test_rclone_copies_and_checks(rclone, s3, bucket, tree, tmp_path):
+    rclone("copy", tree, f":s3:{bucket}/tree")
+    rclone("check", "--download", tree, f":s3:{bucket}/tree")
+    rclone("check", tree, f":s3:{bucket}/tree")  # by MD5
+    rclone("copy", f":s3:{bucket}/tree", "back")
+    assert_same(tree, tmp_path / "back")
+    assert rclone("cat", f":s3:{bucket}/tree/names/a b") == (tree / "names/a b").read_bytes()
+    s3.put_object(Bucket=bucket, Key="tree/names/a b", Body=b"changed")
+    rclone("check", tree, f":s3:{bucket}/tree", fails=True)
+
+
+def test_rclone_syncs_and_deletes(rclone, bucket, tree, tmp_path):
+    rclone("sync", tree, f":s3:{bucket}/tree")
+    shutil.copytree(tree, tmp_path / "changed")
+    shutil.rmtree(tmp_path / "changed/names")
+    (tmp_path / "changed/new").write_bytes(b"new")
+    rclone("sync", "changed", f":s3:{bucket}/tree")
+    rclone("copy", f":s3:{bucket}/tree", "back")
+    assert_same(tmp_path / "changed", tmp_path / "back")
+    rclone("copyto", f":s3:{bucket}/tree/new", f":s3:{bucket}/copied")
+    rclone("moveto", f":s3:{bucket}/copied", f":s3:{bucket}/moved")
+    assert rclone("lsf", f":s3:{bucket}").decode().split() == ["moved", "tree/"]
+    rclone("delete", f":s3:{bucket}")
+    assert rclone("lsf", "-R", f":s3:{bucket}") == b""
+    rclone("rmdir", f":s3:{bucket}")
+
+
+def test_rclone_uploads_in_parts(rclone, s3, bucket, big, tmp_path):
+    rclone("copy", "--s3-upload-cutoff=10M", "--s3-chunk-size=5M", big, f":s3:{bucket}")
+    assert s3.head_object(Bucket=bucket, Key=big.name)["ETag"].endswith('-9"')
+    rclone("copy", f":s3:{bucket}/{big.name}", "back")
+    assert filecmp.cmp(tmp_path / "back" / big.name, big, shallow=False)
+    assert rclone("cat", "--offset=6000000", "--count=10", f":s3:{bucket}/{big.name}") == big.read_bytes()[6_000_000:6_000_010]
+
+
+# s3cmd.
+
+@pytest.fixture
+def s3cmd(run, home):
+    def s3cmd(*words, **more):
+        host = f"127.0.0.1:{home.port}"
+        remote = [
+            f"--host={host}", f"--host-bucket={host}", "--no-ssl", f"--region={home.ready['region']}", "--no-check-hostname",
+            f"--access_key={home.ready['access_key']}", f"--secret_key={home.ready['secret_key']}", "--no-progress", "--config=/dev/null",
+        ]
+        return run("s3cmd", *remote, *words, **more)
+    return s3cmd
+
+
+def test_s3cmd_puts_lists_gets_and_deletes(s3cmd, s3, bucket, big, tmp_path):
+    s3cmd("put", big, f"s3://{bucket}/a b/big", "--multipart-chunk-size-mb=7")
+    assert s3.head_object(Bucket=bucket, Key="a b/big")["ETag"].endswith('-6"')
+    s3cmd("get", f"s3://{bucket}/a b/big", "back")
+    assert filecmp.cmp(tmp_path / "back", big, shallow=False)
+    assert f"s3://{bucket}/a b/big" in s3cmd("ls", "--recursive", f"s3://{bucket}").decode()
+    s3cmd("cp", f"s3://{bucket}/a b/big", f"s3://{bucket}/copy")
+    s3cmd("mv", f"s3://{bucket}/copy", f"s3://{bucket}/moved")
+    assert s3.get_object(Bucket=bucket, Key="moved")["Body"].read() == big.read_bytes()
+    s3cmd("del", f"s3://{bucket}/a b/big")
+    with refused("404"):
+        s3.head_object(Bucket=bucket, Key="a b/big")
+    s3cmd("get", f"s3://{bucket}/a b/big", "missing", fails=True)
+
+
+def test_s3cmd_syncs(s3cmd, bucket, tree, tmp_path):
+    s3cmd("sync", f"{tree}/", f"s3://{bucket}/tree/")
+    (tmp_path / "back").mkdir()
+    s3cmd("sync", f"s3://{bucket}/tree/", "back/")
+    assert_same(tree, tmp_path / "back")
+    shutil.rmtree(tmp_path / "back/sizes")
+    s3cmd("sync", "--delete-removed", "back/", f"s3://{bucket}/tree/")
+    assert b"tree/sizes" not in s3cmd("ls", "--recursive", f"s3://{bucket}")
+
+
+def test_s3cmd_signs_addresses(s3cmd, s3, bucket):
+    s3.put_object(Bucket=bucket, Key="k", Body=b"signed")
+    url = s3cmd("signurl", f"s3://{bucket}/k", "+60").decode().strip()
+    with urllib.request.urlopen(url, timeout=60) as answer:
+        assert answer.read() == b"signed"
+
+
+def test_s3cmd_makes_and_removes_buckets(s3cmd, bucket):
+    s3cmd("mb", f"s3://{bucket}-more")
+    assert f"s3://{bucket}-more" in s3cmd("ls").decode()
+    s3cmd("rb", f"s3://{bucket}-more")
+    assert f"s3://{bucket}-more" not in s3cmd("ls").decode()
