@@ -84,7 +84,7 @@ pub enum BlockCall {
     },
     /// Makes the file of `writer` the block `id`, on disk, and pins it for this connection. The caller has closed its descriptor: a file
     /// that somebody could still write to is refused ([`BlockError::StillOpen`]). A block that exists already is kept as it is,
-    /// which is a success. Repeating it after an answer is [`BlockError::NoSuchWriter`]. If the store dies before it answers, the block
+    /// which is a success. After StillOpen it may be repeated; after any other answer the writer is gone ([`BlockError::NoSuchWriter`]). If the store dies before it answers, the block
     /// may exist unreferenced; the sweep removes it.
     Commit {
         /// As in [`BlockAnswer::Created`].
@@ -101,7 +101,8 @@ pub enum BlockCall {
         /// As in [`BlockAnswer::Created`].
         writer: u64,
     },
-    /// Stores a small block: on disk when answered, pinned for this connection. Commits of several callers share one fdatasync.
+    /// Stores a small block: on disk when answered, pinned for this connection. Bytes that do not match the name are [`BlockError::Damaged`]: send
+    /// them again. Commits of several callers share one fdatasync.
     Store {
         /// The name.
         id: BlockId,
@@ -117,7 +118,8 @@ pub enum BlockCall {
         /// Which block.
         block: BlockRef,
     },
-    /// These blocks are referenced now (or will never be): this connection's pins on them end. Unknown ones are ignored.
+    /// These blocks are referenced now (or will never be): takes back one pin of this connection for each. Every Commit and Store pins once, also
+    /// of a block that exists already. Unknown ones are ignored.
     Unpin {
         /// At most [`LIST_MAX`].
         blocks: Vec<BlockRef>,
@@ -135,7 +137,7 @@ pub enum BlockCall {
         /// At most [`LIST_MAX`].
         blocks: Vec<BlockRef>,
     },
-    /// Last step of the sweep: removes those of `blocks` that are still condemned. Answers which are gone now. A store that restarted has forgotten
+    /// Last step of the sweep: removes those of `blocks` that are still condemned, by this connection and no other since. Answers which are gone now. A store that restarted has forgotten
     /// every mark, so a late Delete removes nothing. Repeating it is harmless.
     Delete {
         /// At most [`LIST_MAX`].

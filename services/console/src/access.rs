@@ -1,7 +1,7 @@
 //! Keys and buckets, as their operator sees them.
 
 use crate::report::{Answer, Refusal, Report};
-use crate::verbs::{Verbs, odd};
+use crate::verbs::{Daemon, Verbs, odd};
 use protocol::block::HashKey;
 use protocol::inspect::{InspectAnswer, InspectCall};
 use protocol::metadata::{AccessKey, Operation, PAGE_MAX, Reply, Rights};
@@ -18,7 +18,7 @@ pub(crate) async fn first_key(verbs: &Verbs) -> Answer {
     let Reply::Key(key) = verbs.change(Operation::FirstKey { key: fresh }).await? else {
         return Err(odd("metadata"));
     };
-    let InspectAnswer::Node(node) = verbs.inspect(&verbs.init, InspectCall::Node).await? else {
+    let InspectAnswer::Node(node) = verbs.inspect(Daemon::Init, InspectCall::Node).await? else {
         return Err(odd("init"));
     };
     Ok(Report::Facts(
@@ -150,6 +150,7 @@ async fn set_rights(verbs: &Verbs, access_key: &str, options: &[&str], value: bo
             "name a bucket (--bucket B) and at least one of --read, --write, --owner".into(),
         ));
     };
+    let _turn = verbs.changing_rights.lock().await;
     let all = all_keys(verbs).await?;
     let Some((_, held)) = all
         .into_iter()
@@ -245,7 +246,7 @@ async fn list_buckets(verbs: &Verbs) -> Answer {
     }
 }
 
-/// In AWS's shape: 20 characters of capital letters and digits, 40 of letters and digits.
+/// In AWS's shape: 20 characters of capital letters and digits, 40 of those, small letters, `-` and `_`.
 fn fresh_key(name: &str, root: bool, create_buckets: bool) -> Result<AccessKey, Refusal> {
     const CAPITALS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"; // 32: each character is 5 even bits
     const LETTERS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"; // 64

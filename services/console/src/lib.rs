@@ -9,6 +9,8 @@ mod access;
 mod node;
 mod report;
 mod sessions;
+#[cfg(test)]
+mod tests;
 mod verbs;
 
 use runtime::{Bus, Given};

@@ -1,7 +1,7 @@
 //! The node, as its operator sees it: what runs, what it holds, what is missing, what it said.
 
 use crate::report::{Answer, Refusal, Report};
-use crate::verbs::{Verbs, gone, odd};
+use crate::verbs::{Daemon, Verbs, gone, odd};
 use manifests::{BUILT_IN, Manifest, Policy};
 use protocol::block::{BlockAnswer, BlockCall, Usage};
 use protocol::inspect::{InspectAnswer, InspectCall, LIST_MAX, Node, Process, Service};
@@ -13,14 +13,14 @@ use serde_json::{Value, json};
 const SWEEP_GRACE_MS: u64 = 60_000;
 
 async fn node(verbs: &Verbs) -> Result<Node, Refusal> {
-    match verbs.inspect(&verbs.init, InspectCall::Node).await? {
+    match verbs.inspect(Daemon::Init, InspectCall::Node).await? {
         InspectAnswer::Node(node) => Ok(node),
         _ => Err(odd("init")),
     }
 }
 
 async fn processes(verbs: &Verbs) -> Result<Vec<Process>, Refusal> {
-    match verbs.inspect(&verbs.init, InspectCall::Processes).await? {
+    match verbs.inspect(Daemon::Init, InspectCall::Processes).await? {
         InspectAnswer::Processes(processes) => Ok(processes),
         _ => Err(odd("init")),
     }
@@ -29,8 +29,8 @@ async fn processes(verbs: &Verbs) -> Result<Vec<Process>, Refusal> {
 /// The daemons and the services.
 async fn supervised(verbs: &Verbs) -> Result<Vec<Service>, Refusal> {
     let mut all = Vec::new();
-    for link in [&verbs.init, &verbs.orchestrator] {
-        match verbs.inspect(link, InspectCall::Services).await? {
+    for daemon in [Daemon::Init, Daemon::Orchestrator] {
+        match verbs.inspect(daemon, InspectCall::Services).await? {
             InspectAnswer::Services(services) => all.extend(services),
             _ => return Err(odd("a daemon")),
         }
@@ -203,7 +203,7 @@ pub(crate) async fn logs(verbs: &Verbs, options: &[&str]) -> Answer {
         }
     }
     match verbs
-        .inspect(&verbs.init, InspectCall::Logs { service, lines })
+        .inspect(Daemon::Init, InspectCall::Logs { service, lines })
         .await?
     {
         InspectAnswer::Logs(lines) => Ok(Report::Lines(lines)),
@@ -212,10 +212,7 @@ pub(crate) async fn logs(verbs: &Verbs, options: &[&str]) -> Answer {
 }
 
 pub(crate) async fn restart(verbs: &Verbs, service: &str) -> Answer {
-    let call = InspectCall::Restart {
-        service: service.into(),
-    };
-    verbs.inspect(&verbs.orchestrator, call).await?;
+    verbs.restart(service).await?;
     Ok(Report::Done(
         format!("{service} is being restarted"),
         json!({"restarted": service}),

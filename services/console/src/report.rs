@@ -34,10 +34,29 @@ impl Report {
             (Self::Lines(lines), true) => format!("{}\n", Value::from(lines)),
             (Self::Table(columns, rows), false) => table(columns, &rows),
             (Self::Facts(facts), false) => facts.as_object().map(describe).unwrap_or_default(),
-            (Self::Lines(lines), false) => lines.iter().map(|line| format!("{line}\n")).collect(),
-            (Self::Done(sentence, _), false) => format!("{sentence}\n"),
+            (Self::Lines(lines), false) => lines
+                .iter()
+                .map(|line| format!("{}\n", one_line(line)))
+                .collect(),
+            (Self::Done(sentence, _), false) => printable(&format!("{sentence}\n")),
         }
     }
+}
+
+/// Without control characters but the ends of lines: what a service or its client made up must not move a person's cursor.
+pub(crate) fn printable(text: &str) -> String {
+    let shown = |c: char| {
+        if c.is_control() && c != '\n' {
+            char::REPLACEMENT_CHARACTER
+        } else {
+            c
+        }
+    };
+    text.chars().map(shown).collect()
+}
+
+fn one_line(text: &str) -> String {
+    printable(text).replace('\n', " ")
 }
 
 /// Left-aligned columns, two spaces apart, no tabs.
@@ -99,7 +118,7 @@ fn cell(value: &Value) -> String {
     match value {
         Value::Null => "-".into(),
         Value::String(text) if text.is_empty() => "-".into(),
-        Value::String(text) => text.clone(),
+        Value::String(text) => one_line(text),
         Value::Bool(yes) => if *yes { "yes" } else { "no" }.into(),
         Value::Array(items) => items.iter().map(cell).collect::<Vec<_>>().join(" "),
         Value::Object(map) => map

@@ -1,24 +1,35 @@
 //! The verbs: which words mean what. Words are hostile input: bounded, and nothing but these few forms is understood.
 
-use crate::report::{Answer, Refusal};
+use crate::report::{Answer, Refusal, printable};
 use crate::{access, node};
 use protocol::block::Blocks;
 use protocol::inspect::{Inspect, InspectAnswer, InspectCall, Verb, WORD_BYTES_MAX, WORDS_MAX};
 use protocol::membership::Membership;
 use protocol::metadata::{Call, Metadata, Operation, Reply};
 use runtime::{Bus, CallError, Link};
+use std::os::fd::OwnedFd;
+use tokio::sync::Mutex;
 
 /// What is said to words that mean nothing.
 const VERBS: &str = "status, members, services, caps, fds [SERVICE], key create|list|delete|allow|deny, bucket create|list|delete, \
 layout show, shards, sweep, logs [--service S] [--lines N], restart SERVICE";
 
+/// Who is asked about processes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Daemon {
+    Init,
+    Orchestrator,
+}
+
 /// Links to the services that know the answers.
 pub(crate) struct Verbs {
-    pub(crate) init: Link<Inspect>,
-    pub(crate) orchestrator: Link<Inspect>,
+    init: Link<Inspect>,
+    orchestrator: Link<Inspect>,
     pub(crate) membership: Link<Membership>,
     pub(crate) metadata: Link<Metadata>,
     pub(crate) blocks: Link<Blocks>,
+    /// Held while rights are read, changed and written: of two people who change them at a time, both count.
+    pub(crate) changing_rights: Mutex<()>,
 }
 
 impl Verbs {
@@ -29,6 +40,7 @@ impl Verbs {
             membership: Link::new(bus.clone(), "membership"),
             metadata: Link::new(bus.clone(), "metadata"),
             blocks: Link::new(bus, "block-store"),
+            changing_rights: Mutex::new(()),
         }
     }
 
@@ -46,8 +58,8 @@ impl Verbs {
         let words: Vec<&str> = verb.words.iter().map(String::as_str).collect();
         match self.answer(&words).await {
             Ok(report) => (0, report.render(verb.json)),
-            Err(Refusal::Failed(why)) => (1, format!("trousseau: {why}\n")),
-            Err(Refusal::Words(why)) => (2, format!("trousseau: {why}\n")),
+            Err(Refusal::Failed(why)) => (1, printable(&format!("trousseau: {why}\n"))),
+            Err(Refusal::Words(why)) => (2, printable(&format!("trousseau: {why}\n"))),
         }
     }
 
@@ -109,14 +121,36 @@ impl Verbs {
     /// A question to init or to the orchestrator.
     pub(crate) async fn inspect(
         &self,
-        link: &Link<Inspect>,
+        daemon: Daemon,
         call: InspectCall,
     ) -> Result<InspectAnswer, Refusal> {
-        match link.repeat(&call).await {
-            Ok((InspectAnswer::Refused(why), _)) => Err(Refusal::Failed(why)),
-            Ok((answer, _)) => Ok(answer),
-            Err(error) => Err(gone("a daemon", &error)),
+        let (link, name) = self.daemon(daemon);
+        answered(name, link.repeat(&call).await)
+    }
+
+    /// The service is ended and started again; asked for once only.
+    pub(crate) async fn restart(&self, service: &str) -> Result<InspectAnswer, Refusal> {
+        let (link, name) = self.daemon(Daemon::Orchestrator);
+        let service = service.into();
+        answered(name, link.call(&InspectCall::Restart { service }).await)
+    }
+
+    fn daemon(&self, daemon: Daemon) -> (&Link<Inspect>, &'static str) {
+        match daemon {
+            Daemon::Init => (&self.init, "init"),
+            Daemon::Orchestrator => (&self.orchestrator, "orchestrator"),
         }
+    }
+}
+
+fn answered(
+    daemon: &str,
+    result: Result<(InspectAnswer, Vec<OwnedFd>), CallError>,
+) -> Result<InspectAnswer, Refusal> {
+    match result {
+        Ok((InspectAnswer::Refused(why), _)) => Err(Refusal::Failed(why)),
+        Ok((answer, _)) => Ok(answer),
+        Err(error) => Err(gone(daemon, &error)),
     }
 }
 

@@ -12,7 +12,7 @@ use std::time::Instant;
 
 /// The largest datagram: it fits every path of the internet that carries IPv6 (RFC 8200: 1,280 bytes), headers left out.
 pub(crate) const DATAGRAM_BYTES_MAX: usize = 1_200;
-/// A node's name and a zone's, in a datagram.
+/// Of a node's name and a zone's, so many bytes are shown: then [`MEMBERS_MAX`] members fit an answer.
 const NAME_BYTES_MAX: usize = 64;
 
 /// A node in the gossip. Its address may change; its name is what it is.
@@ -103,9 +103,11 @@ impl Gossip {
         }
     }
 
-    /// A datagram from anybody. What is not gossip is counted and forgotten.
+    /// A datagram from anybody. What is not gossip is counted and forgotten, and so is everything once [`MEMBERS_MAX`] members are
+    /// known: foca itself would remember as many as it is told of.
     pub(crate) fn hear(&mut self, datagram: &[u8]) {
         if datagram.len() > DATAGRAM_BYTES_MAX
+            || self.foca.iter_membership_state().len() >= MEMBERS_MAX
             || self.foca.handle_data(datagram, &mut self.runtime).is_err()
         {
             self.refused += 1;
@@ -133,7 +135,7 @@ impl Gossip {
     }
 
     /// The next datagram, and where to.
-    pub(crate) fn to_send(&mut self) -> Option<(Option<SocketAddr>, Vec<u8>)> {
+    pub(crate) fn take_datagram(&mut self) -> Option<(Option<SocketAddr>, Vec<u8>)> {
         self.runtime
             .to_send()
             .map(|(to, datagram)| (to.address, datagram.to_vec()))
@@ -165,10 +167,9 @@ impl Gossip {
 
 fn describe(id: &NodeId, state: MemberState, incarnation: u16) -> Member {
     let short = |text: &str| {
-        text.chars()
-            .take(NAME_BYTES_MAX)
-            .filter(|c| !c.is_control())
-            .collect()
+        let end = text.floor_char_boundary(NAME_BYTES_MAX);
+        let start = text.get(..end).unwrap_or_default();
+        start.chars().filter(|c| !c.is_control()).collect()
     };
     Member {
         name: short(&id.name),
@@ -182,107 +183,4 @@ fn describe(id: &NodeId, state: MemberState, incarnation: u16) -> Member {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(
-        clippy::unwrap_used,
-        clippy::indexing_slicing,
-        reason = "a panic is how a test fails"
-    )]
-    use super::*;
-    use std::time::Duration;
-
-    /// A cluster in simulated time: datagrams arrive at once, and only between nodes that live.
-    struct Simulation {
-        nodes: Vec<(Gossip, bool)>,
-        now: Instant,
-    }
-
-    impl Simulation {
-        fn of(count: u16, seed: u64) -> Self {
-            let now = Instant::now();
-            let mut nodes = Vec::new();
-            for number in 0..count {
-                let own = NodeId::new(format!("node{number}"), "home".into());
-                let mut gossip = Gossip::new(own, seed + u64::from(number), now);
-                gossip.use_address(SocketAddr::from(([127, 0, 0, 1], 1_000 + number)));
-                nodes.push((gossip, true));
-            }
-            let first = nodes[0].0.foca.identity().clone();
-            for (gossip, _) in nodes.iter_mut().skip(1) {
-                gossip
-                    .foca
-                    .announce(first.clone(), &mut gossip.runtime)
-                    .unwrap();
-            }
-            Self { nodes, now }
-        }
-
-        fn run_for(&mut self, span: Duration) {
-            let end = self.now + span;
-            while self.now < end {
-                self.now += Duration::from_millis(100);
-                let mut mail = Vec::new();
-                for (gossip, alive) in &mut self.nodes {
-                    if *alive {
-                        gossip.turn(self.now);
-                        mail.extend(std::iter::from_fn(|| gossip.to_send()));
-                    }
-                }
-                for (to, datagram) in mail {
-                    let at = usize::from(to.unwrap().port() - 1_000);
-                    if self.nodes[at].1 {
-                        self.nodes[at].0.hear(&datagram);
-                    }
-                }
-            }
-        }
-
-        fn state(&self, of: &str, seen_by: usize) -> Option<MemberState> {
-            let members = self.nodes[seen_by].0.members();
-            members
-                .iter()
-                .filter(|member| member.name == of)
-                .map(|member| member.state)
-                .next_back()
-        }
-    }
-
-    #[test]
-    fn a_silent_member_is_declared_gone_and_comes_back() {
-        let seed = 7;
-        println!("seed {seed}");
-        let mut cluster = Simulation::of(3, seed);
-        cluster.run_for(Duration::from_secs(60));
-        assert_eq!(cluster.state("node2", 0), Some(MemberState::Alive));
-        assert_eq!(cluster.state("node0", 2), Some(MemberState::Alive));
-
-        cluster.nodes[2].1 = false;
-        cluster.run_for(Duration::from_secs(120));
-        assert_ne!(cluster.state("node2", 0), Some(MemberState::Alive));
-        assert_eq!(cluster.state("node1", 0), Some(MemberState::Alive));
-
-        cluster.nodes[2].1 = true;
-        cluster.run_for(Duration::from_secs(300));
-        assert_eq!(cluster.state("node2", 0), Some(MemberState::Alive));
-    }
-
-    #[test]
-    fn bytes_from_anybody_neither_panic_nor_make_a_member() {
-        let now = Instant::now();
-        let seed = 11;
-        println!("seed {seed}");
-        let mut gossip = Gossip::new(NodeId::new("n".into(), "z".into()), seed, now);
-        let mut random = StdRng::seed_from_u64(seed);
-        for _ in 0..20_000 {
-            let length = usize::from(rand::Rng::next_u32(&mut random) as u8) % 64;
-            let datagram: Vec<u8> = (0..length)
-                .map(|_| rand::Rng::next_u32(&mut random) as u8)
-                .collect();
-            gossip.hear(&datagram);
-            gossip.turn(now);
-        }
-        gossip.hear(&[0; DATAGRAM_BYTES_MAX + 1]);
-        assert!(gossip.refused > 10_000);
-        assert!(gossip.members().len() < MEMBERS_MAX);
-    }
-}
+mod tests;

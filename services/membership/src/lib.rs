@@ -5,6 +5,8 @@
 #![forbid(unsafe_code)]
 
 mod gossip;
+#[cfg(test)]
+mod tests;
 mod timers;
 
 use gossip::{DATAGRAM_BYTES_MAX, Gossip, NodeId, fresh_seed};
@@ -16,7 +18,6 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, recvfrom, sendto};
 use std::fmt;
-use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -159,16 +160,11 @@ impl Node {
 
     /// What does not go now is lost, as any datagram may be.
     fn send(&mut self) {
-        while let Some((to, datagram)) = self.gossip.to_send() {
+        while let Some((to, datagram)) = self.gossip.take_datagram() {
             let (Some(socket), Some(to)) = (&self.socket, to) else {
                 continue;
             };
-            let _ = sendto(
-                socket,
-                &datagram,
-                SendFlags::DONTWAIT,
-                &SocketAddr::from(to),
-            );
+            let _ = sendto(socket, &datagram, SendFlags::DONTWAIT, &to);
         }
     }
 }

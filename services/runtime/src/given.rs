@@ -136,7 +136,7 @@ impl Given {
     /// Not a passed descriptor: one that was opened outside would lead outside again by `..`.
     pub fn root(&mut self) -> Result<OwnedFd, Error> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        rustix::fs::open("/", flags, Mode::empty()).map_err(Error::Root)
+        rustix::fs::openat(rustix::fs::CWD, "/", flags, Mode::empty()).map_err(Error::Root)
     }
 
     /// The setting of that name.

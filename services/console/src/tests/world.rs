@@ -1,0 +1,316 @@
+//! Everybody that the console asks, as the test wants them: a bus, and one connection at a time to each service.
+
+use protocol::Channel;
+use protocol::block::{BlockAnswer, BlockCall, BlockError, Blocks, Usage};
+use protocol::bus::{BusError, Connect, ConnectAnswer, ConnectCall};
+use protocol::inspect::{Inspect, InspectAnswer, InspectCall, Node, Process, Service};
+use protocol::membership::{Member, MemberState, Membership, MembershipAnswer, MembershipCall};
+use protocol::metadata::{
+    AccessKey, Answer, Bucket, BucketId, BucketUsage, Call, Metadata, MetadataError, Operation,
+    Reply, Rights, Shard,
+};
+use protocol::wire::{self, Conversation, Numbered};
+use runtime::{AsyncChannel, Bus};
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::os::fd::AsFd;
+use std::rc::Rc;
+
+/// So many rows are one page: few, so that lists have to be continued.
+const PAGE: usize = 5;
+
+#[derive(Default)]
+pub(super) struct World {
+    /// Every change that metadata was asked for.
+    pub(super) changes: RefCell<Vec<Operation>>,
+    pub(super) keys: RefCell<Vec<AccessKey>>,
+    rights: RefCell<BTreeMap<(String, String), Rights>>,
+    buckets: RefCell<Vec<String>>,
+    services: RefCell<Vec<Service>>,
+    pub(super) log: RefCell<Vec<String>>,
+    pub(super) restarts: Cell<u32>,
+    /// Calls of any kind to any service.
+    pub(super) asked: Cell<u32>,
+    /// The next changes are refused so.
+    pub(super) refuse: RefCell<Option<MetadataError>>,
+    /// Changes are done and then not answered.
+    pub(super) hang_up_on_changes: Cell<bool>,
+    /// This service is not running.
+    pub(super) missing: RefCell<Option<&'static str>>,
+}
+
+impl World {
+    pub(super) fn new() -> Rc<Self> {
+        let world = Rc::new(Self::default());
+        world.add_service("bus", 2, "ready");
+        world.log.borrow_mut().push("a line".into());
+        world
+    }
+
+    pub(super) fn add_service(&self, name: &str, pid: u32, state: &str) {
+        self.services.borrow_mut().push(Service {
+            name: name.into(),
+            pid,
+            state: state.into(),
+            restarts: 0,
+            last_reason: String::new(),
+            grants: vec![("door".into(), "door".into())],
+            missing: Vec::new(),
+        });
+    }
+
+    pub(super) fn rights_of(&self, key: &str, bucket: &str) -> Rights {
+        let rights = self.rights.borrow();
+        let of = rights.get(&(key.to_owned(), bucket.to_owned()));
+        of.copied().unwrap_or_default()
+    }
+
+    /// The console's channel to a bus that connects it to everybody here.
+    pub(super) fn bus(self: &Rc<Self>) -> Bus {
+        let (ours, theirs) = Channel::pair().unwrap();
+        let world = self.clone();
+        let bus = AsyncChannel::new(ours).unwrap();
+        tokio::task::spawn_local(async move {
+            while let Ok(Some(packet)) = bus.receive().await {
+                let Numbered { id, body } =
+                    wire::decode::<Connect, Numbered<ConnectCall>>(&packet.bytes).unwrap();
+                let ConnectCall::Open {
+                    service,
+                    conversation,
+                } = body;
+                let runs = *world.missing.borrow() != Some(service.as_str());
+                let socket = runs.then(|| world.serve(&service, &conversation));
+                let body = match &socket {
+                    Some(_) => Ok(ConnectAnswer::Opened),
+                    None => Err(BusError::Unavailable),
+                };
+                let bytes = wire::encode::<Connect>(&Numbered { id, body }).unwrap();
+                let lent: Vec<_> = socket.iter().map(AsFd::as_fd).collect();
+                bus.send(&bytes, &lent).await.unwrap();
+            }
+        });
+        Bus::new(theirs).unwrap()
+    }
+
+    fn serve(self: &Rc<Self>, service: &str, conversation: &str) -> Channel {
+        let world = self.clone();
+        match (service, conversation) {
+            ("init" | "orchestrator", "inspect") => {
+                let init = service == "init";
+                answer::<Inspect>(move |call| world.inspect(init, call))
+            }
+            ("membership", "members") => answer::<Membership>(move |call| {
+                world.count();
+                assert_eq!(call, MembershipCall::Members);
+                Some(MembershipAnswer::Members(vec![Member {
+                    name: "n1".into(),
+                    zone: "z1".into(),
+                    address: "127.0.0.1:3901".into(),
+                    state: MemberState::Alive,
+                    incarnation: 0,
+                }]))
+            }),
+            ("block-store", "blocks") => answer::<Blocks>(move |call| {
+                world.count();
+                assert!(matches!(call, BlockCall::Usage));
+                Some(Ok::<_, BlockError>(BlockAnswer::Usage(Usage {
+                    capacity_bytes: 1_000,
+                    free_bytes: 500,
+                    files: 1,
+                    packs: 1,
+                    damaged: 0,
+                })))
+            }),
+            ("metadata", "metadata") => answer::<Metadata>(move |call| world.metadata(call)),
+            other => panic!("the console has no business with {other:?}"),
+        }
+    }
+
+    fn count(&self) {
+        self.asked.set(self.asked.get() + 1);
+    }
+
+    fn inspect(&self, init: bool, call: InspectCall) -> Option<InspectAnswer> {
+        self.count();
+        Some(match (init, call) {
+            (true, InspectCall::Node) => InspectAnswer::Node(Node {
+                name: "n1".into(),
+                zone: "z1".into(),
+                s3: "127.0.0.1:3900".into(),
+                region: "us-east-1".into(),
+                version: "0".into(),
+                uptime_ms: 1,
+                ready: true,
+                missing: vec!["no io.weight here".into()],
+            }),
+            (true, InspectCall::Processes) => {
+                let names = [(1, "init"), (2, "bus")];
+                InspectAnswer::Processes(names.map(|(pid, name)| process(pid, name)).into())
+            }
+            (true, InspectCall::Services) => {
+                InspectAnswer::Services(self.services.borrow().clone())
+            }
+            (false, InspectCall::Services) => InspectAnswer::Services(Vec::new()),
+            (true, InspectCall::Logs { lines, .. }) => {
+                let log = self.log.borrow();
+                let last = log.iter().rev().take(lines as usize).rev();
+                InspectAnswer::Logs(last.cloned().collect())
+            }
+            (false, InspectCall::Restart { service }) => {
+                self.restarts.set(self.restarts.get() + 1);
+                if self.hang_up_on_changes.get() {
+                    return None;
+                }
+                InspectAnswer::Refused(format!("no service {service}"))
+            }
+            other => panic!("not to this daemon: {other:?}"),
+        })
+    }
+
+    fn metadata(&self, call: Call) -> Option<Answer> {
+        self.count();
+        let result = match call.operation {
+            Operation::ListKeys { after, .. } => Ok(self.list_keys(after.as_ref())),
+            Operation::ListBuckets { after, .. } => Ok(self.list_buckets(after.as_ref())),
+            Operation::Shards => Ok(Reply::Shards(vec![Shard {
+                number: 0,
+                leader: true,
+                term: 1,
+                applied: 1,
+                voters: vec!["n1".into()],
+            }])),
+            Operation::Sweep { .. } => Ok(Reply::Swept {
+                seen: 1,
+                removed: 0,
+            }),
+            change => {
+                self.changes.borrow_mut().push(change.clone());
+                if self.hang_up_on_changes.get() {
+                    return None;
+                }
+                match self.refuse.borrow().clone() {
+                    Some(error) => Err(error),
+                    None => Ok(self.change(change)),
+                }
+            }
+        };
+        Some(Answer {
+            revision: 1,
+            result,
+        })
+    }
+
+    fn change(&self, change: Operation) -> Reply {
+        match change {
+            Operation::FirstKey { key } => {
+                let mut keys = self.keys.borrow_mut();
+                if keys.is_empty() {
+                    keys.push(key);
+                }
+                Reply::Key(keys[0].clone())
+            }
+            Operation::CreateKey { key } => {
+                self.keys.borrow_mut().push(key.clone());
+                Reply::Key(key)
+            }
+            Operation::SetRights {
+                access_key,
+                bucket,
+                rights,
+            } => {
+                let mut all = self.rights.borrow_mut();
+                all.insert((access_key, bucket), rights);
+                Reply::Done
+            }
+            Operation::CreateBucket { name, hash_key, .. } => {
+                self.buckets.borrow_mut().push(name.clone());
+                Reply::Bucket(Bucket {
+                    id: BucketId(1),
+                    name,
+                    owner: String::new(),
+                    created_ms: 1,
+                    hash_key,
+                })
+            }
+            Operation::DeleteKey { .. } | Operation::DeleteBucket { .. } => Reply::Done,
+            other => panic!("the console has no business with {other:?}"),
+        }
+    }
+
+    fn list_keys(&self, after: Option<&String>) -> Reply {
+        let mut keys = self.keys.borrow().clone();
+        keys.sort_by(|a, b| a.access_key.cmp(&b.access_key));
+        keys.retain(|key| after.is_none_or(|after| key.access_key > *after));
+        let more = keys.len() > PAGE;
+        let rights = self.rights.borrow();
+        let with_rights = |mut key: AccessKey| {
+            key.secret_key.clear();
+            let of = |((owner, bucket), rights): (&(String, String), &Rights)| {
+                (*owner == key.access_key).then(|| (bucket.clone(), *rights))
+            };
+            let held = rights.iter().filter_map(of).collect();
+            (key, held)
+        };
+        Reply::Keys {
+            keys: keys.into_iter().take(PAGE).map(with_rights).collect(),
+            more,
+        }
+    }
+
+    fn list_buckets(&self, after: Option<&String>) -> Reply {
+        let mut names = self.buckets.borrow().clone();
+        names.sort();
+        names.retain(|name| after.is_none_or(|after| name > after));
+        let more = names.len() > PAGE;
+        let bucket = |name| {
+            let bucket = Bucket {
+                id: BucketId(1),
+                name,
+                owner: String::new(),
+                created_ms: 1,
+                hash_key: protocol::block::HashKey([0; 32]),
+            };
+            (bucket, BucketUsage::default())
+        };
+        Reply::Buckets {
+            buckets: names.into_iter().take(PAGE).map(bucket).collect(),
+            more,
+        }
+    }
+}
+
+fn process(pid: u32, name: &str) -> Process {
+    Process {
+        name: name.into(),
+        pid,
+        host_pid: 4_000 + pid,
+        resident_bytes: 1 << 20,
+        proportional_bytes: 1 << 19,
+        cpu_ms: 1,
+        threads: 1,
+        seccomp: 2,
+        capabilities: 0,
+        no_new_privs: true,
+        descriptors: vec![(0, "/dev/null".into()), (7, "/dev/mem".into())],
+    }
+}
+
+/// A connection whose calls are answered so; `None` hangs up. The other end is for the console.
+fn answer<C: Conversation>(
+    mut with: impl FnMut(C::Call) -> Option<C::Answer> + 'static,
+) -> Channel {
+    let (ours, theirs) = Channel::pair().unwrap();
+    let channel = AsyncChannel::new(ours).unwrap();
+    tokio::task::spawn_local(async move {
+        while let Ok(Some(packet)) = channel.receive().await {
+            let Numbered { id, body } =
+                wire::decode::<C, Numbered<C::Call>>(&packet.bytes).unwrap();
+            let Some(body) = with(body) else { return };
+            let bytes = wire::encode::<C>(&Numbered { id, body }).unwrap();
+            if channel.send(&bytes, &[]).await.is_err() {
+                return;
+            }
+        }
+    });
+    theirs
+}
