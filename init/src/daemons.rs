@@ -4,7 +4,7 @@ use crate::data::FIRST_USER;
 use crate::log::Log;
 use crate::processes::Processes;
 use crate::{Config, Error, Identity};
-use manifests::{BUILT_IN, Policy, SETTING_PREFIX};
+use manifests::{Policy, SETTING_PREFIX};
 use protocol::Channel;
 use protocol::channel::ReceiveBuffer;
 use protocol::inspect::{Inspect, InspectAnswer, InspectCall, Service};
@@ -92,8 +92,7 @@ impl Daemons {
                 .into(),
             prepared: BTreeMap::new(),
             doorway: None,
-            policy: Policy::parse(BUILT_IN.iter().copied())
-                .map_err(|error| Error::Failed(error.to_string()))?,
+            policy: config.policy.clone(),
             material: Material {
                 root: config.root,
                 program: dup(&config.program)?,

@@ -1,7 +1,7 @@
 //! The node's data directory: who holds it, what is in it, and whose each part is.
 
 use crate::Error;
-use manifests::{BUILT_IN, Policy};
+use manifests::Policy;
 use rustix::fs::{
     AtFlags, FlockOperation, Gid, Mode, OFlags, Uid, chownat, fchmod, flock, mkdirat, open, openat,
     statat,
@@ -70,7 +70,7 @@ impl DataDir {
     }
 
     /// Makes what is missing, gives each part to its service's user, and reads (at first start: makes) the identity.
-    pub(crate) fn prepare(&mut self, root: bool) -> Result<Identity, Error> {
+    pub(crate) fn prepare(&mut self, policy: &Policy, root: bool) -> Result<Identity, Error> {
         let fails = |path: &str| {
             let path = path.to_owned();
             move |errno| Error::Data(path, errno)
@@ -78,8 +78,6 @@ impl DataDir {
         self.enter_our_mounts().map_err(fails("."))?;
         // Searchable by the services' users, each of whom owns its own part; listed and written by the node's owner only.
         fchmod(&self.directory, Mode::from_raw_mode(0o711)).map_err(fails("."))?;
-        let policy = Policy::parse(BUILT_IN.iter().copied())
-            .map_err(|error| Error::Failed(error.to_string()))?;
         self.make("empty", 0o555, None).map_err(fails("empty"))?;
         for manifest in policy.all() {
             if let Some(part) = &manifest.root {

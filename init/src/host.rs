@@ -15,7 +15,7 @@ pub(crate) fn cgroups(identity: &Identity, root: bool) -> (Vec<(String, OwnedFd)
         return (Vec::new(), vec![why.into()]);
     }
     let name = format!("trousseau-{}", identity.name);
-    let is_v2 = statfs("/sys/fs/cgroup").is_ok_and(|host| i64::from(host.f_type) == CGROUP2);
+    let is_v2 = statfs("/sys/fs/cgroup").is_ok_and(|host| host.f_type == CGROUP2);
     let wanted: &[(&str, &str, &str)] = if is_v2 {
         &[(
             "cgroup",

@@ -14,6 +14,7 @@ mod processes;
 pub use data::{DataDir, Identity, OpenError};
 
 use daemons::Daemons;
+use manifests::Policy;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use protocol::Channel;
@@ -40,6 +41,8 @@ pub struct Config {
     pub region: String,
     /// Host name suffixes of virtual-host style, separated by commas.
     pub hosts: String,
+    /// All manifests, the extra ones included.
+    pub policy: Policy,
     /// Manifests of services that are not built in: file name and text.
     pub manifests: Vec<(String, String)>,
     /// The programs of those services, sealed: name and program.
@@ -109,7 +112,7 @@ struct Init {
 impl Init {
     fn new(mut config: Config) -> Result<Self, Error> {
         let signals = signals()?;
-        let identity = config.data.prepare(config.root)?;
+        let identity = config.data.prepare(&config.policy, config.root)?;
         let processes = processes::Processes::new()?;
         let (cgroups, mut missing) = host::cgroups(&identity, config.root);
         if !config.root {

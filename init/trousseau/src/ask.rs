@@ -4,10 +4,11 @@ use protocol::Channel;
 use protocol::channel::ReceiveBuffer;
 use protocol::inspect::{Operator, Outcome, Verb};
 use protocol::wire::Numbered;
-use rustix::net::{
-    AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with,
-};
 use rustix::net::sockopt::Timeout;
+use rustix::net::{
+    AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType, connect,
+    socket_with,
+};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -38,16 +39,32 @@ pub(crate) fn ask(data: &Path, words: &[String], json: bool) -> ExitCode {
 /// One verb: its exit status and its whole text.
 pub(crate) fn say(data: &Path, words: &[String], json: bool) -> Result<(u8, String), String> {
     let path = control_socket(data);
-    let fails = |what: &str| format!("{}: {what}; does a node run on {}? (`trousseau up`)", path.display(), data.display());
+    let fails = |what: &str| {
+        format!(
+            "{}: {what}; does a node run on {}? (`trousseau up`)",
+            path.display(),
+            data.display()
+        )
+    };
     let channel = open(&path).map_err(|errno| fails(&errno.to_string()))?;
-    let bounded = rustix::net::sockopt::set_socket_timeout(&channel, Timeout::Recv, Some(ANSWER_WITHIN));
+    let bounded =
+        rustix::net::sockopt::set_socket_timeout(&channel, Timeout::Recv, Some(ANSWER_WITHIN));
     bounded.map_err(|errno| fails(&errno.to_string()))?;
-    let call = Numbered { id: 0, body: Verb { words: words.to_vec(), json } };
-    channel.send_message::<Operator>(&call, &[], SendFlags::empty()).map_err(|error| fails(&error.to_string()))?;
+    let call = Numbered {
+        id: 0,
+        body: Verb {
+            words: words.to_vec(),
+            json,
+        },
+    };
+    channel
+        .send_message::<Operator>(&call, &[], SendFlags::empty())
+        .map_err(|error| fails(&error.to_string()))?;
     let mut buffer = ReceiveBuffer::new();
     let mut text = String::new();
     loop {
-        let piece = channel.receive_message::<Operator, Numbered<Outcome>>(&mut buffer, RecvFlags::empty());
+        let piece =
+            channel.receive_message::<Operator, Numbered<Outcome>>(&mut buffer, RecvFlags::empty());
         match piece {
             Ok(Some((Numbered { body, .. }, _))) => {
                 text.push_str(&body.text);
@@ -56,7 +73,10 @@ pub(crate) fn say(data: &Path, words: &[String], json: bool) -> Result<(u8, Stri
                 }
             }
             Err(error) if error.would_block() => {
-                return Err(format!("no answer within {} seconds; see `trousseau logs`", ANSWER_WITHIN.as_secs()));
+                return Err(format!(
+                    "no answer within {} seconds; see `trousseau logs`",
+                    ANSWER_WITHIN.as_secs()
+                ));
             }
             Ok(None) => return Err("the console ended before it had answered; ask again".into()),
             Err(error) => return Err(format!("the console's answer: {error}")),
@@ -65,7 +85,12 @@ pub(crate) fn say(data: &Path, words: &[String], json: bool) -> Result<(u8, Stri
 }
 
 fn open(path: &Path) -> Result<Channel, rustix::io::Errno> {
-    let socket = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+    let socket = socket_with(
+        AddressFamily::UNIX,
+        SocketType::SEQPACKET,
+        SocketFlags::CLOEXEC,
+        None,
+    )?;
     connect(&socket, &SocketAddrUnix::new(path)?)?;
     Ok(socket.into())
 }

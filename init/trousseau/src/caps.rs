@@ -20,8 +20,12 @@ pub(crate) fn can(from: &str, to: &str, json: bool) -> ExitCode {
         return crate::words::print(&format!("can {from} reach {to}? {reach}"));
     }
     let document = match &reach {
-        Reach::Path(steps) => serde_json::json!({"from": from, "to": to, "can": true, "path": steps}),
-        Reach::Never(all) => serde_json::json!({"from": from, "to": to, "can": false, "reachable": all}),
+        Reach::Path(steps) => {
+            serde_json::json!({"from": from, "to": to, "can": true, "path": steps})
+        }
+        Reach::Never(all) => {
+            serde_json::json!({"from": from, "to": to, "can": false, "reachable": all})
+        }
         Reach::Unknown(_) => return ExitCode::FAILURE,
     };
     crate::words::print(&format!("{document}\n"))

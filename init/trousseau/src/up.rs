@@ -53,7 +53,7 @@ struct Node {
 }
 
 fn start(wish: &Wish) -> Result<Node, String> {
-    let (manifests, programs) = read_services(&wish.services)?;
+    let (manifests, programs, policy) = read_services(&wish.services)?;
     let data = DataDir::open(&wish.data).map_err(|error| match error {
         init::OpenError::InUse => format!(
             "{} is in use by another node: stop it first, or choose another directory with --data",
@@ -61,8 +61,10 @@ fn start(wish: &Wish) -> Result<Node, String> {
         ),
         init::OpenError::System(errno) => format!("{}: {errno}", wish.data.display()),
     })?;
-    let itself = File::open("/proc/self/exe").map_err(|error| format!("/proc/self/exe: {error}"))?;
-    let program = sandbox_profiles::program("trousseau", itself.as_fd()).map_err(|error| error.to_string())?;
+    let itself =
+        File::open("/proc/self/exe").map_err(|error| format!("/proc/self/exe: {error}"))?;
+    let program = sandbox_profiles::program("trousseau", itself.as_fd())
+        .map_err(|error| error.to_string())?;
     let (ours, theirs) = Channel::pair().map_err(|errno| errno.to_string())?;
     let signals = catch_signals().map_err(|errno| format!("signalfd: {errno}"))?;
     let root = rustix::process::geteuid().is_root();
@@ -74,13 +76,18 @@ fn start(wish: &Wish) -> Result<Node, String> {
         gossip: GOSSIP.into(),
         region: REGION.into(),
         hosts: HOSTS.into(),
+        policy,
         manifests,
         programs,
         launcher: theirs,
         root,
     };
     match sys::divide().map_err(|errno| format!("fork: {errno}"))? {
-        Some(init) => Ok(Node { init, channel: ours, signals }),
+        Some(init) => Ok(Node {
+            init,
+            channel: ours,
+            signals,
+        }),
         None => {
             drop(ours);
             std::process::exit(be_init(config));
@@ -91,7 +98,8 @@ fn start(wish: &Wish) -> Result<Node, String> {
 /// The child: from here on PID 1 of the node.
 fn be_init(config: Config) -> i32 {
     // The node dies with whoever started it, however that ends.
-    let bound = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
+    let bound =
+        rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
     // A session of its own: the terminal's Ctrl-C goes to the launcher only, which stops the node in order.
     let _ = rustix::process::setsid();
     let _ = rustix::thread::set_name(c"init");
@@ -99,7 +107,10 @@ fn be_init(config: Config) -> i32 {
         let _ = rustix::stdio::dup2_stdin(&null);
         let _ = rustix::stdio::dup2_stdout(&null);
     }
-    match bound.map_err(|errno| errno.to_string()).and_then(|()| init::run(config).map_err(|e| e.to_string())) {
+    match bound
+        .map_err(|errno| errno.to_string())
+        .and_then(|()| init::run(config).map_err(|e| e.to_string()))
+    {
         Ok(()) => 0,
         Err(_) => 1, // the launcher has been told
     }
@@ -107,8 +118,14 @@ fn be_init(config: Config) -> i32 {
 
 /// New PID, mount, IPC and UTS namespaces; for an ordinary user inside a user namespace in which it is uid 0.
 fn enter_namespaces(root: bool) -> Result<(), String> {
-    let (user, group) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
-    let mut flags = CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWUTS;
+    let (user, group) = (
+        rustix::process::geteuid().as_raw(),
+        rustix::process::getegid().as_raw(),
+    );
+    let mut flags = CloneFlags::CLONE_NEWPID
+        | CloneFlags::CLONE_NEWNS
+        | CloneFlags::CLONE_NEWIPC
+        | CloneFlags::CLONE_NEWUTS;
     if !root {
         flags |= CloneFlags::CLONE_NEWUSER;
     }
@@ -121,15 +138,18 @@ fn enter_namespaces(root: bool) -> Result<(), String> {
             ("uid_map", format!("0 {user} 1")),
             ("gid_map", format!("0 {group} 1")),
         ] {
-            std::fs::write(format!("/proc/self/{file}"), text).map_err(|error| format!("/proc/self/{file}: {error}"))?;
+            std::fs::write(format!("/proc/self/{file}"), text)
+                .map_err(|error| format!("/proc/self/{file}: {error}"))?;
         }
     }
-    let private = rustix::mount::MountPropagationFlags::PRIVATE | rustix::mount::MountPropagationFlags::REC;
-    rustix::mount::mount_change("/", private).map_err(|errno| format!("making mounts private: {errno}"))
+    let private =
+        rustix::mount::MountPropagationFlags::PRIVATE | rustix::mount::MountPropagationFlags::REC;
+    rustix::mount::mount_change("/", private)
+        .map_err(|errno| format!("making mounts private: {errno}"))
 }
 
-/// The manifests of extra services and their programs, checked before anything is started.
-type Services = (Vec<(String, String)>, Vec<(String, OwnedFd)>);
+/// The manifests of extra services, their programs, and the policy that they are part of: checked before anything is started.
+type Services = (Vec<(String, String)>, Vec<(String, OwnedFd)>, Policy);
 
 fn read_services(paths: &[PathBuf]) -> Result<Services, String> {
     let (mut manifests, mut programs) = (Vec::new(), Vec::new());
@@ -137,17 +157,34 @@ fn read_services(paths: &[PathBuf]) -> Result<Services, String> {
         let file = path.display().to_string();
         let text = std::fs::read_to_string(path).map_err(|error| format!("{file}: {error}"))?;
         let manifest = Manifest::parse(&file, &text).map_err(|error| error.to_string())?;
-        let program = manifest.program.as_ref().ok_or_else(|| format!("{file}: `program` is missing"))?;
+        let program = manifest
+            .program
+            .as_ref()
+            .ok_or_else(|| format!("{file}: `program` is missing"))?;
+        if sandbox_profiles::profile(&manifest.profile).is_none() {
+            let known: Vec<&str> = sandbox_profiles::profiles()
+                .map(|profile| profile.name)
+                .collect();
+            return Err(format!(
+                "{file}: no profile {:?}; there are {}",
+                manifest.profile,
+                known.join(", ")
+            ));
+        }
         let program_path = path.parent().unwrap_or(Path::new(".")).join(program);
         let fails = |what: String| format!("{}: {what}", program_path.display());
         let opened = File::open(&program_path).map_err(|error| fails(error.to_string()))?;
-        let sealed = sandbox_profiles::program(&manifest.name, opened.as_fd()).map_err(|error| fails(error.to_string()))?;
+        let sealed = sandbox_profiles::program(&manifest.name, opened.as_fd())
+            .map_err(|error| fails(error.to_string()))?;
         programs.push((manifest.name.clone(), sealed));
         manifests.push((file, text));
     }
-    let extra = manifests.iter().map(|(file, text)| (file.as_str(), text.as_str()));
-    Policy::parse(BUILT_IN.iter().copied().chain(extra)).map_err(|error| error.to_string())?;
-    Ok((manifests, programs))
+    let extra = manifests
+        .iter()
+        .map(|(file, text)| (file.as_str(), text.as_str()));
+    let policy = Policy::parse(BUILT_IN.iter().copied().chain(extra));
+    let policy = policy.map_err(|error| error.to_string())?;
+    Ok((manifests, programs, policy))
 }
 
 fn catch_signals() -> Result<SignalFd, nix::errno::Errno> {
@@ -176,7 +213,10 @@ impl Node {
             while let Ok(Some(_)) = self.signals.read_signal() {
                 let _ = kill(self.init, Signal::SIGTERM);
             }
-            match self.channel.receive_message::<Start, Say>(&mut buffer, RecvFlags::DONTWAIT) {
+            match self
+                .channel
+                .receive_message::<Start, Say>(&mut buffer, RecvFlags::DONTWAIT)
+            {
                 Ok(Some((Say::Ready { .. }, _))) => announce(wish)?,
                 Ok(Some((Say::Failed { reason }, _))) => failed = Some(reason),
                 Ok(Some((Say::Alive, _))) => {}
@@ -199,11 +239,22 @@ fn announce(wish: &Wish) -> Result<(), String> {
     // Asked twice: a process may be restarted between "ready" and the question. Repeating it is harmless.
     let (status, text) = ask().or_else(|_| ask())?;
     let key: serde_json::Value = match status {
-        0 => serde_json::from_str(&text).map_err(|error| format!("the console's answer: {error}"))?,
+        0 => {
+            serde_json::from_str(&text).map_err(|error| format!("the console's answer: {error}"))?
+        }
         _ => return Err(format!("no access key: {}", text.trim_end())),
     };
-    let field = |name: &str| key.get(name).and_then(|value| value.as_str()).unwrap_or_default().to_owned();
-    let (access, secret, s3) = (field("access_key"), field("secret_key"), format!("http://{}", wish.s3));
+    let field = |name: &str| {
+        key.get(name)
+            .and_then(|value| value.as_str())
+            .unwrap_or_default()
+            .to_owned()
+    };
+    let (access, secret, s3) = (
+        field("access_key"),
+        field("secret_key"),
+        format!("http://{}", wish.s3),
+    );
     if wish.json {
         let line = serde_json::json!({
             "ready": true, "s3": s3, "access_key": access, "secret_key": secret, "region": REGION,

@@ -50,8 +50,19 @@ pub(crate) fn obey(words: Vec<String>) -> ExitCode {
     let rest: Vec<&str> = options.rest.iter().map(String::as_str).collect();
     match rest.as_slice() {
         [] | ["up"] => {
-            let Options { data, s3, json, services, .. } = options;
-            up::up(&up::Wish { data, s3, json, services })
+            let Options {
+                data,
+                s3,
+                json,
+                services,
+                ..
+            } = options;
+            up::up(&up::Wish {
+                data,
+                s3,
+                json,
+                services,
+            })
         }
         ["help" | "--help" | "-h"] => print(USAGE),
         ["version" | "--version"] => print(concat!("trousseau ", env!("CARGO_PKG_VERSION"), "\n")),
@@ -99,8 +110,10 @@ impl Options {
                     options.of_up.push("--service");
                     options.services.push(value()?.into());
                 }
-                option if option.starts_with("--") && options.rest.first().is_none_or(|verb| verb == "up")
-                    && !matches!(option, "--help" | "--version") =>
+                option
+                    if option.starts_with("--")
+                        && options.rest.first().is_none_or(|verb| verb == "up")
+                        && !matches!(option, "--help" | "--version") =>
                 {
                     return Err(format!("{option} is not an option of `up`"));
                 }
@@ -119,6 +132,8 @@ fn usage(wrong: &str) -> ExitCode {
 /// On the standard output; a reader that has gone (a closed pipe) is no error of ours.
 pub(crate) fn print(text: &str) -> ExitCode {
     use std::io::Write;
-    let _ = std::io::stdout().write_all(text.as_bytes()).and_then(|()| std::io::stdout().flush());
+    let _ = std::io::stdout()
+        .write_all(text.as_bytes())
+        .and_then(|()| std::io::stdout().flush());
     ExitCode::SUCCESS
 }

@@ -259,10 +259,7 @@ impl Switchboard {
     fn answer_clients(&mut self, buffer: &mut ReceiveBuffer) {
         let names: Vec<String> = self.clients.keys().cloned().collect();
         for client in names {
-            loop {
-                let Some(channel) = self.clients.get(&client) else {
-                    break;
-                };
+            while let Some(channel) = self.clients.get(&client) {
                 let call = channel
                     .receive_message::<Connect, Numbered<ConnectCall>>(buffer, RecvFlags::DONTWAIT);
                 match call {

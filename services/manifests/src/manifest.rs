@@ -242,10 +242,10 @@ impl Manifest {
                 "a service that serves has a grant of kind \"door\", and only such a one".into(),
             ));
         }
-        if self.calls.is_empty() == has(Kind::Bus) {
+        if !self.calls.is_empty() && !has(Kind::Bus) {
             return Some((
                 &self.name,
-                "a service that calls has a grant of kind \"bus\", and only such a one".into(),
+                "a service that calls needs a grant of kind \"bus\"".into(),
             ));
         }
         let limits = &self.limits;

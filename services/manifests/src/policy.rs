@@ -90,6 +90,19 @@ impl Policy {
                     what,
                 });
             }
+            let same = |other: &&Manifest| other.root.is_some() && other.root == manifest.root;
+            if let Some(other) = manifests.values().find(same) {
+                let what = format!(
+                    "root {:?} is {}'s already",
+                    manifest.root.unwrap_or_default(),
+                    other.name
+                );
+                return Err(ManifestError {
+                    file: file.into(),
+                    line: 0,
+                    what,
+                });
+            }
             manifests.insert(manifest.name.clone(), manifest);
         }
         let policy = Self { manifests };

@@ -6,8 +6,8 @@ use std::time::Duration;
 /// The most threads that serve; more than eight cores are not what a home has.
 pub(crate) const WORKERS_MAX: usize = 8;
 /// The most client connections of the whole process. Beyond it the connection that is idle longest
-/// is closed, and if none is idle the new one. With a socket and [`FILES_PER_CONNECTION`] each, this
-/// stays below `open_files` in the manifest; with some 45 KiB of buffers each, below half of
+/// is closed, and if none is idle the new one. With a socket and [`FILES_PER_CONNECTION`] each,
+/// they stay below `open_files` in the manifest; with some 45 KiB of buffers each, about at half of
 /// `memory_mb`.
 pub(crate) const CONNECTIONS_MAX: usize = 3_000;
 /// The block file that is being sent or filled, the next one, and one that is being opened.

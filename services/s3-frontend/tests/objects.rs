@@ -334,7 +334,7 @@ fn deletes_of_many_answer_for_each() {
     let long = "l".repeat(1025);
     let document = format!(
         "<Delete><Object><Key>k0</Key></Object><Object><Key>none</Key></Object><Object>\
-         <Key>{long}</Key>         </Object><Object><Key>k1</Key><ETag>wrong</ETag></Object></Delete>"
+         <Key>{long}</Key></Object><Object><Key>k1</Key><ETag>wrong</ETag></Object></Delete>"
     );
     let answer = client
         .call("POST", "/bucket?delete", &[], document.as_bytes())

@@ -84,6 +84,8 @@ impl Queue {
         queued.writes.extend(writes);
         queued.last = number;
         queued.when = queued.when.max(Some(when));
+        // The thread is woken behind the lock, or the first thing that it meets is the lock.
+        drop(queued);
         if when > When::Lazily {
             self.wake.notify_one();
         }
@@ -92,10 +94,12 @@ impl Queue {
     /// Sends what has gathered on its way, if anything has.
     pub(crate) fn nudge(&self) {
         let mut queued = self.lock();
-        if queued.when == Some(When::Lazily) {
-            queued.when = Some(When::Soon);
-            self.wake.notify_one();
+        if queued.when != Some(When::Lazily) {
+            return;
         }
+        queued.when = Some(When::Soon);
+        drop(queued);
+        self.wake.notify_one();
     }
 
     /// Lets the thread write what has gathered, and end.
