@@ -248,9 +248,14 @@ async fn connection<C: Conversation, S: Serve<C>>(
             let (body, descriptors) = service.answer(&session, body, packet.descriptors).await;
             let lent: Vec<BorrowedFd<'_>> = descriptors.iter().map(AsFd::as_fd).collect();
             match wire::encode::<C>(&Numbered { id, body }) {
-                // A client that has gone does not want the answer any more.
-                Ok(bytes) => drop(channel.send(&bytes, &lent).await),
-                // Our own fault. The caller must not wait for ever: it sees the connection end.
+                // Whatever keeps the answer from going (the client has gone, or the kernel has no room for its
+                // descriptors): the caller must not wait for ever, it sees the connection end.
+                Ok(bytes) => {
+                    if channel.send(&bytes, &lent).await.is_err() {
+                        channel.hang_up();
+                    }
+                }
+                // Our own fault: an answer longer than a message may be.
                 Err(error) => {
                     crate::error!("{}: answer not sent: {error}", C::NAME);
                     channel.hang_up();
