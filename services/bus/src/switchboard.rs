@@ -22,6 +22,8 @@ use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
+/// So many calls of one client are answered in a turn, so that one that floods cannot keep the others waiting.
+const CALLS_PER_TURN_MAX: usize = 16;
 /// The most calls of one client that wait for a server to come back.
 const WAITING_MAX: usize = 64;
 
@@ -259,7 +261,10 @@ impl Switchboard {
     fn answer_clients(&mut self, buffer: &mut ReceiveBuffer) {
         let names: Vec<String> = self.clients.keys().cloned().collect();
         for client in names {
-            while let Some(channel) = self.clients.get(&client) {
+            for _ in 0..CALLS_PER_TURN_MAX {
+                let Some(channel) = self.clients.get(&client) else {
+                    break;
+                };
                 let call = channel
                     .receive_message::<Connect, Numbered<ConnectCall>>(buffer, RecvFlags::DONTWAIT);
                 match call {

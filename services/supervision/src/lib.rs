@@ -35,6 +35,9 @@ const READY_WITHIN: Duration = Duration::from_secs(120);
 /// A process that was told to stop and has not is killed after this long.
 const STOP_WITHIN: Duration = Duration::from_secs(5);
 
+/// So many messages and trapped calls of one process are taken in a turn: a flood must not keep its supervisor from the others.
+const PER_TURN_MAX: usize = 256;
+
 /// One process that must run, and its history.
 pub struct Charge {
     name: String,
@@ -336,7 +339,10 @@ impl Running {
         let Some(watch) = &mut self.child.watch else {
             return;
         };
-        while wait::readable(watch.as_fd()) {
+        for _ in 0..PER_TURN_MAX {
+            if !wait::readable(watch.as_fd()) {
+                return;
+            }
             match watch.answer() {
                 Ok(Verdict::Violation { syscall, .. }) => {
                     self.ending
@@ -352,7 +358,7 @@ impl Running {
     }
 
     fn listen(&mut self, now: Instant, buffer: &mut ReceiveBuffer, events: &mut Vec<Event>) {
-        loop {
+        for _ in 0..PER_TURN_MAX {
             match self
                 .start
                 .receive_message::<Start, Say>(buffer, RecvFlags::DONTWAIT)
