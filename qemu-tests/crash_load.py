@@ -34,6 +34,12 @@ def body_of(name, size):
     return head + POOL[begin + len(head):begin + size]
 
 
+def status_of(error):
+    """The HTTP status of a refusal; 0 where no answer came."""
+    answer = getattr(error, "response", None) or {}
+    return answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+
+
 @dataclass
 class Content:
     """One write, by its unique name, which is kept as metadata beside the bytes as well."""
@@ -77,7 +83,10 @@ class Worker(threading.Thread):
         while not self.done.is_set() and not self.violations:
             (operation,) = self.chance.choices(operations, [10, 4, 1, 8, 2])
             begin = time.monotonic()
-            operation(self.chance.choice(sorted(self.possible)))
+            try:
+                operation(self.chance.choice(sorted(self.possible)))
+            except Exception as error:  # noqa: BLE001 - a worker that ends early would test nothing
+                self.violations.append(f"worker {self.number}: {error!r}")
             self.counts.slowest = max(self.counts.slowest, time.monotonic() - begin)
 
     # What a key may hold.
@@ -90,8 +99,7 @@ class Worker(threading.Thread):
             self.possible[key] = {name: content}
             self.counts.acknowledged += 1
         except (ClientError, BotoCoreError, HTTPClientError) as error:
-            status = getattr(error, "response", {}).get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-            if status in REFUSED_FOR_GOOD:
+            if status_of(error) in REFUSED_FOR_GOOD:
                 self.violations.append(f"{key}: a right request was refused: {error}")
             self.possible[key] |= {name: content}
             self.counts.doubtful += 1
@@ -124,8 +132,7 @@ class Worker(threading.Thread):
                 part = self.client.upload_part(**where, UploadId=upload, PartNumber=number, Body=body_of(name, size))
                 parts.append({"PartNumber": number, "ETag": part["ETag"]})
         except (ClientError, BotoCoreError, HTTPClientError) as error:
-            status = getattr(error, "response", {}).get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-            if status in REFUSED_FOR_GOOD:
+            if status_of(error) in REFUSED_FOR_GOOD:
                 self.violations.append(f"{key}: an acknowledged upload is gone: {error}")
             return  # Nothing can be visible of an upload that was never completed.
         self.attempt(key, content, lambda: self.client.complete_multipart_upload(
@@ -144,7 +151,7 @@ class Worker(threading.Thread):
         except ClientError as error:
             if error.response["Error"]["Code"] != "NoSuchKey":
                 self.counts.failed_reads += 1
-                if error.response["ResponseMetadata"]["HTTPStatusCode"] in REFUSED_FOR_GOOD:
+                if status_of(error) in REFUSED_FOR_GOOD:
                     self.violations.append(f"{key}: {error}")
                 return False
             name, body = ABSENT, b""

@@ -1,5 +1,6 @@
 """Presigned addresses, and buckets in the host name."""
 
+import io
 import socket
 import time
 import urllib.error
@@ -8,7 +9,7 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from samples import ODD_KEYS, bytes_of
+from samples import ODD_KEYS, bytes_of, refused
 from wire import Key, Request, connect, presigned, receive, send
 
 
@@ -170,6 +171,34 @@ def test_expect_100_continue(home, bucket, key):
     with connect(home.address) as connection:
         connection.sendall(wrong.head())
         assert receive(connection).code == "SignatureDoesNotMatch"
+
+
+def test_answer_without_the_word_ends_the_connection_or_comes_after_it(home, bucket, key):
+    """A client that waits for `100 Continue` and gets something else cannot know whether its body is still awaited.
+
+    botocore mistakes the next answer on such a connection for a continuation and waits for ever, so the connection has to end.
+    Also a body of no bytes is one that may be waited for.
+    """
+    empty = Request("PUT", f"/{bucket}/empty", headers={"Host": "h", "Expect": "100-continue"}).sign(key)
+    missing = Request("PUT", "/nobody-made-this/k", headers={"Host": "h", "Expect": "100-continue"}, body=b"x" * 100_000).sign(key)
+    for request, status in ((empty, 200), (missing, 404)):
+        with connect(home.address) as connection:
+            connection.sendall(request.head())
+            if connection.recv(12, socket.MSG_PEEK) == b"HTTP/1.1 100":
+                continue
+            answer = receive(connection)
+            assert (answer.status, answer.headers["Connection"]) == (status, "close")
+
+
+def test_uploads_of_files_follow_each_other_on_one_connection(home, bucket):
+    """boto3 awaits `100 Continue` for everything that is read from a file: an empty file, a refused one, and then more."""
+    s3 = home.client(max_pool_connections=1, read_timeout=15)
+    for body in (b"", b"x" * 10, b"", b"x" * 200_000, b""):
+        s3.put_object(Bucket=bucket, Key="k", Body=io.BytesIO(body))
+        assert s3.get_object(Bucket=bucket, Key="k")["Body"].read() == body
+        with refused("NoSuchBucket"):
+            s3.put_object(Bucket="nobody-made-this", Key="k", Body=io.BytesIO(b"y" * 100_000))
+        assert s3.get_object(Bucket=bucket, Key="k")["Body"].read() == body
 
 
 def test_time_is_told_in_every_answer(home):

@@ -144,7 +144,7 @@ def test_wrong_signatures(home, bucket, key):
         ("Signature=", "Nature="), (", ", " "), ("/us-east-1/", "/"), ("Credential=", "Credential=/"), ("Signature=", "Signature=" + "0" * 100_000),
         ("SignedHeaders=", "SignedHeaders=" + "a;" * 3000),
     ):
-        assert ask(authorization(old, new)) in malformed | {"SignatureDoesNotMatch", "MaxMessageLengthExceeded", None}, (old, new[:50])
+        assert ask(authorization(old, new)) in malformed | {"SignatureDoesNotMatch", "InvalidAccessKeyId", "MaxMessageLengthExceeded", None}, (old, new[:50])
     assert ask(header("Authorization", "AWS AKID:signature")) in malformed, "the signature version 2"
     assert ask(header("Authorization", "Basic dXNlcjpwYXNz")) in malformed
     assert ask(header("Authorization", "")) in malformed
@@ -246,7 +246,7 @@ def test_digest_of_xml_is_checked(home, bucket, key):
     body = b"<Delete><Object><Key>there before</Key></Object></Delete>"
     for header, value, codes in (
         ("Content-MD5", md5_base64(b"other"), {"BadDigest"}), ("Content-MD5", "nonsense", {"InvalidDigest"}),
-        ("x-amz-checksum-crc32", "AAAAAA==", {"BadDigest"}), ("x-amz-meta-a", "b", {"InvalidRequest", "MissingContentMD5"}),
+        ("x-amz-checksum-crc32", "AAAAAA==", {"BadDigest"}),
     ):
         request = Request("POST", f"/{bucket}", [("delete", "")], {"Host": "h", header: value}, body).sign(key)
         answer = send(home.address, request.bytes())

@@ -117,7 +117,7 @@ def everything(s3, bucket):
         "head": ("read", lambda: s3.head_object(Bucket=bucket, Key="k")),
         "list": ("read", lambda: s3.list_objects(Bucket=bucket)),
         "list v2": ("read", lambda: s3.list_objects_v2(Bucket=bucket)),
-        "uploads": ("read", lambda: s3.list_multipart_uploads(Bucket=bucket)),
+        "uploads": ("write", lambda: s3.list_multipart_uploads(Bucket=bucket)),
         "location": ("read", lambda: s3.get_bucket_location(Bucket=bucket)),
         "head bucket": ("read", lambda: s3.head_bucket(Bucket=bucket)),
         "put": ("write", lambda: s3.put_object(Bucket=bucket, Key="new", Body=b"x")),

@@ -121,7 +121,8 @@ def test_real_content_encoding_is_kept_beside_aws_chunked(home, s3, bucket, key)
 
 
 BROKEN_CHUNKS = {
-    "a changed byte": (lambda body: body.replace(b"\r\n", b"\r\nX", 1)[:len(body)], {"SignatureDoesNotMatch"}),
+    "a changed byte": (lambda body: body[:1000] + bytes([body[1000] ^ 1]) + body[1001:], {"SignatureDoesNotMatch"}),
+    "a byte too many": (lambda body: body.replace(b"\r\n", b"\r\nX", 1), {"SignatureDoesNotMatch", "InvalidRequest"}),
     "a changed signature": (lambda body: body.replace(b"signature=", b"signature=0", 1), {"SignatureDoesNotMatch", "InvalidRequest", "IncompleteBody"}),
     "no last chunk": (lambda body: body[:body.rindex(b"0;chunk-signature")], {"IncompleteBody", "InvalidRequest"}),
     "no chunks at all": (lambda body: b"plain bytes that are no chunks" * 10, {"InvalidRequest", "IncompleteBody", "SignatureDoesNotMatch"}),

@@ -18,12 +18,21 @@ DISK_MIB = 768
 
 @pytest.fixture(params=USERS)
 def home_on_a_small_disk(request):
-    """A node whose data lie on a file system of their own."""
-    disk = Path(tempfile.mkdtemp(prefix="trousseau-disk-"))
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={DISK_MIB}m", "tmpfs", disk], capture_output=True, text=True)
-    if done.returncode:
-        disk.rmdir()
-        pytest.skip(f"this user cannot mount a small file system: {done.stderr.strip()}")
+    """A node whose data lie on a file system of their own: ext4 in a file.
+
+    (Not tmpfs: its pages count as memory of the service that wrote them, which then ends at its memory limit.)
+    """
+    place = Path(tempfile.mkdtemp(prefix="trousseau-disk-"))
+    place.chmod(0o755)
+    image, disk = place / "image", place / "disk"
+    disk.mkdir()
+    with image.open("wb") as file:
+        file.truncate(DISK_MIB * MIB)
+    for command in (["mkfs.ext4", "-q", "-m", "0", image], ["mount", "-o", "loop", image, disk]):
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            shutil.rmtree(place)
+            pytest.skip(f"this machine cannot mount a small file system: {done.stderr.strip()}")
     try:
         if request.param == "nobody":
             os.chown(disk, NOBODY, NOBODY)
@@ -31,7 +40,7 @@ def home_on_a_small_disk(request):
             yield home
     finally:
         subprocess.run(["umount", disk], check=True)
-        shutil.rmtree(disk, ignore_errors=True)
+        shutil.rmtree(place)
 
 
 def put_until_refused(home, prefix, size, at_most):

@@ -24,7 +24,7 @@ ATTEMPTS = {
 CALLS = sorted(name for name, call in ATTEMPTS.items() if call)
 DEEDS = sorted(name for name, call in ATTEMPTS.items() if not call)
 PROFILES = ["block-store", "metadata", "s3-frontend", "console", "membership"]
-AT_ONCE = 40
+AT_ONCE = 12
 """Hostile services in one node; each makes one attempt, again and again, for as long as it is started again."""
 
 

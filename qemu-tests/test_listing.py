@@ -12,12 +12,17 @@ KEYS = sorted(set(ODD_KEYS + CONTROL_KEYS), key=lambda key: key.encode())
 
 
 def model(keys, prefix="", delimiter="", after=""):
-    """Everything that a listing has to show, in order: keys, and common prefixes in their place."""
+    """Everything that a listing has to show, in order: keys, and common prefixes in their place.
+
+    Behind a common prefix comes what is behind all its keys (so goes the next page of version 1); behind a key comes what is
+    behind that key, also if it is a common prefix that the key has, too.
+    """
     lines = []
     for key in sorted(keys, key=lambda key: key.encode()):
         cut = key.find(delimiter, len(prefix)) if delimiter else -1
         line = key if cut < 0 else key[:cut + len(delimiter)]
-        if key.startswith(prefix) and line.encode() > after.encode() and line not in lines[-1:]:
+        behind = line if delimiter and after.endswith(delimiter) else key
+        if key.startswith(prefix) and behind.encode() > after.encode() and line not in lines[-1:]:
             lines.append(line)
     return lines
 

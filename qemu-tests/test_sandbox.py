@@ -151,9 +151,13 @@ def test_clients_leave_no_process_behind(home):
 
 def test_caps_show_declared_and_actual_descriptors(home):
     def matches():
-        """Descriptors come and go with connections: they are compared until one moment is caught."""
+        """Descriptors come and go with connections: they are compared until one moment is caught.
+
+        The console alone has one more while it answers: the connection on which it is asked.
+        """
         caps = {process["name"]: process for process in home.ask("caps")}
-        return caps if all(set(caps[name]["actual"]) == descriptors_of(home.pid(name)) for name in SERVICES) else None
+        more = {name: set(caps[name]["actual"]) ^ descriptors_of(home.pid(name)) for name in SERVICES}
+        return caps if all(len(more[name]) <= (name == "console") for name in SERVICES) else None
 
     caps = until(matches, 30, "the node tells the same descriptors as the kernel")
     assert set(caps) == set(MANIFESTS)

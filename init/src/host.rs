@@ -39,6 +39,18 @@ pub(crate) fn cgroups(identity: &Identity, root: bool) -> (Vec<(String, OwnedFd)
     (given, missing)
 }
 
+/// Removes the node's cgroups, which are empty once everything has stopped. What is not there or not empty stays.
+pub(crate) fn remove_cgroups(identity: &Identity) {
+    let name = format!("trousseau-{}", identity.name);
+    for parent in ["", "memory/", "pids/", "cpu/"] {
+        let own = format!("/sys/fs/cgroup/{parent}{name}");
+        for entry in std::fs::read_dir(&own).into_iter().flatten().flatten() {
+            let _ = std::fs::remove_dir(entry.path());
+        }
+        let _ = std::fs::remove_dir(own);
+    }
+}
+
 fn directory(path: &str, name: &str, is_v2: bool) -> Result<OwnedFd, Errno> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let parent = open(path, flags, Mode::empty())?;

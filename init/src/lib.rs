@@ -159,6 +159,7 @@ impl Init {
                 self.became_ready(&missing);
             }
             if stopping && self.daemons.stop() {
+                host::remove_cgroups(&self.identity);
                 self.log.line("init", "info: the node has stopped");
                 return Ok(());
             }

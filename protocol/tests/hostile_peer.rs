@@ -1,5 +1,9 @@
 //! A peer that sends anything: bytes that are no message, too much, too many descriptors. Nothing panics, nothing leaks.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic is how a test fails")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a panic is how a test fails"
+)]
 
 use proptest::collection::vec;
 use proptest::prelude::*;

@@ -188,6 +188,8 @@ async fn set_rights(verbs: &Verbs, access_key: &str, options: &[&str], value: bo
 pub(crate) async fn bucket(verbs: &Verbs, words: &[&str]) -> Answer {
     match words {
         ["create", name] => {
+            s3_wire::names::check_bucket_name(name)
+                .map_err(|error| Refusal::Failed(format!("{name:?}: {}", error.message)))?;
             let mut hash_key = [0; 32];
             random(&mut hash_key)?;
             let operation = Operation::CreateBucket {

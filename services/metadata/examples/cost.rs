@@ -18,16 +18,16 @@ mod harness;
 
 use harness::{Client, Home};
 use protocol::block::HashKey;
-use protocol::metadata::{
-    BucketId, Content, NewObject, Operation, Precondition, Reply,
-};
+use protocol::metadata::{BucketId, Content, NewObject, Operation, Precondition, Reply};
 use std::time::Instant;
 
 /// Microseconds of CPU of every thread but this one (the caller).
 fn service_cpu_us() -> f64 {
     let own = std::fs::read_link("/proc/thread-self").unwrap();
     let own = own.file_name().unwrap().to_owned();
-    let threads = std::fs::read_dir("/proc/self/task").unwrap().map(|thread| thread.unwrap());
+    let threads = std::fs::read_dir("/proc/self/task")
+        .unwrap()
+        .map(|thread| thread.unwrap());
     threads
         .filter(|thread| thread.file_name() != own)
         .filter_map(|thread| std::fs::read_to_string(thread.path().join("schedstat")).ok())
@@ -38,8 +38,13 @@ fn service_cpu_us() -> f64 {
 fn memory() -> String {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let wanted = ["VmRSS", "RssAnon", "Threads"];
-    let lines = status.lines().filter(|line| wanted.iter().any(|name| line.starts_with(name)));
-    lines.map(|line| line.replace(['\t', ' '], "")).collect::<Vec<_>>().join(" ")
+    let lines = status
+        .lines()
+        .filter(|line| wanted.iter().any(|name| line.starts_with(name)));
+    lines
+        .map(|line| line.replace(['\t', ' '], ""))
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 fn put(bucket: BucketId, number: usize, size: usize) -> Operation {
@@ -51,7 +56,13 @@ fn put(bucket: BucketId, number: usize, size: usize) -> Operation {
         content: Content::Inline(vec![number as u8; size]),
     };
     let (key, precondition) = (key(number), Precondition::None);
-    Operation::PutObject { bucket, key, object, precondition, copied: false }
+    Operation::PutObject {
+        bucket,
+        key,
+        object,
+        precondition,
+        copied: false,
+    }
 }
 
 fn key(number: usize) -> String {
@@ -75,23 +86,40 @@ fn measure(
             client.send(0, operation(number));
         }
     }
-    let (wall, cpu) = (start.elapsed() / count as u32, (service_cpu_us() - cpu) / count as f64);
-    println!("{name:32} depth {depth:3}: {cpu:7.1} us CPU, {wall:10.1?} each; {}", memory());
+    let (wall, cpu) = (
+        start.elapsed() / count as u32,
+        (service_cpu_us() - cpu) / count as f64,
+    );
+    println!(
+        "{name:32} depth {depth:3}: {cpu:7.1} us CPU, {wall:10.1?} each; {}",
+        memory()
+    );
 }
 
 fn main() {
     let temporary = tempfile::tempdir().unwrap();
-    let directory = std::env::args().nth(1).map_or(temporary.path().to_owned(), Into::into);
+    let directory = std::env::args()
+        .nth(1)
+        .map_or(temporary.path().to_owned(), Into::into);
     println!("before: {}", memory());
     let start = Instant::now();
     let home = Home::start(&directory);
     println!("first start {:?}; empty: {}", start.elapsed(), memory());
     let mut client = home.connect();
     let (name, owner, hash_key) = ("home".into(), String::new(), HashKey([0; 32]));
-    let create = Operation::CreateBucket { name, owner, hash_key };
-    let Reply::Bucket(bucket) = client.call(create).unwrap() else { panic!("no bucket") };
+    let create = Operation::CreateBucket {
+        name,
+        owner,
+        hash_key,
+    };
+    let Reply::Bucket(bucket) = client.call(create).unwrap() else {
+        panic!("no bucket")
+    };
     let bucket = bucket.id;
-    let get = |number| Operation::GetObject { bucket, key: key(number) };
+    let get = |number| Operation::GetObject {
+        bucket,
+        key: key(number),
+    };
     let list = |_| Operation::ListObjects {
         bucket,
         prefix: String::new(),
@@ -100,22 +128,40 @@ fn main() {
         limit: 1_000,
     };
     for depth in [1, 16] {
-        measure(&mut client, "put of 100 B", 5_000, depth, |number| put(bucket, number, 100));
-        measure(&mut client, "put of 4 KiB", 5_000, depth, |number| put(bucket, number, 4_096));
+        measure(&mut client, "put of 100 B", 5_000, depth, |number| {
+            put(bucket, number, 100)
+        });
+        measure(&mut client, "put of 4 KiB", 5_000, depth, |number| {
+            put(bucket, number, 4_096)
+        });
         measure(&mut client, "get of 4 KiB", 5_000, depth, get);
         measure(&mut client, "list of 1000", 100, depth, list);
     }
-    measure(&mut client, "put of 100 B to 100,000 objects", 100_000, 64, |n| put(bucket, n, 100));
-    measure(&mut client, "get of 100 B", 20_000, 16, |number| get(number * 4));
+    measure(
+        &mut client,
+        "put of 100 B to 100,000 objects",
+        100_000,
+        64,
+        |n| put(bucket, n, 100),
+    );
+    measure(&mut client, "get of 100 B", 20_000, 16, |number| {
+        get(number * 4)
+    });
     measure(&mut client, "list of 1000", 100, 1, list);
-    measure(&mut client, "put of 4 KiB", 20_000, 16, |number| put(bucket, number, 4_096));
+    measure(&mut client, "put of 4 KiB", 20_000, 16, |number| {
+        put(bucket, number, 4_096)
+    });
     let cpu = service_cpu_us();
     std::thread::sleep(std::time::Duration::from_secs(10));
     println!("idle: {:.3} % of a core", (service_cpu_us() - cpu) / 1e5);
     home.stop();
     let start = Instant::now();
     let home = Home::start(&directory);
-    println!("restart with 100,000 objects {:?}; {}", start.elapsed(), memory());
+    println!(
+        "restart with 100,000 objects {:?}; {}",
+        start.elapsed(),
+        memory()
+    );
     let mut client = home.connect();
     measure(&mut client, "get of 4 KiB, cold", 5_000, 1, get);
     home.stop();

@@ -4,10 +4,10 @@
 //! last; so a bucket that has a name always has a place, and a crash leaves at most a place without a name, or a name whose bucket
 //! was found empty and closed. [`Buckets::repair`] finds both. Nothing was answered for either.
 
+use crate::Error;
 use crate::proposer::Proposer;
 use crate::raft::Group;
 use crate::state::{self, Change, Outcome};
-use crate::Error;
 use protocol::block::HashKey;
 use protocol::metadata::{BucketId, MetadataError, Reply};
 use std::collections::HashMap;
@@ -22,7 +22,10 @@ pub(crate) struct Buckets {
 
 impl Buckets {
     pub(crate) fn new(proposer: Rc<Proposer>) -> Self {
-        Self { proposer, one_at_a_time: Mutex::new(()) }
+        Self {
+            proposer,
+            one_at_a_time: Mutex::new(()),
+        }
     }
 
     /// See [`protocol::metadata::Operation::CreateBucket`].
@@ -32,14 +35,32 @@ impl Buckets {
             let registry = self.proposer.read(self.proposer.registry()).await?;
             let found = state::find_bucket(registry, &name).map_err(|error| unavailable(&error))?;
             if let Some(bucket) = found {
-                return Err(MetadataError::BucketExists { owner: bucket.owner });
+                return Err(MetadataError::BucketExists {
+                    owner: bucket.owner,
+                });
             }
             state::next_bucket(registry).map_err(|error| unavailable(&error))?
         };
         let place = self.proposer.shard(id);
-        self.proposer.propose(place, Change::OpenBucket { id, name: name.clone() }).await?;
-        let register = Change::RegisterBucket { id, name, owner, hash_key };
-        let registered = self.proposer.propose(self.proposer.registry(), register).await;
+        self.proposer
+            .propose(
+                place,
+                Change::OpenBucket {
+                    id,
+                    name: name.clone(),
+                },
+            )
+            .await?;
+        let register = Change::RegisterBucket {
+            id,
+            name,
+            owner,
+            hash_key,
+        };
+        let registered = self
+            .proposer
+            .propose(self.proposer.registry(), register)
+            .await;
         if registered.is_err() {
             // It got no name. If this fails, the repair does it.
             self.forget(place, id).await?;
@@ -54,10 +75,16 @@ impl Buckets {
         let found = state::find_bucket(registry, &name).map_err(|error| unavailable(&error))?;
         let id = found.ok_or(MetadataError::NoSuchBucket)?.id;
         let place = self.proposer.shard(id);
-        self.proposer.propose(place, Change::CloseBucket { id }).await?;
+        self.proposer
+            .propose(place, Change::CloseBucket { id })
+            .await?;
         let unregister = Change::UnregisterBucket { id, name };
-        self.proposer.propose(self.proposer.registry(), unregister).await?;
-        self.proposer.propose(place, Change::ForgetBucket { id }).await
+        self.proposer
+            .propose(self.proposer.registry(), unregister)
+            .await?;
+        self.proposer
+            .propose(place, Change::ForgetBucket { id })
+            .await
     }
 
     /// Finishes what was cut off: to be called once after the start.
@@ -65,21 +92,25 @@ impl Buckets {
         let _one = self.one_at_a_time.lock().await;
         let mut named = HashMap::new();
         let registry = self.proposer.read(self.proposer.registry()).await?;
-        state::registered(registry, |bucket| drop(named.insert(bucket.id, bucket.name)))
-            .map_err(|error| unavailable(&error))?;
+        state::registered(registry, |bucket| {
+            drop(named.insert(bucket.id, bucket.name))
+        })
+        .map_err(|error| unavailable(&error))?;
         for group in self.proposer.groups() {
             let mut cut_off = Vec::new();
             let rows = self.proposer.read(group).await?;
-            let find = |id, name, open: bool| {
-                if !open || !named.contains_key(&id) {
-                    cut_off.push((id, name));
+            let find = |place: state::Place| {
+                if !place.open || !named.contains_key(&place.id) {
+                    cut_off.push((place.id, place.name));
                 }
             };
             state::rowed(rows, find).map_err(|error| unavailable(&error))?;
             for (id, name) in cut_off {
                 runtime::info!("bucket {name:?}: finishing its deletion, which was cut off");
                 let unregister = Change::UnregisterBucket { id, name };
-                self.proposer.propose(self.proposer.registry(), unregister).await?;
+                self.proposer
+                    .propose(self.proposer.registry(), unregister)
+                    .await?;
                 self.forget(group, id).await?;
             }
         }
@@ -88,8 +119,12 @@ impl Buckets {
 
     /// Takes away the place of a bucket without a name.
     async fn forget(&self, place: &Rc<Group>, id: BucketId) -> Outcome {
-        self.proposer.propose(place, Change::CloseBucket { id }).await?;
-        self.proposer.propose(place, Change::ForgetBucket { id }).await?;
+        self.proposer
+            .propose(place, Change::CloseBucket { id })
+            .await?;
+        self.proposer
+            .propose(place, Change::ForgetBucket { id })
+            .await?;
         Ok(Reply::Done)
     }
 }

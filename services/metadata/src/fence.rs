@@ -70,7 +70,8 @@ impl Fence {
             let over = self.round_over.notified();
             let busy = {
                 let state = self.state.borrow();
-                !state.deleting.is_empty() && blocks.iter().any(|block| state.deleting.contains(block))
+                !state.deleting.is_empty()
+                    && blocks.iter().any(|block| state.deleting.contains(block))
             };
             if !busy {
                 break;
@@ -82,15 +83,27 @@ impl Fence {
             *state.entering.entry(*block).or_default() += 1;
         }
         state.gone.forget_old(now_ms);
-        let doubtful = blocks.iter().filter(|block| state.gone.may_be(block)).copied().collect();
-        (Entry { fence: self.clone(), blocks: blocks.to_vec() }, doubtful)
+        let doubtful = blocks
+            .iter()
+            .filter(|block| state.gone.may_be(block))
+            .copied()
+            .collect();
+        (
+            Entry {
+                fence: self.clone(),
+                blocks: blocks.to_vec(),
+            },
+            doubtful,
+        )
     }
 
     /// Begins to delete those of `blocks` that no write holds, and answers which. Writes that name them wait until [`Fence::end`].
     pub(crate) fn begin(&self, blocks: impl IntoIterator<Item = BlockRef>) -> Vec<BlockRef> {
         let mut state = self.state.borrow_mut();
-        let free: Vec<BlockRef> =
-            blocks.into_iter().filter(|block| !state.entering.contains_key(block)).collect();
+        let free: Vec<BlockRef> = blocks
+            .into_iter()
+            .filter(|block| !state.entering.contains_key(block))
+            .collect();
         state.deleting.extend(&free);
         free
     }
@@ -140,7 +153,8 @@ impl Gone {
         if self.all_until_ms.is_some_and(|until| until <= now_ms) {
             self.all_until_ms = None;
         }
-        if (self.young.is_empty() && self.old.is_empty()) || now_ms < self.young_since_ms + SPAN_MS {
+        if (self.young.is_empty() && self.old.is_empty()) || now_ms < self.young_since_ms + SPAN_MS
+        {
             return;
         }
         self.old = std::mem::take(&mut self.young);
@@ -154,7 +168,11 @@ impl Gone {
 
     fn mark(block: &BlockRef) -> u64 {
         // A block's name is a hash already.
-        block.id.0.first_chunk::<8>().map_or(0, |bytes| u64::from_be_bytes(*bytes))
+        block
+            .id
+            .0
+            .first_chunk::<8>()
+            .map_or(0, |bytes| u64::from_be_bytes(*bytes))
     }
 }
 
@@ -168,7 +186,11 @@ mod tests {
     fn block(number: u32) -> BlockRef {
         let mut id = [0; 32];
         id[..4].copy_from_slice(&number.to_be_bytes());
-        BlockRef { id: BlockId(id), length: 1, place: Place::File }
+        BlockRef {
+            id: BlockId(id),
+            length: 1,
+            place: Place::File,
+        }
     }
 
     fn now<F: Future>(future: F) -> Option<F::Output> {
@@ -206,8 +228,16 @@ mod tests {
         let fence = Rc::new(Fence::default());
         fence.begin([block(1)]);
         fence.end(&[block(1)], 1_000);
-        assert_eq!(now(fence.enter(&[block(1)], 1_000 + SPAN_MS)).unwrap().1, [block(1)]);
-        assert_eq!(now(fence.enter(&[block(1)], 1_000 + 2 * SPAN_MS)).unwrap().1, []);
+        assert_eq!(
+            now(fence.enter(&[block(1)], 1_000 + SPAN_MS)).unwrap().1,
+            [block(1)]
+        );
+        assert_eq!(
+            now(fence.enter(&[block(1)], 1_000 + 2 * SPAN_MS))
+                .unwrap()
+                .1,
+            []
+        );
     }
 
     #[test]

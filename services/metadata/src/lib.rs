@@ -37,7 +37,9 @@ const DIRECTORY: &str = "/db";
 /// Takes the descriptors, opens the database, and serves until the supervisor says stop.
 pub fn run(given: Given) -> Result<(), Error> {
     let clock: Clock = Rc::new(|| {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let since = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
         u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
     });
     run_in(given, Path::new(DIRECTORY), clock)
@@ -53,7 +55,9 @@ pub fn run_in(mut given: Given, directory: &Path, clock: Clock) -> Result<(), Er
         shards: given.parsed("shards")?,
     };
     let supervisor = given.finish()?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     let local = LocalSet::new();
     local.block_on(&runtime, serve(setup, supervisor, directory, clock))
 }
@@ -86,19 +90,22 @@ async fn serve(
     let proposer = Rc::new(Proposer::new(store.clone(), clock));
     let fence = Rc::new(Fence::default());
     let blocks = Link::new(Bus::new(setup.bus)?, "block-store");
-    let sweep = Rc::new(sweep::Sweep::new(proposer.clone(), fence.clone(), blocks));
+    let space = Rc::new(space::Space::of(setup.root));
+    let sweep = sweep::Sweep::new(proposer.clone(), fence.clone(), space.clone(), blocks);
+    let sweep = Rc::new(sweep);
     let buckets = Rc::new(buckets::Buckets::new(proposer.clone()));
     let (orders, ordered) = sweep::orders();
     let service = Rc::new(Service {
-        proposer,
+        proposer: proposer.clone(),
         buckets: buckets.clone(),
         fence,
         sweep: sweep.clone(),
         orders,
-        space: space::Space::of(setup.root),
+        space: space.clone(),
         admitted: tokio::sync::RwLock::new(()),
     });
     supervisor.ready(format!("{} shards", setup.shards))?;
+    tokio::task::spawn_local(space.tend(proposer));
     tokio::task::spawn_local(async move {
         if let Err(error) = buckets.repair().await {
             runtime::warn!("looking for buckets whose deletion was cut off: {error}");

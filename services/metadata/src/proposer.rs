@@ -18,13 +18,21 @@ pub(crate) struct Proposer {
 
 impl Proposer {
     pub(crate) fn new(store: Rc<Store>, clock: Clock) -> Self {
-        Self { store, clock, last_ms: Cell::new(0) }
+        Self {
+            store,
+            clock,
+            last_ms: Cell::new(0),
+        }
     }
 
     /// The time, which does not go backwards while this process lives.
     pub(crate) fn now_ms(&self) -> u64 {
         self.last_ms.set((self.clock)().max(self.last_ms.get()));
         self.last_ms.get()
+    }
+
+    pub(crate) fn store(&self) -> &Store {
+        &self.store
     }
 
     pub(crate) fn groups(&self) -> &[Rc<Group>] {
@@ -39,17 +47,25 @@ impl Proposer {
     /// The shard of a bucket's objects.
     pub(crate) fn shard(&self, bucket: BucketId) -> &Rc<Group> {
         let groups = self.store.groups();
-        groups.get(shard_of(bucket, groups.len())).unwrap_or_else(|| self.store.registry())
+        groups
+            .get(shard_of(bucket, groups.len()))
+            .unwrap_or_else(|| self.store.registry())
     }
 
     /// The rows of a shard, up to date.
     pub(crate) async fn read<'a>(&self, group: &'a Rc<Group>) -> Result<&'a Shard, MetadataError> {
-        group.read().await.map_err(|error| MetadataError::Unavailable(error.to_string()))
+        group
+            .read()
+            .await
+            .map_err(|error| MetadataError::Unavailable(error.to_string()))
     }
 
     /// Commits a change, stamped with the time. [`MetadataError::Unavailable`]: it may have happened.
     pub(crate) async fn propose(&self, group: &Rc<Group>, change: Change) -> Outcome {
-        let command = Command { at_ms: self.now_ms(), change };
+        let command = Command {
+            at_ms: self.now_ms(),
+            change,
+        };
         match group.propose(command).await {
             Ok(outcome) => outcome,
             Err(error) => Err(MetadataError::Unavailable(error.to_string())),

@@ -9,9 +9,7 @@ use crate::state::{self, Change, Outcome};
 use crate::sweep::{Orders, Sweep};
 use protocol::block::BlockRef;
 use protocol::bus::Accept;
-use protocol::metadata::{
-    Answer, BucketId, Call, Metadata, MetadataError, Operation, Reply,
-};
+use protocol::metadata::{Answer, BucketId, Call, Metadata, MetadataError, Operation, Reply};
 use runtime::Serve;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
@@ -24,7 +22,7 @@ pub(crate) struct Service {
     pub(crate) fence: Rc<Fence>,
     pub(crate) sweep: Rc<Sweep>,
     pub(crate) orders: Orders,
-    pub(crate) space: Space,
+    pub(crate) space: Rc<Space>,
     /// Held shared by every write in a bucket from the look at the revision to its end. A change of the revision takes it once for
     /// itself before it is answered: so when a withdrawn right is confirmed, nothing that was admitted with it is still to come.
     pub(crate) admitted: RwLock<()>,
@@ -42,7 +40,13 @@ impl Serve<Metadata> for Service {
         _descriptors: Vec<OwnedFd>,
     ) -> (Answer, Vec<OwnedFd>) {
         let result = self.outcome(call).await;
-        (Answer { revision: self.revision(), result }, Vec::new())
+        (
+            Answer {
+                revision: self.revision(),
+                result,
+            },
+            Vec::new(),
+        )
     }
 }
 
@@ -61,7 +65,10 @@ impl Service {
     }
 
     async fn outcome(&self, call: Call) -> Outcome {
-        let Call { revision, operation } = call;
+        let Call {
+            revision,
+            operation,
+        } = call;
         self.admit(revision)?;
         state::check(&operation)?;
         if let Some(place) = place_of_read(&operation) {
@@ -76,7 +83,11 @@ impl Service {
                 Ok(Reply::Shards(shards.collect()))
             }
             Operation::Sweep { grace_ms } => self.orders.order(grace_ms).await,
-            Operation::CreateBucket { name, owner, hash_key } => {
+            Operation::CreateBucket {
+                name,
+                owner,
+                hash_key,
+            } => {
                 let outcome = self.buckets.create(name, owner, hash_key).await;
                 self.revised(outcome).await
             }
@@ -197,24 +208,76 @@ fn change_of(operation: Operation) -> (Option<BucketId>, Option<Change>) {
         Operation::FirstKey { key } => (None, Some(Change::FirstKey { key })),
         Operation::CreateKey { key } => (None, Some(Change::CreateKey { key })),
         Operation::DeleteKey { access_key } => (None, Some(Change::DeleteKey { access_key })),
-        Operation::SetRights { access_key, bucket, rights } => {
-            (None, Some(Change::SetRights { access_key, bucket, rights }))
-        }
-        Operation::PutObject { bucket, key, object, precondition, copied } => {
-            let change = Change::PutObject { bucket, key, object, precondition, copied };
+        Operation::SetRights {
+            access_key,
+            bucket,
+            rights,
+        } => (
+            None,
+            Some(Change::SetRights {
+                access_key,
+                bucket,
+                rights,
+            }),
+        ),
+        Operation::PutObject {
+            bucket,
+            key,
+            object,
+            precondition,
+            copied,
+        } => {
+            let change = Change::PutObject {
+                bucket,
+                key,
+                object,
+                precondition,
+                copied,
+            };
             (Some(bucket), Some(change))
         }
-        Operation::DeleteObject { bucket, key, precondition } => {
-            (Some(bucket), Some(Change::DeleteObject { bucket, key, precondition }))
-        }
+        Operation::DeleteObject {
+            bucket,
+            key,
+            precondition,
+        } => (
+            Some(bucket),
+            Some(Change::DeleteObject {
+                bucket,
+                key,
+                precondition,
+            }),
+        ),
         Operation::CreateUpload { bucket, upload } => {
             (Some(bucket), Some(Change::CreateUpload { bucket, upload }))
         }
-        Operation::PutPart { bucket, key, upload, number, part, copied } => {
-            let change = Change::PutPart { bucket, key, upload, number, part, copied };
+        Operation::PutPart {
+            bucket,
+            key,
+            upload,
+            number,
+            part,
+            copied,
+        } => {
+            let change = Change::PutPart {
+                bucket,
+                key,
+                upload,
+                number,
+                part,
+                copied,
+            };
             (Some(bucket), Some(change))
         }
-        Operation::CompleteUpload { bucket, key, upload, parts, etag, checksum, precondition } => {
+        Operation::CompleteUpload {
+            bucket,
+            key,
+            upload,
+            parts,
+            etag,
+            checksum,
+            precondition,
+        } => {
             let change = Change::CompleteUpload {
                 bucket,
                 key,
@@ -226,9 +289,18 @@ fn change_of(operation: Operation) -> (Option<BucketId>, Option<Change>) {
             };
             (Some(bucket), Some(change))
         }
-        Operation::AbortUpload { bucket, key, upload } => {
-            (Some(bucket), Some(Change::AbortUpload { bucket, key, upload }))
-        }
+        Operation::AbortUpload {
+            bucket,
+            key,
+            upload,
+        } => (
+            Some(bucket),
+            Some(Change::AbortUpload {
+                bucket,
+                key,
+                upload,
+            }),
+        ),
         _ => (None, None),
     }
 }

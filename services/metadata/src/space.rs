@@ -1,43 +1,121 @@
-//! How full the file system of the data directory is: a reserve is kept back for deletions, which need space themselves.
+//! How full the file system of the data directory is: a reserve is kept back for deletions, which need space themselves; and what is done to get out again.
 
+use crate::Error;
+use crate::proposer::Proposer;
+use crate::state;
+use protocol::metadata::INLINE_BYTES_MAX;
 use rustix::fs::fstatfs;
 use std::cell::Cell;
 use std::os::fd::OwnedFd;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-/// The reserve is this much, in bytes, …
-const RESERVE_BYTES: u64 = 64 << 20;
-/// … but on a small file system only this part of it.
-const RESERVE_PART: u64 = 50;
-/// The file system is asked at most this often.
+/// The reserve is this much, in bytes. A deletion takes about 1 KB in the journal, but what it takes in earnest is the work behind: the database writes out
+/// its memtables (8 MiB each) and merges tables before it drops the old ones, and if the disk is full in the middle of that, it writes
+/// nothing more at all. With 64 MiB and 2 % it was seen to end so, with eight objects of ten still to be deleted.
+const RESERVE_BYTES: u64 = 256 << 20;
+/// On a small file system only this part of it.
+const RESERVE_PART: u64 = 8;
+/// The file system is asked again after this time …
 const ASKED_EVERY: Duration = Duration::from_millis(250);
+/// … or after so many writes: of 8 KiB, in the log and in the state, about 1 MiB.
+const WRITES_MAX: u32 = 64;
+
+/// How often a full disk is looked after.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// More than an object's rows take without its bytes, on the average: key, headers, counts.
+const OBJECT_BYTES: u64 = 1_024;
+/// Left free besides a merge, in bytes.
+const MERGE_MARGIN_BYTES: u64 = 16 << 20;
 
 /// The file system of one directory.
 pub(crate) struct Space {
     root: OwnedFd,
-    /// When it was asked last, and whether it was full.
-    last: Cell<Option<(Instant, bool)>>,
+    /// When it was asked last, whether it was full, and how many writes asked since.
+    last: Cell<Option<(Instant, bool, u32)>>,
 }
 
 impl Space {
     pub(crate) fn of(root: OwnedFd) -> Self {
-        Self { root, last: Cell::new(None) }
+        Self {
+            root,
+            last: Cell::new(None),
+        }
     }
 
-    /// Whether only the reserve is left. A file system that cannot be asked counts as not full: then the write itself will tell.
+    /// Whether only the reserve is left; asked before each write. A file system that cannot be asked counts as not full: then the write itself
+    /// will tell.
     pub(crate) fn is_full(&self) -> bool {
-        if let Some((asked, full)) = self.last.get()
+        if let Some((asked, full, writes)) = self.last.get()
             && asked.elapsed() < ASKED_EVERY
+            && writes < WRITES_MAX
         {
+            self.last.set(Some((asked, full, writes + 1)));
             return full;
         }
-        let full = fstatfs(&self.root).is_ok_and(|system| {
-            let block = u64::try_from(system.f_bsize).unwrap_or(0);
-            is_full(system.f_blocks.saturating_mul(block), system.f_bavail.saturating_mul(block))
-        });
-        self.last.set(Some((Instant::now(), full)));
+        let full = self
+            .ask()
+            .is_some_and(|(bytes, free_bytes)| is_full(bytes, free_bytes));
+        self.last.set(Some((Instant::now(), full, 0)));
         full
     }
+
+    /// The size of the file system and what is free of it, in bytes.
+    fn ask(&self) -> Option<(u64, u64)> {
+        let system = fstatfs(&self.root).ok()?;
+        let block = u64::try_from(system.f_bsize).ok()?;
+        Some((
+            system.f_blocks.saturating_mul(block),
+            system.f_bavail.saturating_mul(block),
+        ))
+    }
+
+    /// Looks after a full disk for as long as the service lives: when enough was deleted, the rest is merged, which frees what the
+    /// deleted rows took.
+    pub(crate) async fn tend(self: Rc<Self>, proposer: Rc<Proposer>) {
+        // What was left at the merge before; the next one has to be worth it.
+        let mut merged_bytes = u64::MAX;
+        loop {
+            tokio::time::sleep(LOOK_EVERY).await;
+            if !self.is_full() {
+                merged_bytes = u64::MAX;
+                continue;
+            }
+            let left = match left_bytes(&proposer) {
+                Ok(left) => left.min(proposer.store().state_bytes()),
+                Err(error) => {
+                    runtime::warn!("looking how much is stored: {error}");
+                    continue;
+                }
+            };
+            let free_bytes = self.ask().map_or(0, |(_, free_bytes)| free_bytes);
+            let fits = left.saturating_add(MERGE_MARGIN_BYTES) < free_bytes;
+            if fits
+                && left < merged_bytes / 10 * 9
+                && left < proposer.store().state_bytes() / 10 * 9
+            {
+                merged_bytes = left;
+                proposer.store().merge();
+            }
+        }
+    }
+}
+
+/// What all rows take at most, by the buckets' counts.
+fn left_bytes(proposer: &Proposer) -> Result<u64, Error> {
+    let mut bytes = 0_u64;
+    for group in proposer.groups() {
+        state::rowed(group.rows(), |row| {
+            let objects = row.usage.objects;
+            let inline = row
+                .usage
+                .bytes
+                .min(objects.saturating_mul(INLINE_BYTES_MAX as u64));
+            let all = objects.saturating_mul(OBJECT_BYTES).saturating_add(inline);
+            bytes = bytes.saturating_add(all);
+        })?;
+    }
+    Ok(bytes)
 }
 
 /// Whether `free_bytes` of a file system of `bytes` are no more than the reserve.
@@ -50,11 +128,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_reserve_is_64_mib_or_a_fiftieth() {
+    fn the_reserve_is_256_mib_or_an_eighth() {
         let check = |bytes: u64, free: u64, full: bool| assert_eq!(is_full(bytes, free), full);
-        check(1 << 40, 64 << 20, false);
-        check(1 << 40, (64 << 20) - 1, true);
-        check(100 << 20, 2 << 20, false);
-        check(100 << 20, (2 << 20) - 1, true);
+        check(1 << 40, 256 << 20, false);
+        check(1 << 40, (256 << 20) - 1, true);
+        check(800 << 20, 100 << 20, false);
+        check(800 << 20, (100 << 20) - 1, true);
     }
 }

@@ -25,6 +25,7 @@ use crate::Error;
 use crate::fence::Fence;
 use crate::proposer::Proposer;
 use crate::raft::Group;
+use crate::space::Space;
 use crate::state::{self, Change, Outcome};
 use protocol::block::{BlockAnswer, BlockCall, BlockError, BlockRef, Blocks, Usage};
 use protocol::metadata::{MetadataError, Reply};
@@ -41,6 +42,8 @@ const GRACE_MS: u64 = 60 * 1_000;
 const ORPHAN_GRACE_MS: u64 = 60 * 60 * 1_000;
 /// The time between full passes.
 const PASS_EVERY: Duration = Duration::from_secs(60 * 60);
+/// The time between passes while the store is nearly full: what refused puts and dead clients left is in the way then.
+const HURRY_EVERY: Duration = Duration::from_secs(30);
 /// How often the shards are looked at for garbage. A look costs some microseconds.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// Below this part of its capacity free, the block-store is nearly full.
@@ -51,6 +54,14 @@ const STEP: u32 = 128;
 const ORPHANS_MAX: usize = 100_000;
 /// The most sweeps that are asked for and wait.
 const ORDERS_MAX: usize = 16;
+
+/// When there is something to do next.
+struct Times {
+    /// The hourly pass.
+    pass: Instant,
+    /// The question whether the store is nearly full, which calls for a pass that spares only what is pinned.
+    hurry: Instant,
+}
 
 /// What came of a full pass.
 #[derive(Debug, Clone, Copy, Default)]
@@ -63,6 +74,7 @@ struct Swept {
 pub(crate) struct Sweep {
     proposer: Rc<Proposer>,
     fence: Rc<Fence>,
+    space: Rc<Space>,
     blocks: Link<Blocks>,
 }
 
@@ -88,20 +100,37 @@ impl Orders {
     pub(crate) async fn order(&self, grace_ms: u64) -> Outcome {
         let (done, outcome) = oneshot::channel();
         let gone = || MetadataError::Unavailable("the sweep has ended".into());
-        self.sender.send(Order { grace_ms, done }).await.map_err(|_| gone())?;
+        self.sender
+            .send(Order { grace_ms, done })
+            .await
+            .map_err(|_| gone())?;
         outcome.await.map_err(|_| gone())?
     }
 }
 
 impl Sweep {
-    pub(crate) fn new(proposer: Rc<Proposer>, fence: Rc<Fence>, blocks: Link<Blocks>) -> Self {
-        Self { proposer, fence, blocks }
+    pub(crate) fn new(
+        proposer: Rc<Proposer>,
+        fence: Rc<Fence>,
+        space: Rc<Space>,
+        blocks: Link<Blocks>,
+    ) -> Self {
+        Self {
+            proposer,
+            fence,
+            space,
+            blocks,
+        }
     }
 
     /// Sweeps for as long as the service lives.
     pub(crate) async fn run(&self, mut orders: mpsc::Receiver<Order>) {
         let mut orphans = HashMap::new();
-        let mut next_pass = Instant::now() + PASS_EVERY;
+        let now = Instant::now();
+        let mut times = Times {
+            pass: now + PASS_EVERY,
+            hurry: now + HURRY_EVERY,
+        };
         let mut look = tokio::time::interval(LOOK_EVERY);
         loop {
             tokio::select! {
@@ -112,15 +141,8 @@ impl Sweep {
                     let _ = done.send(outcome);
                 }
                 _ = look.tick() => {
-                    let looked = self.tidy(GRACE_MS).await;
-                    let passed = if next_pass <= Instant::now() {
-                        next_pass = Instant::now() + PASS_EVERY;
-                        self.pass(ORPHAN_GRACE_MS, &mut orphans).await.map(|_| ())
-                    } else {
-                        Ok(())
-                    };
-                    // Nothing is lost: the next look begins where this one ended.
-                    if let Err(error) = looked.and(passed) {
+                    // Nothing is lost by an error: the next look begins where this one ended.
+                    if let Err(error) = self.look(&mut times, &mut orphans).await {
                         runtime::warn!("sweep: {error}");
                     }
                 }
@@ -128,10 +150,34 @@ impl Sweep {
         }
     }
 
+    /// What there is to do now.
+    async fn look(
+        &self,
+        times: &mut Times,
+        orphans: &mut HashMap<BlockRef, u64>,
+    ) -> Result<(), MetadataError> {
+        self.tidy(GRACE_MS).await?;
+        let now = Instant::now();
+        if times.pass <= now {
+            times.pass = now + PASS_EVERY;
+            self.pass(ORPHAN_GRACE_MS, orphans).await?;
+        }
+        if times.hurry <= now {
+            times.hurry = now + HURRY_EVERY;
+            if self.is_nearly_full().await? {
+                self.pass(0, orphans).await?;
+            }
+        }
+        Ok(())
+    }
+
     async fn carry_out(&self, grace_ms: u64, orphans: &mut HashMap<BlockRef, u64>) -> Outcome {
         let tidied = self.tidy(GRACE_MS.min(grace_ms)).await?;
         let swept = self.pass(grace_ms, orphans).await?;
-        Ok(Reply::Swept { seen: swept.seen, removed: tidied + swept.removed })
+        Ok(Reply::Swept {
+            seen: swept.seen,
+            removed: tidied + swept.removed,
+        })
     }
 
     /// Whether the store has the block. An error: it could not be asked, or cannot vouch for it.
@@ -164,7 +210,9 @@ impl Sweep {
                     None => *full.insert(self.is_nearly_full().await?),
                 };
                 let grace_ms = if full { 0 } else { grace_ms };
-                let due = garbage.into_iter().filter(|(at_ms, _)| at_ms + grace_ms <= now_ms);
+                let due = garbage
+                    .into_iter()
+                    .filter(|(at_ms, _)| at_ms + grace_ms <= now_ms);
                 let due: Vec<(u64, BlockRef)> = due.collect();
                 if due.is_empty() {
                     break;
@@ -198,7 +246,12 @@ impl Sweep {
                 unreferenced.push(block);
             }
         }
-        let condemned = match self.call(&BlockCall::Condemn { blocks: unreferenced }).await? {
+        let condemned = match self
+            .call(&BlockCall::Condemn {
+                blocks: unreferenced,
+            })
+            .await?
+        {
             Ok(BlockAnswer::Condemned { blocks, .. }) => blocks,
             other => return Err(unexpected(other)),
         };
@@ -207,7 +260,9 @@ impl Sweep {
         // never referred to, the full pass finds it.
         garbage.retain(|(_, block)| !self.fence.is_entering(block));
         if !garbage.is_empty() {
-            self.proposer.propose(group, Change::ForgetGarbage { garbage }).await?;
+            self.proposer
+                .propose(group, Change::ForgetGarbage { garbage })
+                .await?;
         }
         Ok((deleted, held))
     }
@@ -260,7 +315,8 @@ impl Sweep {
         }
         let deleted = self.delete_fenced(fenced.clone()).await;
         // Without an answer all of them may be gone.
-        self.fence.end(deleted.as_ref().unwrap_or(&fenced), self.proposer.now_ms());
+        self.fence
+            .end(deleted.as_ref().unwrap_or(&fenced), self.proposer.now_ms());
         deleted.map(|deleted| deleted.len() as u64)
     }
 
@@ -292,10 +348,15 @@ impl Sweep {
     }
 
     async fn is_nearly_full(&self) -> Result<bool, MetadataError> {
+        if self.space.is_full() {
+            return Ok(true);
+        }
         match self.call(&BlockCall::Usage).await? {
-            Ok(BlockAnswer::Usage(Usage { capacity_bytes, free_bytes, .. })) => {
-                Ok(free_bytes < capacity_bytes / NEARLY_FULL_PART)
-            }
+            Ok(BlockAnswer::Usage(Usage {
+                capacity_bytes,
+                free_bytes,
+                ..
+            })) => Ok(free_bytes < capacity_bytes / NEARLY_FULL_PART),
             other => Err(unexpected(other)),
         }
     }

@@ -33,7 +33,11 @@ fn key(id: &str) -> AccessKey {
 
 fn create_bucket(client: &mut Client, name: &str, owner: &str) -> BucketId {
     let hash_key = HashKey([3; 32]);
-    let create = Operation::CreateBucket { name: name.into(), owner: owner.into(), hash_key };
+    let create = Operation::CreateBucket {
+        name: name.into(),
+        owner: owner.into(),
+        hash_key,
+    };
     match client.call(create).unwrap() {
         Reply::Bucket(bucket) => bucket.id,
         other => panic!("{other:?}"),
@@ -54,16 +58,29 @@ fn put(bucket: BucketId, key: &str, blocks: &[BlockRef]) -> Operation {
         content,
     };
     let (key, precondition) = (key.into(), Precondition::None);
-    Operation::PutObject { bucket, key, object, precondition, copied: false }
+    Operation::PutObject {
+        bucket,
+        key,
+        object,
+        precondition,
+        copied: false,
+    }
 }
 
 fn get(bucket: BucketId, key: &str) -> Operation {
-    Operation::GetObject { bucket, key: key.into() }
+    Operation::GetObject {
+        bucket,
+        key: key.into(),
+    }
 }
 
 fn delete(bucket: BucketId, key: &str) -> Operation {
     let (key, precondition) = (key.into(), Precondition::None);
-    Operation::DeleteObject { bucket, key, precondition }
+    Operation::DeleteObject {
+        bucket,
+        key,
+        precondition,
+    }
 }
 
 fn keys(client: &mut Client, bucket: BucketId) -> Vec<String> {
@@ -74,7 +91,9 @@ fn keys(client: &mut Client, bucket: BucketId) -> Vec<String> {
         after: None,
         limit: 1_000,
     };
-    let Reply::Page { entries, .. } = client.call(list).unwrap() else { panic!("no page") };
+    let Reply::Page { entries, .. } = client.call(list).unwrap() else {
+        panic!("no page")
+    };
     entries
         .into_iter()
         .map(|entry| match entry {
@@ -97,8 +116,9 @@ fn what_was_answered_survives_a_restart() {
     let home = Home::start(directory.path());
     let mut client = home.connect();
     let first = client.call(Operation::FirstKey { key: key("A") }).unwrap();
-    let buckets: Vec<BucketId> =
-        (0..12).map(|number| create_bucket(&mut client, &format!("bucket-{number}"), "A")).collect();
+    let buckets: Vec<BucketId> = (0..12)
+        .map(|number| create_bucket(&mut client, &format!("bucket-{number}"), "A"))
+        .collect();
     for bucket in &buckets {
         client.call(put(*bucket, "k", &[])).unwrap();
     }
@@ -107,15 +127,34 @@ fn what_was_answered_survives_a_restart() {
 
     let home = Home::start(directory.path());
     let mut client = home.connect();
-    assert_eq!(client.call(Operation::FirstKey { key: key("B") }).unwrap(), first);
-    let list = Operation::ListBuckets { access_key: None, after: None, limit: 100 };
+    assert_eq!(
+        client.call(Operation::FirstKey { key: key("B") }).unwrap(),
+        first
+    );
+    let list = Operation::ListBuckets {
+        access_key: None,
+        after: None,
+        limit: 100,
+    };
     let answer = client.answer(revision, list);
     assert_eq!(answer.revision, revision);
-    let Reply::Buckets { buckets: listed, more } = answer.result.unwrap() else { panic!("no list") };
+    let Reply::Buckets {
+        buckets: listed,
+        more,
+    } = answer.result.unwrap()
+    else {
+        panic!("no list")
+    };
     assert!(!more && listed.len() == 12);
-    assert!(listed.iter().all(|(_, usage)| usage.objects == 1 && usage.bytes == 4));
+    assert!(
+        listed
+            .iter()
+            .all(|(_, usage)| usage.objects == 1 && usage.bytes == 4)
+    );
     for bucket in buckets {
-        let Reply::Object(object) = client.call(get(bucket, "k")).unwrap() else { panic!() };
+        let Reply::Object(object) = client.call(get(bucket, "k")).unwrap() else {
+            panic!()
+        };
         assert_eq!(object.content, Content::Inline(b"text".to_vec()));
     }
     home.stop();
@@ -128,13 +167,21 @@ fn a_caller_with_old_knowledge_is_told_so() {
     let mut client = home.connect();
     client.call(Operation::FirstKey { key: key("A") }).unwrap();
     let bucket = create_bucket(&mut client, "home", "A");
-    let authorize = Operation::Authorize { access_key: "A".into(), bucket: Some("home".into()) };
+    let authorize = Operation::Authorize {
+        access_key: "A".into(),
+        bucket: Some("home".into()),
+    };
     let known = client.answer(0, authorize).revision;
     assert!(client.answer(known, put(bucket, "k", &[])).result.is_ok());
     client.call(Operation::CreateKey { key: key("B") }).unwrap();
     let stale = client.answer(known, put(bucket, "l", &[]));
     assert_eq!(stale.result, Err(MetadataError::Stale));
-    assert!(client.answer(stale.revision, get(bucket, "k")).result.is_ok());
+    assert!(
+        client
+            .answer(stale.revision, get(bucket, "k"))
+            .result
+            .is_ok()
+    );
     assert_eq!(keys(&mut client, bucket), ["k"]);
     home.stop();
 }
@@ -144,22 +191,37 @@ fn behind_a_withdrawn_right_nothing_is_still_to_come() {
     let directory = tempfile::tempdir().unwrap();
     let home = Home::start(directory.path());
     let (mut writer, mut operator) = (home.connect(), home.connect());
-    operator.call(Operation::FirstKey { key: key("A") }).unwrap();
+    operator
+        .call(Operation::FirstKey { key: key("A") })
+        .unwrap();
     let bucket = create_bucket(&mut operator, "home", "A");
     for round in 0..10 {
         let id = format!("K{round}");
-        operator.call(Operation::CreateKey { key: key(&id) }).unwrap();
+        operator
+            .call(Operation::CreateKey { key: key(&id) })
+            .unwrap();
         let (access_key, name) = (id.clone(), String::from("home"));
-        let rights = Rights { write: true, ..Rights::default() };
-        let set = Operation::SetRights { access_key, bucket: name, rights };
+        let rights = Rights {
+            write: true,
+            ..Rights::default()
+        };
+        let set = Operation::SetRights {
+            access_key,
+            bucket: name,
+            rights,
+        };
         let known = operator.answer(0, set).revision;
         let before = keys(&mut operator, bucket).len();
         for number in 0..60 {
             writer.send(known, put(bucket, &format!("{round}-{number}"), &[]));
         }
-        operator.call(Operation::DeleteKey { access_key: id }).unwrap();
+        operator
+            .call(Operation::DeleteKey { access_key: id })
+            .unwrap();
         let behind = keys(&mut operator, bucket).len();
-        let written = (0..60).filter(|_| writer.receive().1.result.is_ok()).count();
+        let written = (0..60)
+            .filter(|_| writer.receive().1.result.is_ok())
+            .count();
         assert_eq!(behind - before, written, "round {round}");
     }
     home.stop();
@@ -179,7 +241,10 @@ fn of_many_callers_who_want_to_be_first_one_is() {
             }
             client.send(0, first);
         }
-        let won = clients.iter_mut().filter_map(|client| client.receive().1.result.ok()).count();
+        let won = clients
+            .iter_mut()
+            .filter_map(|client| client.receive().1.result.ok())
+            .count();
         assert_eq!(won, 1);
     }
     home.stop();
@@ -196,19 +261,36 @@ fn a_bucket_is_deleted_only_when_empty_and_its_name_is_free_again() {
         owner: String::new(),
         hash_key: HashKey([0; 32]),
     };
-    let exists = MetadataError::BucketExists { owner: String::new() };
+    let exists = MetadataError::BucketExists {
+        owner: String::new(),
+    };
     assert_eq!(client.call(again), Err(exists));
     client.call(put(bucket, "k", &[])).unwrap();
-    let delete_bucket = || Operation::DeleteBucket { name: "home".into() };
-    assert_eq!(client.call(delete_bucket()), Err(MetadataError::BucketNotEmpty));
+    let delete_bucket = || Operation::DeleteBucket {
+        name: "home".into(),
+    };
+    assert_eq!(
+        client.call(delete_bucket()),
+        Err(MetadataError::BucketNotEmpty)
+    );
     client.call(delete(bucket, "k")).unwrap();
     client.call(delete_bucket()).unwrap();
-    assert_eq!(client.call(delete_bucket()), Err(MetadataError::NoSuchBucket));
-    assert_eq!(client.call(put(bucket, "k", &[])), Err(MetadataError::NoSuchBucket));
+    assert_eq!(
+        client.call(delete_bucket()),
+        Err(MetadataError::NoSuchBucket)
+    );
+    assert_eq!(
+        client.call(put(bucket, "k", &[])),
+        Err(MetadataError::NoSuchBucket)
+    );
     assert_ne!(create_bucket(&mut client, "home", ""), bucket);
     // An owner that is no key leaves nothing behind.
     let (name, owner, hash_key) = ("other".into(), "nobody".into(), HashKey([0; 32]));
-    let refused = client.call(Operation::CreateBucket { name, owner, hash_key });
+    let refused = client.call(Operation::CreateBucket {
+        name,
+        owner,
+        hash_key,
+    });
     assert_eq!(refused, Err(MetadataError::NoSuchAccessKey));
     create_bucket(&mut client, "other", "");
     home.stop();
@@ -225,7 +307,10 @@ fn a_deletion_that_was_cut_off_is_finished_at_the_next_start() {
     let closed = create_bucket(&mut client, "closed", "");
     home.stop();
     // The crash: one bucket closed and still named, and a place whose bucket never got its name.
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     tokio::task::LocalSet::new().block_on(&runtime, async {
         let store = Store::open(directory.path(), "n1", 4, 0).await.unwrap();
         for group in store.groups() {
@@ -233,8 +318,14 @@ fn a_deletion_that_was_cut_off_is_finished_at_the_next_start() {
             let change = Change::CloseBucket { id: closed };
             let _ = group.propose(Command { at_ms: 1, change }).await.unwrap();
         }
-        let change = Change::OpenBucket { id: BucketId(closed.0 + 1), name: "half".into() };
-        let _ = store.groups()[0].propose(Command { at_ms: 1, change }).await.unwrap();
+        let change = Change::OpenBucket {
+            id: BucketId(closed.0 + 1),
+            name: "half".into(),
+        };
+        let _ = store.groups()[0]
+            .propose(Command { at_ms: 1, change })
+            .await
+            .unwrap();
         store.close().await;
     });
     let home = Home::start(directory.path());
@@ -257,7 +348,8 @@ fn a_full_sweep_removes_what_nobody_refers_to_and_nothing_else() {
     let referenced: Vec<BlockRef> = (0..200).map(|number| home.blocks.commit(number)).collect();
     client.call(put(bucket, "k", &referenced)).unwrap();
     let pinned = home.blocks.commit(201);
-    home.blocks.change(|state| assert!(state.pinned.insert(pinned)));
+    home.blocks
+        .change(|state| assert!(state.pinned.insert(pinned)));
     for orphan in 210..220 {
         home.blocks.commit(orphan);
     }
@@ -314,7 +406,10 @@ fn a_put_that_meets_a_deletion_waits_and_never_shows_a_lost_block() {
     home.blocks.change(|state| state.hold_deletes = false);
     let mut outcomes = [client.receive(), client.receive()];
     outcomes.sort_by_key(|(id, _)| *id);
-    assert!(matches!(outcomes[0].1.result, Err(MetadataError::Unavailable(_))));
+    assert!(matches!(
+        outcomes[0].1.result,
+        Err(MetadataError::Unavailable(_))
+    ));
     assert!(outcomes[1].1.result.is_ok());
     assert_eq!(keys(&mut client, bucket), ["kept", "other"]);
     // Later, too: it was deleted a moment ago, so it is looked for; and found once it is there again.
@@ -335,7 +430,10 @@ fn a_sweep_without_block_store_says_so_and_the_next_one_works() {
     assert_eq!(swept(&mut client, u64::MAX / 4), (1, 0));
     blocks.change(|state| state.away = true);
     let away = client.call(Operation::Sweep { grace_ms: 0 });
-    assert!(matches!(away, Err(MetadataError::Unavailable(_))), "{away:?}");
+    assert!(
+        matches!(away, Err(MetadataError::Unavailable(_))),
+        "{away:?}"
+    );
     blocks.change(|state| state.away = false);
     assert_eq!(swept(&mut client, 0), (1, 1));
     home.stop();
@@ -360,9 +458,18 @@ fn the_operator_sees_every_shard() {
     let directory = tempfile::tempdir().unwrap();
     let home = Home::start(directory.path());
     let mut client = home.connect();
-    let Reply::Shards(shards) = client.call(Operation::Shards).unwrap() else { panic!("no shards") };
-    assert_eq!(shards.iter().map(|shard| shard.number).collect::<Vec<_>>(), [0, 1, 2, 3]);
-    assert!(shards.iter().all(|shard| shard.leader && shard.voters == ["n1"] && shard.applied > 0));
+    let Reply::Shards(shards) = client.call(Operation::Shards).unwrap() else {
+        panic!("no shards")
+    };
+    assert_eq!(
+        shards.iter().map(|shard| shard.number).collect::<Vec<_>>(),
+        [0, 1, 2, 3]
+    );
+    assert!(
+        shards
+            .iter()
+            .all(|shard| shard.leader && shard.voters == ["n1"] && shard.applied > 0)
+    );
     home.stop();
 }
 
@@ -383,6 +490,10 @@ fn a_start_with_many_objects_is_quick() {
     home.stop();
     let start = Instant::now();
     let home = Home::start(directory.path());
-    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+    assert!(
+        start.elapsed() < Duration::from_secs(2),
+        "{:?}",
+        start.elapsed()
+    );
     home.stop();
 }

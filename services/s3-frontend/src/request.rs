@@ -78,6 +78,23 @@ impl Request<'_> {
         let upload = Upload::document(self.body, &self.head.headers, &self.verified)?;
         upload.collect(bytes_max).await
     }
+
+    /// The same where `x-amz-checksum-*` headers speak of the object that the document completes, not of the document.
+    ///
+    /// # Errors
+    /// See [`Upload::collect`].
+    pub(crate) async fn document_about_object(
+        &mut self,
+        bytes_max: usize,
+    ) -> Result<Vec<u8>, S3Error> {
+        let mut headers = self.head.headers.clone();
+        for name in ["crc32", "crc32c", "crc64nvme", "sha1", "sha256"] {
+            headers.remove(format!("x-amz-checksum-{name}"));
+        }
+        Upload::document(self.body, &headers, &self.verified)?
+            .collect(bytes_max)
+            .await
+    }
 }
 
 /// Answers one request. Never fails: what goes wrong becomes an answer, or an answer whose body

@@ -19,7 +19,10 @@ pub struct Histogram<T = ()> {
 impl<T> Histogram<T> {
     /// An empty one.
     pub fn new() -> Self {
-        Self { counts: [0; BUCKETS], data: std::marker::PhantomData }
+        Self {
+            counts: [0; BUCKETS],
+            data: std::marker::PhantomData,
+        }
     }
 
     /// Counts one value.
@@ -37,7 +40,10 @@ impl<T> Histogram<T> {
 
     /// The usual percentiles, each the lower end of its bucket.
     pub fn percentile_stats(&self) -> PercentileStats {
-        let samples = self.counts.iter().fold(0_u64, |sum, count| sum.saturating_add(*count));
+        let samples = self
+            .counts
+            .iter()
+            .fold(0_u64, |sum, count| sum.saturating_add(*count));
         let at = |permille: u64| {
             let rank = u64::try_from(u128::from(samples) * u128::from(permille) / 1_000);
             self.value_at(rank.unwrap_or(u64::MAX))
@@ -129,7 +135,9 @@ impl AsciiChart {
 
 impl fmt::Display for AsciiChart {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.lines.iter().try_for_each(|(name, stats)| writeln!(f, "{name}: {stats}"))
+        self.lines
+            .iter()
+            .try_for_each(|(name, stats)| writeln!(f, "{name}: {stats}"))
     }
 }
 

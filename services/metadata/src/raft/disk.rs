@@ -6,9 +6,11 @@
 //!
 //! Reads of the state see the rows on their way first, then the database.
 
+use super::merger::Merger;
 use super::writer::{self, Progress, Queue, Space, Spaces, When, Write};
 use crate::Error;
-use fjall::{Database, KeyspaceCreateOptions, KvSeparationOptions, Slice};
+use fjall::compaction::Leveled;
+use fjall::{Database, KeyspaceCreateOptions, Slice};
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
@@ -21,11 +23,14 @@ use tokio::sync::{Notify, mpsc, oneshot};
 
 /// Memory for blocks of tables, in bytes.
 const CACHE_BYTES: u64 = 16 << 20;
-/// A memtable is written out at this size, in bytes.
+/// The state's memtable is written out at this size, in bytes. Half of it would cost a third more CPU per overwritten object of 4 KiB.
+const STATE_MEMTABLE_BYTES: u64 = 16 << 20;
+/// The same for the log and for votes, whose rows die young.
 const MEMTABLE_BYTES: u64 = 8 << 20;
-/// Values of the state from this size on lie beside the tables, so that compaction does not write them again and again: 20 % less CPU
-/// per put of 4 KiB and half the memory after 20,000 of them.
-const APART_BYTES_MIN: u32 = 1 << 10;
+/// A table's size, in bytes. A merge takes about eleven of them and needs as much space besides, which has to fit the reserve (`space.rs`).
+/// For the same reason long values are not kept apart from the tables (`KvSeparationOptions`), though that would save a fifth of the CPU per put of
+/// 4 KiB: how much space its clean-up takes has no bound.
+const TABLE_BYTES: u64 = 8 << 20;
 /// Journals together, in bytes. One file has 64 MB.
 const JOURNALS_BYTES_MAX: u64 = 128 << 20;
 /// With one worker fjall can hang (fjall-rs/fjall#323).
@@ -43,6 +48,7 @@ pub(crate) struct Disk {
     /// Emptied when it is closed.
     database: RefCell<Option<Database>>,
     spaces: Spaces,
+    merger: Merger,
     queue: Arc<Queue>,
     thread: RefCell<Option<JoinHandle<()>>>,
     /// Why nothing is written any more.
@@ -72,13 +78,21 @@ impl Disk {
             .max_journaling_size(JOURNALS_BYTES_MAX)
             .manual_journal_persist(true)
             .open()?;
-        let usual = || KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES);
-        let apart = KvSeparationOptions::default().separation_threshold(APART_BYTES_MIN);
-        let spaces = Spaces {
-            log: database.keyspace("log", usual)?,
-            meta: database.keyspace("meta", usual)?,
-            state: database.keyspace("state", || usual().with_kv_separation(Some(apart)))?,
+        // All of this is fixed when a keyspace is made: fjall keeps it with the data.
+        let keyspace = |name, memtable| {
+            database.keyspace(name, || {
+                let merging = Leveled::default().with_table_target_size(TABLE_BYTES);
+                KeyspaceCreateOptions::default()
+                    .max_memtable_size(memtable)
+                    .compaction_strategy(Arc::new(merging))
+            })
         };
+        let spaces = Spaces {
+            log: keyspace("log", MEMTABLE_BYTES)?,
+            meta: keyspace("meta", MEMTABLE_BYTES)?,
+            state: keyspace("state", STATE_MEMTABLE_BYTES)?,
+        };
+        let merger = Merger::start(spaces.state.clone())?;
         let queue = Arc::new(Queue::default());
         let (sender, progress) = mpsc::unbounded_channel();
         let thread = {
@@ -90,6 +104,7 @@ impl Disk {
         let disk = Rc::new(Self {
             database: RefCell::new(Some(database)),
             spaces,
+            merger,
             queue,
             thread: RefCell::new(Some(thread)),
             failure: RefCell::new(None),
@@ -113,7 +128,9 @@ impl Disk {
         let mut keys = Vec::new();
         for write in writes.iter().filter(|write| write.space == Space::State) {
             keys.push(write.key.clone());
-            under_way.rows.insert(write.key.clone(), (number, write.value.clone()));
+            under_way
+                .rows
+                .insert(write.key.clone(), (number, write.value.clone()));
         }
         under_way.jobs.push_back((number, keys, done));
         drop(under_way);
@@ -129,21 +146,28 @@ impl Disk {
     }
 
     /// The same, waiting until it is done.
-    pub(crate) async fn written(self: &Rc<Self>, writes: Vec<Write>, when: When) -> Result<(), Error> {
+    pub(crate) async fn written(
+        self: &Rc<Self>,
+        writes: Vec<Write>,
+        when: When,
+    ) -> Result<(), Error> {
         let (sender, done) = oneshot::channel();
         let tell = Box::new(move || {
             // Whoever does not wait any more does not want to know.
             let _ = sender.send(());
         });
         self.write(writes, when, Some(tell));
-        done.await.map_err(|_| Error::Database(fjall::Error::Poisoned))
+        done.await
+            .map_err(|_| Error::Database(fjall::Error::Poisoned))
     }
 
     /// Everything that was written before, in one moment. Waits until the writing thread has caught up.
     pub(crate) async fn snapshot(self: &Rc<Self>) -> Result<fjall::Snapshot, Error> {
         self.written(Vec::new(), When::Soon).await?;
         let database = self.database.borrow();
-        let database = database.as_ref().ok_or(Error::Database(fjall::Error::Poisoned))?;
+        let database = database
+            .as_ref()
+            .ok_or(Error::Database(fjall::Error::Poisoned))?;
         Ok(database.snapshot())
     }
 
@@ -176,13 +200,20 @@ impl Disk {
     fn confirm(&self, last: u64) {
         let mut dones = Vec::new();
         let mut under_way = self.under_way.borrow_mut();
-        while under_way.jobs.front().is_some_and(|(number, ..)| *number <= last) {
+        while under_way
+            .jobs
+            .front()
+            .is_some_and(|(number, ..)| *number <= last)
+        {
             let Some((_, keys, done)) = under_way.jobs.pop_front() else {
                 break;
             };
             for key in keys {
                 // A later job may have written the row again.
-                let rewritten = under_way.rows.get(&key).is_none_or(|(number, _)| *number > last);
+                let rewritten = under_way
+                    .rows
+                    .get(&key)
+                    .is_none_or(|(number, _)| *number > last);
                 if !rewritten {
                     under_way.rows.remove(&key);
                 }
@@ -207,6 +238,16 @@ impl Disk {
     /// The keyspaces, for rows that are not under way: at the start, and the log's confirmed entries.
     pub(crate) fn spaces(&self) -> &Spaces {
         &self.spaces
+    }
+
+    /// What the tables of the state take on the disk, in bytes.
+    pub(crate) fn state_bytes(&self) -> u64 {
+        self.spaces.state.disk_space()
+    }
+
+    /// Asks for a merge of all tables of the state; it takes as much space as is left of them.
+    pub(crate) fn merge(&self) {
+        self.merger.request();
     }
 
     /// A row of the state.
@@ -253,7 +294,10 @@ impl Disk {
                 return Ok(());
             };
             // The same row in the database is older.
-            if next_stored.as_ref().is_some_and(|(stored, _)| stored == key) {
+            if next_stored
+                .as_ref()
+                .is_some_and(|(stored, _)| stored == key)
+            {
                 next_stored = stored.next().map(fjall::Guard::into_inner).transpose()?;
             }
             if let Some(value) = value

@@ -1,5 +1,6 @@
 //! A shard as a Raft group, and the store that holds all of them.
 
+use super::Consensus;
 use super::disk::Disk;
 use super::log::Log;
 use super::machine::Machine;
@@ -8,7 +9,6 @@ use super::shard::{self, Shard};
 use super::snapshot::{self, Staged, View};
 use super::types::{Peer, Proposal, Types};
 use super::writer::{Space, When, Write};
-use super::Consensus;
 use crate::Error;
 use crate::state::{self, Command, Outcome};
 use openraft::async_runtime::WatchReceiver;
@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Applied entries beyond this are removed from the log, in steps of as many. Few, so that most die in the memtable.
-const LOG_KEPT: u64 = 128;
+const LOG_KEPT: u64 = 64;
 /// How long a group may take to find its leader at the start.
 const ELECTION_MAX: Duration = Duration::from_secs(10);
 
@@ -64,8 +64,15 @@ impl Store {
             groups = opened => groups?,
             error = disk.failure() => return Err(error),
         };
-        let registry = groups.first().cloned().ok_or(Error::Damaged("number of shards, which is 0"))?;
-        Ok(Self { disk, groups, registry })
+        let registry = groups
+            .first()
+            .cloned()
+            .ok_or(Error::Damaged("number of shards, which is 0"))?;
+        Ok(Self {
+            disk,
+            groups,
+            registry,
+        })
     }
 
     /// The shards in order of their numbers.
@@ -76,6 +83,17 @@ impl Store {
     /// Shard 0, which holds keys and the names of buckets.
     pub fn registry(&self) -> &Rc<Group> {
         &self.registry
+    }
+
+    /// What the state takes on the disk, in bytes.
+    pub fn state_bytes(&self) -> u64 {
+        self.disk.state_bytes()
+    }
+
+    /// Asks for the space of removed rows. It takes as much space besides as is left of the state; if that is not there, the database
+    /// fails, so look first.
+    pub fn merge(&self) {
+        self.disk.merge();
     }
 
     /// Comes back only when the disk has failed or a group has ended: then the process has to. For one listener.
@@ -113,14 +131,25 @@ impl Group {
         let shard = Rc::new(Shard::open(disk, number)?);
         // What a snapshot left half-way.
         snapshot::remove_others(&shard).await?;
-        let (log, machine) = (Log { shard: shard.clone() }, Machine { shard: shard.clone() });
+        let (log, machine) = (
+            Log {
+                shard: shard.clone(),
+            },
+            Machine {
+                shard: shard.clone(),
+            },
+        );
         let config = Arc::new(config(number)?);
-        let raft = Raft::new(node, config, NoPeers, log, machine).await.map_err(raft_error)?;
+        let raft = Raft::new(node, config, NoPeers, log, machine)
+            .await
+            .map_err(raft_error)?;
         if raft.is_initialized().await.map_err(raft_error)? {
             // A lone voter need not wait for the silence of others. With others it just asks early.
             raft.trigger().elect(true).await.map_err(raft_error)?;
         } else {
-            raft.initialize(BTreeMap::from([(node, peer)])).await.map_err(raft_error)?;
+            raft.initialize(BTreeMap::from([(node, peer)]))
+                .await
+                .map_err(raft_error)?;
         }
         let wait = raft.wait(Some(ELECTION_MAX));
         let ready = wait.metrics(
@@ -134,7 +163,12 @@ impl Group {
         let alone = metrics.membership_config.voter_ids().eq([node]) && metrics.state.is_leader();
         // Nobody is there to hear heartbeats or to be elected; the ticks alone would cost 0.3 % of a core.
         raft.runtime_config().tick(!alone);
-        Ok(Rc::new(Self { shard, raft, node, alone: Cell::new(alone) }))
+        Ok(Rc::new(Self {
+            shard,
+            raft,
+            node,
+            alone: Cell::new(alone),
+        }))
     }
 
     /// The present revision of keys, rights and buckets; only shard 0 has one.
@@ -142,9 +176,8 @@ impl Group {
         self.shard.revision()
     }
 
-    /// The rows as they are here, whoever leads.
-    #[cfg(test)]
-    pub(crate) fn shard(&self) -> &Shard {
+    /// The rows as they are here, whoever leads: for estimates.
+    pub fn rows(&self) -> &Shard {
         &self.shard
     }
 
@@ -176,7 +209,10 @@ impl Consensus for Group {
 
     async fn read(&self) -> Result<&Shard, Error> {
         if !self.alone.get() {
-            self.raft.ensure_linearizable(ReadPolicy::LeaseRead).await.map_err(raft_error)?;
+            self.raft
+                .ensure_linearizable(ReadPolicy::LeaseRead)
+                .await
+                .map_err(raft_error)?;
         }
         Ok(&self.shard)
     }
@@ -187,10 +223,16 @@ impl Consensus for Group {
         let voters: BTreeSet<u64> = members.iter().map(|(id, _)| *id).collect();
         for (id, peer) in members {
             if id != self.node {
-                self.raft.add_learner(id, peer, true).await.map_err(raft_error)?;
+                self.raft
+                    .add_learner(id, peer, true)
+                    .await
+                    .map_err(raft_error)?;
             }
         }
-        self.raft.change_membership(voters, false).await.map_err(raft_error)?;
+        self.raft
+            .change_membership(voters, false)
+            .await
+            .map_err(raft_error)?;
         Ok(())
     }
 
@@ -251,9 +293,17 @@ async fn identify(disk: &Rc<Disk>, shards: u32, seed: u64) -> Result<Identity, E
             identity => Ok(identity),
         };
     }
-    let identity = Identity { format: state::FORMAT, shards, node: seed };
+    let identity = Identity {
+        format: state::FORMAT,
+        shards,
+        node: seed,
+    };
     let value = Some(shard::encode(&identity)?);
-    let row = Write { space: Space::Meta, key: KEY.into(), value };
+    let row = Write {
+        space: Space::Meta,
+        key: KEY.into(),
+        value,
+    };
     disk.written(vec![row], When::Synced).await?;
     Ok(identity)
 }

@@ -33,15 +33,23 @@ impl RaftLogReader<Types> for Log {
             Bound::Excluded(to) => *to,
             Bound::Unbounded => u64::MAX,
         };
-        self.shard.entries(from, to, usize::MAX).map_err(io::Error::other)
+        self.shard
+            .entries(from, to, usize::MAX)
+            .map_err(io::Error::other)
     }
 
     async fn read_vote(&mut self) -> Result<Option<Vote>, io::Error> {
         Ok(self.shard.facts().vote)
     }
 
-    async fn limited_get_log_entries(&mut self, from: u64, to: u64) -> Result<Vec<Entry>, io::Error> {
-        self.shard.entries(from, to, READ_BYTES_MAX).map_err(io::Error::other)
+    async fn limited_get_log_entries(
+        &mut self,
+        from: u64,
+        to: u64,
+    ) -> Result<Vec<Entry>, io::Error> {
+        self.shard
+            .entries(from, to, READ_BYTES_MAX)
+            .map_err(io::Error::other)
     }
 }
 
@@ -50,7 +58,10 @@ impl RaftLogStorage<Types> for Log {
 
     async fn get_log_state(&mut self) -> Result<LogState<Types>, io::Error> {
         let facts = self.shard.facts();
-        Ok(LogState { last_purged_log_id: facts.purged, last_log_id: facts.last })
+        Ok(LogState {
+            last_purged_log_id: facts.purged,
+            last_log_id: facts.last,
+        })
     }
 
     async fn get_log_reader(&mut self) -> Self {
@@ -62,7 +73,9 @@ impl RaftLogStorage<Types> for Log {
     }
 
     async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), io::Error> {
-        self.shard.save_committed(committed).map_err(io::Error::other)
+        self.shard
+            .save_committed(committed)
+            .map_err(io::Error::other)
     }
 
     async fn read_committed(&mut self) -> Result<Option<LogId>, io::Error> {

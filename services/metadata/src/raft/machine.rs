@@ -22,8 +22,14 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    fn apply_command(&self, command: &Command) -> Result<(Outcome, Vec<super::writer::Write>), Error> {
-        let mut gather = Gather { shard: &self.shard, writes: Vec::new() };
+    fn apply_command(
+        &self,
+        command: &Command,
+    ) -> Result<(Outcome, Vec<super::writer::Write>), Error> {
+        let mut gather = Gather {
+            shard: &self.shard,
+            writes: Vec::new(),
+        };
         match state::apply(&mut gather, command) {
             Ok(outcome) => Ok((outcome, gather.writes)),
             // The command is passed over: ending here would end the same way after each restart, and take every other
@@ -41,8 +47,14 @@ impl Machine {
     async fn view(&self) -> Result<RaftSnapshot, io::Error> {
         let view = View::of(&self.shard).await.map_err(io::Error::other)?;
         let (last_log_id, last_membership) = view.position().map_err(io::Error::other)?;
-        let meta = SnapshotMeta { last_log_id, last_membership };
-        Ok(RaftSnapshot { meta, snapshot: Snapshot::View(view) })
+        let meta = SnapshotMeta {
+            last_log_id,
+            last_membership,
+        };
+        Ok(RaftSnapshot {
+            meta,
+            snapshot: Snapshot::View(view),
+        })
     }
 }
 
@@ -72,7 +84,9 @@ impl RaftStateMachine<Types> for Machine {
                     (Ok(Reply::Done), Vec::new())
                 }
             };
-            self.shard.applied(writes, log_id, membership).map_err(io::Error::other)?;
+            self.shard
+                .applied(writes, log_id, membership)
+                .map_err(io::Error::other)?;
             if let Some(responder) = responder {
                 responder.send(outcome);
             }

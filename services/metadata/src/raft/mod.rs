@@ -7,6 +7,7 @@ mod disk;
 mod group;
 mod log;
 mod machine;
+mod merger;
 mod network;
 mod shard;
 mod snapshot;

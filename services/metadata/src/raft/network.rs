@@ -5,12 +5,12 @@
 
 use super::snapshot::Snapshot;
 use super::types::{Peer, Types, Vote};
+use openraft::OptionalSend;
 use openraft::errors::{RPCError, ReplicationClosed, StreamingError, Unreachable};
 use openraft::network::{RPCOption, RaftNetworkFactory, RaftNetworkV2};
 use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, VoteRequest, VoteResponse,
 };
-use openraft::OptionalSend;
 use std::future::Future;
 
 type RaftSnapshot = openraft::alias::SnapshotOf<Types, Snapshot>;
@@ -33,7 +33,9 @@ impl RaftNetworkFactory<Types> for NoPeers {
     type Network = NoPeer;
 
     async fn new_client(&mut self, _target: u64, node: &Peer) -> NoPeer {
-        NoPeer { name: node.name.clone() }
+        NoPeer {
+            name: node.name.clone(),
+        }
     }
 }
 

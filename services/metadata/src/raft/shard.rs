@@ -102,7 +102,11 @@ impl Shard {
     fn meta(&self, letter: u8, row: Option<&impl Serialize>) -> Result<Write, Error> {
         let key = meta_key(self.number, letter).into();
         let value = row.map(encode).transpose()?;
-        Ok(Write { space: Space::Meta, key, value })
+        Ok(Write {
+            space: Space::Meta,
+            key,
+            value,
+        })
     }
 
     /// The vote is on the disk when this comes back.
@@ -134,7 +138,11 @@ impl Shard {
             let key = log_key(self.number, entry.index());
             facts.last = Some(entry.log_id());
             facts.tail.push_back((entry, value.len()));
-            writes.push(Write { space: Space::Log, key: key.into(), value: Some(value) });
+            writes.push(Write {
+                space: Space::Log,
+                key: key.into(),
+                value: Some(value),
+            });
         }
         let (last, cuts) = (facts.last.map(|last| last.index), facts.cuts);
         drop(facts);
@@ -157,7 +165,11 @@ impl Shard {
         let mut facts = self.facts.borrow_mut();
         let applied = facts.applied.map(|applied| applied.index);
         let done = applied.min(facts.stored);
-        while facts.tail.front().is_some_and(|(entry, _)| Some(entry.index()) <= done) {
+        while facts
+            .tail
+            .front()
+            .is_some_and(|(entry, _)| Some(entry.index()) <= done)
+        {
             facts.tail.pop_front();
         }
     }
@@ -167,14 +179,20 @@ impl Shard {
         let mut facts = self.facts.borrow_mut();
         let from = last.map_or(0, |last| last.index + 1);
         let to = facts.last.map_or(0, |last| last.index + 1);
-        while facts.tail.back().is_some_and(|(entry, _)| entry.index() >= from) {
+        while facts
+            .tail
+            .back()
+            .is_some_and(|(entry, _)| entry.index() >= from)
+        {
             facts.tail.pop_back();
         }
         facts.last = facts.last.min(last).max(facts.purged);
         facts.cuts += 1;
         facts.stored = facts.stored.min(last.map(|last| last.index));
         drop(facts);
-        let removed = (from..to).map(|index| remove_entry(self.number, index)).collect();
+        let removed = (from..to)
+            .map(|index| remove_entry(self.number, index))
+            .collect();
         self.disk.write(removed, When::Lazily, None);
     }
 
@@ -184,29 +202,46 @@ impl Shard {
         let from = facts.purged.map_or(0, |purged| purged.index + 1);
         // Behind a snapshot that was installed, the log may end before it.
         let to = facts.last.map_or(0, |last| last.index).min(upto.index);
-        while facts.tail.front().is_some_and(|(entry, _)| entry.index() <= upto.index) {
+        while facts
+            .tail
+            .front()
+            .is_some_and(|(entry, _)| entry.index() <= upto.index)
+        {
             facts.tail.pop_front();
         }
         facts.purged = Some(upto);
         facts.last = facts.last.max(Some(upto));
         drop(facts);
-        let mut writes: Vec<Write> = (from..=to).map(|index| remove_entry(self.number, index)).collect();
+        let mut writes: Vec<Write> = (from..=to)
+            .map(|index| remove_entry(self.number, index))
+            .collect();
         writes.push(self.meta(b'p', Some(&upto))?);
         self.disk.write(writes, When::Lazily, None);
         Ok(())
     }
 
     /// Entries from index `from` up to `to`, as many as fit `bytes_max` but at least one. Stops at the first that is missing.
-    pub(crate) fn entries(&self, from: u64, to: u64, bytes_max: usize) -> Result<Vec<Entry>, Error> {
+    pub(crate) fn entries(
+        &self,
+        from: u64,
+        to: u64,
+        bytes_max: usize,
+    ) -> Result<Vec<Entry>, Error> {
         let mut entries = Vec::new();
         let mut bytes = 0;
         let facts = self.facts.borrow();
         // Rows of removed entries may still be in the database for a moment.
         let from = from.max(facts.purged.map_or(0, |purged| purged.index + 1));
         let to = to.min(facts.last.map_or(0, |last| last.index + 1));
-        let tail_from = facts.tail.front().map_or(u64::MAX, |(entry, _)| entry.index());
+        let tail_from = facts
+            .tail
+            .front()
+            .map_or(u64::MAX, |(entry, _)| entry.index());
         if from < tail_from.min(to) {
-            let (first, end) = (log_key(self.number, from), log_key(self.number, to.min(tail_from)));
+            let (first, end) = (
+                log_key(self.number, from),
+                log_key(self.number, to.min(tail_from)),
+            );
             for row in self.disk.spaces().log.range(first..end) {
                 let value = row.value()?;
                 bytes += value.len();
@@ -294,9 +329,10 @@ impl Rows for Shard {
         to: &[u8],
         visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
     ) -> Result<(), Error> {
-        self.disk.scan(&self.state_key(from), &self.state_key(to), |key, value| {
-            visit(key.get(4..).unwrap_or_default(), value).is_continue()
-        })
+        self.disk
+            .scan(&self.state_key(from), &self.state_key(to), |key, value| {
+                visit(key.get(4..).unwrap_or_default(), value).is_continue()
+            })
     }
 }
 
@@ -327,12 +363,20 @@ impl Rows for Gather<'_> {
 impl state::Store for Gather<'_> {
     fn put(&mut self, key: Vec<u8>, value: Vec<u8>) {
         let key = self.shard.state_key(&key);
-        self.writes.push(Write { space: Space::State, key, value: Some(value.into()) });
+        self.writes.push(Write {
+            space: Space::State,
+            key,
+            value: Some(value.into()),
+        });
     }
 
     fn delete(&mut self, key: Vec<u8>) {
         let key = self.shard.state_key(&key);
-        self.writes.push(Write { space: Space::State, key, value: None });
+        self.writes.push(Write {
+            space: Space::State,
+            key,
+            value: None,
+        });
     }
 }
 
@@ -349,7 +393,11 @@ fn log_key(shard: u16, index: u64) -> Vec<u8> {
 }
 
 fn remove_entry(shard: u16, index: u64) -> Write {
-    Write { space: Space::Log, key: log_key(shard, index).into(), value: None }
+    Write {
+        space: Space::Log,
+        key: log_key(shard, index).into(),
+        value: None,
+    }
 }
 
 /// The bytes of a row of the keyspaces `log` and `meta`.

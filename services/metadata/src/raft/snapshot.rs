@@ -45,7 +45,12 @@ impl View {
         let snapshot = shard.disk.snapshot().await?;
         let generation = shard.facts().generation;
         let prefix = prefix(shard.number, generation);
-        Ok(Self { snapshot, shard: shard.clone(), prefix, after: None })
+        Ok(Self {
+            snapshot,
+            shard: shard.clone(),
+            prefix,
+            after: None,
+        })
     }
 
     /// The last entry that is in it, and the members as of then. Read from the same moment as the rows.
@@ -53,9 +58,13 @@ impl View {
         let meta = &self.shard.disk.spaces().meta;
         let [a, b, ..] = self.prefix;
         let applied = self.snapshot.get(meta, [a, b, b'a'])?;
-        let applied = applied.map(|row| shard::decode(&row, "applied")).transpose()?;
+        let applied = applied
+            .map(|row| shard::decode(&row, "applied"))
+            .transpose()?;
         let members = self.snapshot.get(meta, [a, b, b'm'])?;
-        let members = members.map(|row| shard::decode(&row, "membership")).transpose()?;
+        let members = members
+            .map(|row| shard::decode(&row, "membership"))
+            .transpose()?;
         Ok((applied, members.unwrap_or_default()))
     }
 
@@ -69,7 +78,10 @@ impl View {
         let to = end(self.prefix);
         let mut chunk = Chunk::default();
         let mut bytes = 0;
-        for row in self.snapshot.range(&self.shard.disk.spaces().state, from..to) {
+        for row in self
+            .snapshot
+            .range(&self.shard.disk.spaces().state, from..to)
+        {
             let (key, value) = row.into_inner()?;
             bytes += key.len() + value.len();
             if bytes > CHUNK_BYTES_MAX && !chunk.rows.is_empty() {
@@ -83,7 +95,9 @@ impl View {
             return Ok(None);
         }
         let bytes = postcard::to_allocvec(&chunk);
-        bytes.map(Some).map_err(|_| Error::Damaged("a chunk that does not encode"))
+        bytes
+            .map(Some)
+            .map_err(|_| Error::Damaged("a chunk that does not encode"))
     }
 }
 
@@ -98,7 +112,10 @@ impl Staged {
     pub(crate) async fn begin(shard: &Rc<Shard>) -> Result<Self, Error> {
         remove_others(shard).await?;
         let generation = shard.facts().generation.wrapping_add(1);
-        Ok(Self { shard: shard.clone(), generation })
+        Ok(Self {
+            shard: shard.clone(),
+            generation,
+        })
     }
 
     /// Takes the next chunk. It is in the database when this comes back, so the sender cannot run ahead.
@@ -107,7 +124,11 @@ impl Staged {
         let prefix = prefix(self.shard.number, self.generation);
         let writes = chunk.rows.into_iter().map(|(own, value)| {
             let key = [&prefix, own.as_slice()].concat();
-            Write { space: Space::State, key: key.into(), value: Some(value.into()) }
+            Write {
+                space: Space::State,
+                key: key.into(),
+                value: Some(value.into()),
+            }
         });
         self.shard.disk.written(writes.collect(), When::Soon).await
     }
@@ -130,7 +151,9 @@ pub(crate) async fn install(
             staged
         }
     };
-    shard.switch(staged.generation, meta.last_log_id, &meta.last_membership).await?;
+    shard
+        .switch(staged.generation, meta.last_log_id, &meta.last_membership)
+        .await?;
     remove_others(shard).await
 }
 
@@ -148,7 +171,11 @@ async fn remove_range(shard: &Rc<Shard>, from: Vec<u8>, to: Vec<u8>) -> Result<(
         let mut writes = Vec::new();
         let rows = shard.disk.spaces().state.range(from.clone()..to.clone());
         for row in rows.take(REMOVE_MAX) {
-            writes.push(Write { space: Space::State, key: row.key()?, value: None });
+            writes.push(Write {
+                space: Space::State,
+                key: row.key()?,
+                value: None,
+            });
         }
         if writes.is_empty() {
             return Ok(());

@@ -18,9 +18,7 @@ use crate::state::{self, Change, MemoryStore};
 use openraft::entry::RaftEntry;
 use openraft::testing::log::{StoreBuilder, Suite};
 use openraft::vote::RaftLeaderId;
-use protocol::metadata::{
-    BucketId, Content, NewObject, Operation, Precondition, Reply,
-};
+use protocol::metadata::{BucketId, Content, NewObject, Operation, Precondition, Reply};
 use std::io::{BufRead, BufReader};
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -30,7 +28,10 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 fn on_one_thread<F: Future>(test: F) -> F::Output {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     tokio::task::LocalSet::new().block_on(&runtime, test)
 }
 
@@ -41,7 +42,13 @@ impl StoreBuilder<Types, Log, Machine, TempDir> for Builder {
         let directory = tempfile::tempdir().unwrap();
         let disk = Disk::open(directory.path()).unwrap();
         let shard = Rc::new(Shard::open(&disk, 3).unwrap());
-        Ok((directory, Log { shard: shard.clone() }, Machine { shard }))
+        Ok((
+            directory,
+            Log {
+                shard: shard.clone(),
+            },
+            Machine { shard },
+        ))
     }
 }
 
@@ -69,11 +76,20 @@ fn put(number: u64, precondition: Precondition) -> Command {
         precondition,
         copied: false,
     };
-    Command { at_ms: number, change }
+    Command {
+        at_ms: number,
+        change,
+    }
 }
 
 fn open_bucket() -> Command {
-    Command { at_ms: 1, change: Change::OpenBucket { id: BUCKET, name: "home".into() } }
+    Command {
+        at_ms: 1,
+        change: Change::OpenBucket {
+            id: BUCKET,
+            name: "home".into(),
+        },
+    }
 }
 
 /// All rows of a shard's state.
@@ -89,7 +105,10 @@ fn rows(shard: &Shard) -> MemoryStore {
 }
 
 fn has(rows: &impl Rows, number: u64) -> bool {
-    let get = Operation::GetObject { bucket: BUCKET, key: format!("key-{number:06}") };
+    let get = Operation::GetObject {
+        bucket: BUCKET,
+        key: format!("key-{number:06}"),
+    };
     matches!(state::read(rows, &get).unwrap(), Some(Ok(Reply::Object(_))))
 }
 
@@ -105,7 +124,11 @@ fn what_was_answered_is_read_at_once_and_after_a_restart() {
         let group = store.groups()[2].clone();
         group.propose(open_bucket()).await.unwrap().unwrap();
         for number in 0..700 {
-            group.propose(put(number, Precondition::None)).await.unwrap().unwrap();
+            group
+                .propose(put(number, Precondition::None))
+                .await
+                .unwrap()
+                .unwrap();
             assert!(has(group.read().await.unwrap(), number));
         }
         let before = rows(group.read().await.unwrap());
@@ -116,10 +139,17 @@ fn what_was_answered_is_read_at_once_and_after_a_restart() {
         let store = open(directory.path()).await;
         let group = &store.groups()[2];
         assert_eq!(rows(group.read().await.unwrap()), before);
-        assert!(rows(store.groups()[1].read().await.unwrap()).rows.is_empty());
+        assert!(
+            rows(store.groups()[1].read().await.unwrap())
+                .rows
+                .is_empty()
+        );
         check_invariants(&before);
         let status = group.status();
-        assert_eq!((status.number, status.leader, status.voters), (2, true, vec!["n1".into()]));
+        assert_eq!(
+            (status.number, status.leader, status.voters),
+            (2, true, vec!["n1".into()])
+        );
         store.close().await;
     });
 }
@@ -132,7 +162,11 @@ fn the_log_of_a_lone_voter_stays_short() {
         let group = store.groups()[0].clone();
         group.propose(open_bucket()).await.unwrap().unwrap();
         for number in 0..1_500 {
-            group.propose(put(number, Precondition::None)).await.unwrap().unwrap();
+            group
+                .propose(put(number, Precondition::None))
+                .await
+                .unwrap()
+                .unwrap();
         }
         tokio::time::sleep(Duration::from_millis(300)).await;
         let view = group.snapshot().await.unwrap(); // everything on its way has arrived
@@ -140,7 +174,10 @@ fn the_log_of_a_lone_voter_stays_short() {
         let read: &Shard = group.read().await.unwrap();
         let entries = read.disk.spaces().log.prefix(0_u16.to_be_bytes()).count();
         assert!(entries < 520, "{entries} entries of 1,500 are left");
-        assert!(read.facts().tail.len() < 8, "memory holds only what is under way");
+        assert!(
+            read.facts().tail.len() < 8,
+            "memory holds only what is under way"
+        );
         store.close().await;
     });
 }
@@ -155,12 +192,20 @@ fn many_proposals_at_once_share_their_syncs_and_all_arrive() {
         }
         let all = (0..800).map(|number| {
             let group = store.groups()[number as usize % 4].clone();
-            async move { group.propose(put(number, Precondition::Absent)).await.unwrap() }
+            async move {
+                group
+                    .propose(put(number, Precondition::Absent))
+                    .await
+                    .unwrap()
+            }
         });
         let outcomes = futures_util::future::join_all(all).await;
         assert!(outcomes.iter().all(Result::is_ok));
         for number in 0..800 {
-            assert!(has(store.groups()[number as usize % 4].read().await.unwrap(), number));
+            assert!(has(
+                store.groups()[number as usize % 4].read().await.unwrap(),
+                number
+            ));
         }
         store.close().await;
     });
@@ -184,11 +229,17 @@ fn a_snapshot_brings_another_store_to_the_same_rows() {
         let (from, to) = (&one.groups()[1], &other.groups()[1]);
         from.propose(open_bucket()).await.unwrap().unwrap();
         for number in 0..300 {
-            from.propose(put(number, Precondition::None)).await.unwrap().unwrap();
+            from.propose(put(number, Precondition::None))
+                .await
+                .unwrap()
+                .unwrap();
         }
         // What is there before, and what an earlier attempt left, must not show.
         to.propose(open_bucket()).await.unwrap().unwrap();
-        to.propose(put(9_999, Precondition::None)).await.unwrap().unwrap();
+        to.propose(put(9_999, Precondition::None))
+            .await
+            .unwrap()
+            .unwrap();
         let mut abandoned = to.receive_snapshot().await.unwrap();
         let mut view = from.snapshot().await.unwrap();
         let first = view.chunk().unwrap().unwrap();
@@ -196,7 +247,10 @@ fn a_snapshot_brings_another_store_to_the_same_rows() {
         drop(abandoned);
 
         let (mut chunks, mut view) = (0, from.snapshot().await.unwrap());
-        from.propose(put(300, Precondition::None)).await.unwrap().unwrap(); // behind the moment
+        from.propose(put(300, Precondition::None))
+            .await
+            .unwrap()
+            .unwrap(); // behind the moment
         let mut staged = to.receive_snapshot().await.unwrap();
         while let Some(chunk) = view.chunk().unwrap() {
             assert!(chunk.len() < CHUNK_BYTES_MAX + 1_024);
@@ -204,10 +258,15 @@ fn a_snapshot_brings_another_store_to_the_same_rows() {
             chunks += 1;
         }
         let (last_log_id, last_membership) = view.position().unwrap();
-        let meta = super::types::SnapshotMeta { last_log_id, last_membership };
+        let meta = super::types::SnapshotMeta {
+            last_log_id,
+            last_membership,
+        };
         let shard: &Shard = to.read().await.unwrap();
         let receiver = Rc::new(Shard::open(&shard.disk, 1).unwrap());
-        snapshot::install(&receiver, &meta, Snapshot::Staged(staged)).await.unwrap();
+        snapshot::install(&receiver, &meta, Snapshot::Staged(staged))
+            .await
+            .unwrap();
         let mut expected = rows(from.read().await.unwrap());
         expected.rows.retain(|key, _| !key.ends_with(b"key-000300"));
         let mut received = rows(&receiver);
@@ -217,8 +276,17 @@ fn a_snapshot_brings_another_store_to_the_same_rows() {
         }
         assert!(chunks > 3);
         assert_eq!(received, expected);
-        let stored = receiver.disk.spaces().state.prefix(1_u16.to_be_bytes()).count();
-        assert_eq!(stored, received.rows.len() + 1, "nothing of other generations is left");
+        let stored = receiver
+            .disk
+            .spaces()
+            .state
+            .prefix(1_u16.to_be_bytes())
+            .count();
+        assert_eq!(
+            stored,
+            received.rows.len() + 1,
+            "nothing of other generations is left"
+        );
         one.close().await;
         other.close().await;
     });
@@ -257,7 +325,10 @@ fn entries_can_be_read_before_and_after_they_are_on_the_disk() {
         assert_eq!(indexes(&shard, 0, 99), (4..12).collect::<Vec<u64>>());
         assert_eq!(shard.entries(4, 99, 1).unwrap().len(), 1, "at least one");
         let again = Shard::open(&disk, 0).unwrap();
-        assert_eq!((again.facts().last, again.facts().purged), (Some(log_id(11)), Some(log_id(3))));
+        assert_eq!(
+            (again.facts().last, again.facts().purged),
+            (Some(log_id(11)), Some(log_id(3)))
+        );
         assert_eq!(indexes(&again, 0, 99), (4..12).collect::<Vec<u64>>());
         disk.close();
     });
@@ -269,19 +340,27 @@ const CHILD: &str = "TROUSSEAU_TEST_CRASH_DIRECTORY";
 /// Not a test of its own: what the killed process does.
 #[test]
 fn child_that_is_killed() {
-    let Ok(directory) = std::env::var(CHILD) else { return };
+    let Ok(directory) = std::env::var(CHILD) else {
+        return;
+    };
     on_one_thread(async {
         let store = open(Path::new(&directory)).await;
         let group = store.groups()[1].clone();
         group.propose(open_bucket()).await.unwrap().ok();
-        let first = (0..u64::MAX).find(|number| !has(&*group.shard(), *number)).unwrap();
+        let first = (0..u64::MAX)
+            .find(|number| !has(group.rows(), *number))
+            .unwrap();
         // Eight writers, each with numbers of its own, so that acknowledgements come out of order.
         let writers = (0..8).map(|writer| {
             let group = group.clone();
             async move {
                 for round in 0..u64::MAX {
                     let number = first + round * 8 + writer;
-                    group.propose(put(number, Precondition::None)).await.unwrap().unwrap();
+                    group
+                        .propose(put(number, Precondition::None))
+                        .await
+                        .unwrap()
+                        .unwrap();
                     println!("acknowledged {number}");
                 }
             }
@@ -296,7 +375,11 @@ fn a_killed_process_loses_nothing_that_it_acknowledged() {
     let mut acknowledged = Vec::new();
     for round in 0..8_u64 {
         let mut child = Process::new(std::env::current_exe().unwrap())
-            .args(["raft::tests::child_that_is_killed", "--exact", "--nocapture"])
+            .args([
+                "raft::tests::child_that_is_killed",
+                "--exact",
+                "--nocapture",
+            ])
             .env(CHILD, directory.path())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -319,7 +402,11 @@ fn a_killed_process_loses_nothing_that_it_acknowledged() {
         on_one_thread(async {
             let start = Instant::now();
             let store = open(directory.path()).await;
-            assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+            assert!(
+                start.elapsed() < Duration::from_secs(5),
+                "{:?}",
+                start.elapsed()
+            );
             let group = &store.groups()[1];
             let read = group.read().await.unwrap();
             for number in &acknowledged {

@@ -122,7 +122,10 @@ impl Queue {
                 }
                 None if queued.closed => return None,
                 _ => {
-                    queued = self.wake.wait(queued).unwrap_or_else(PoisonError::into_inner);
+                    queued = self
+                        .wake
+                        .wait(queued)
+                        .unwrap_or_else(PoisonError::into_inner);
                 }
             }
         }
@@ -164,7 +167,11 @@ fn commit(
     if rows.is_empty() {
         return Ok(());
     }
-    let mode = if synced { PersistMode::SyncData } else { PersistMode::Buffer };
+    let mode = if synced {
+        PersistMode::SyncData
+    } else {
+        PersistMode::Buffer
+    };
     let mut batch = database.batch().durability(Some(mode));
     for ((space, key), value) in rows {
         match value {

@@ -17,32 +17,62 @@ pub fn check(operation: &Operation) -> Result<(), MetadataError> {
     match operation {
         Operation::FirstKey { key } | Operation::CreateKey { key } => access_key(key),
         Operation::CreateBucket { name, .. } => self::name(name, "bucket name"),
-        Operation::PutObject { key, object: new, precondition, .. } => {
+        Operation::PutObject {
+            key,
+            object: new,
+            precondition,
+            ..
+        } => {
             object_key(key)?;
             self::precondition(precondition)?;
             object(new)
         }
-        Operation::DeleteObject { key, precondition, .. } => {
+        Operation::DeleteObject {
+            key, precondition, ..
+        } => {
             object_key(key)?;
             self::precondition(precondition)
         }
         Operation::CreateUpload { upload, .. } => {
             object_key(&upload.key)?;
             headers(&upload.headers)?;
-            let algorithm = upload.checksum.as_ref().map(|(algorithm, _)| algorithm.len());
-            bound(algorithm.unwrap_or(0) <= DIGEST_BYTES_MAX, "checksum algorithm")?;
+            let algorithm = upload
+                .checksum
+                .as_ref()
+                .map(|(algorithm, _)| algorithm.len());
+            bound(
+                algorithm.unwrap_or(0) <= DIGEST_BYTES_MAX,
+                "checksum algorithm",
+            )?;
             upload_name(&upload.upload)
         }
-        Operation::PutPart { key, upload, number, part, .. } => {
+        Operation::PutPart {
+            key,
+            upload,
+            number,
+            part,
+            ..
+        } => {
             object_key(key)?;
             upload_name(upload)?;
             bound((1..=PARTS_MAX).contains(number), "part number")?;
             self::part(part)
         }
-        Operation::CompleteUpload { key, upload, parts, etag, checksum: sum, precondition, .. } => {
+        Operation::CompleteUpload {
+            key,
+            upload,
+            parts,
+            etag,
+            checksum: sum,
+            precondition,
+            ..
+        } => {
             object_key(key)?;
             upload_name(upload)?;
-            bound(!parts.is_empty() && parts.len() <= usize::from(PARTS_MAX), "count of parts")?;
+            bound(
+                !parts.is_empty() && parts.len() <= usize::from(PARTS_MAX),
+                "count of parts",
+            )?;
             bound(parts.is_sorted_by(|one, next| one < next), "order of parts")?;
             bound(etag.len() <= DIGEST_BYTES_MAX, "ETag")?;
             checksum(sum.as_ref())?;
@@ -57,7 +87,11 @@ pub fn check(operation: &Operation) -> Result<(), MetadataError> {
 }
 
 fn bound(holds: bool, what: &str) -> Result<(), MetadataError> {
-    if holds { Ok(()) } else { Err(MetadataError::Refused(format!("{what} out of bounds"))) }
+    if holds {
+        Ok(())
+    } else {
+        Err(MetadataError::Refused(format!("{what} out of bounds")))
+    }
 }
 
 /// Names stand in rows' keys with a 0 behind them.
@@ -77,7 +111,10 @@ fn object_key(key: &str) -> Result<(), MetadataError> {
 }
 
 fn upload_name(upload: &str) -> Result<(), MetadataError> {
-    bound((1..=UPLOAD_BYTES_MAX).contains(&upload.len()), "name of the upload")
+    bound(
+        (1..=UPLOAD_BYTES_MAX).contains(&upload.len()),
+        "name of the upload",
+    )
 }
 
 fn precondition(precondition: &Precondition) -> Result<(), MetadataError> {
@@ -88,7 +125,10 @@ fn precondition(precondition: &Precondition) -> Result<(), MetadataError> {
 }
 
 fn headers(headers: &[(String, String)]) -> Result<(), MetadataError> {
-    let bytes: usize = headers.iter().map(|(name, value)| name.len() + value.len()).sum();
+    let bytes: usize = headers
+        .iter()
+        .map(|(name, value)| name.len() + value.len())
+        .sum();
     bound(bytes <= HEADERS_BYTES_MAX, "headers")
 }
 
@@ -108,7 +148,9 @@ fn object(object: &NewObject) -> Result<(), MetadataError> {
         }
         Content::Blocks(list) => blocks(list)?,
         Content::Parts { .. } => {
-            return Err(MetadataError::Refused("parts come by CompleteUpload".into()));
+            return Err(MetadataError::Refused(
+                "parts come by CompleteUpload".into(),
+            ));
         }
     };
     bound(held == object.size, "size, which is not the content's,")
@@ -119,13 +161,19 @@ fn part(part: &Part) -> Result<(), MetadataError> {
     // The ETag of the whole is computed from these.
     let is_md5 = part.etag.len() == 32 && part.etag.bytes().all(|byte| byte.is_ascii_hexdigit());
     bound(is_md5, "ETag of the part")?;
-    bound(blocks(&part.blocks)? == part.size, "size, which is not the blocks',")
+    bound(
+        blocks(&part.blocks)? == part.size,
+        "size, which is not the blocks',",
+    )
 }
 
 /// How many bytes the blocks hold together.
 fn blocks(blocks: &[BlockRef]) -> Result<u64, MetadataError> {
     bound(blocks.len() <= BLOCKS_MAX, "count of blocks")?;
     let lengths = || blocks.iter().map(|block| u64::from(block.length));
-    bound(lengths().all(|length| (1..=BLOCK_BYTES_MAX).contains(&length)), "length of a block")?;
+    bound(
+        lengths().all(|length| (1..=BLOCK_BYTES_MAX).contains(&length)),
+        "length of a block",
+    )?;
     Ok(lengths().sum())
 }

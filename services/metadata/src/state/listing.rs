@@ -30,7 +30,10 @@ struct Room {
 
 impl Room {
     fn of(limit: u32) -> Self {
-        Self { entries: limit.min(PAGE_MAX) as usize, bytes: PAGE_BYTES_MAX }
+        Self {
+            entries: limit.min(PAGE_MAX) as usize,
+            bytes: PAGE_BYTES_MAX,
+        }
     }
 
     /// Takes place for an entry with so many bytes of text, if there is.
@@ -62,7 +65,12 @@ pub(super) fn objects<R: Rows>(
     if !is_open(rows, bucket)? {
         return Ok(Err(MetadataError::NoSuchBucket));
     }
-    let mut page = Page { entries: Vec::new(), room: Room::of(limit), more: false, within: None };
+    let mut page = Page {
+        entries: Vec::new(),
+        room: Room::of(limit),
+        more: false,
+        within: None,
+    };
     let start = rows::object(bucket, which.prefix);
     let end = rows::behind(start.clone());
     let mut from = match which.after {
@@ -71,7 +79,10 @@ pub(super) fn objects<R: Rows>(
         Some(After::Prefix(prefix)) => start.max(rows::behind(rows::object(bucket, prefix))),
     };
     if limit == 0 {
-        return Ok(Ok(Reply::Page { entries: Vec::new(), next: None }));
+        return Ok(Ok(Reply::Page {
+            entries: Vec::new(),
+            next: None,
+        }));
     }
     loop {
         let mut walked = 0;
@@ -79,7 +90,11 @@ pub(super) fn objects<R: Rows>(
         each(rows, &from, &end, |key, value| {
             let name = key.get(OBJECT_KEY_AT..).unwrap_or_default();
             let name = std::str::from_utf8(name).map_err(|_| Error::Damaged("object key"))?;
-            if let Some(prefix) = page.within.as_deref().filter(|prefix| name.starts_with(*prefix)) {
+            if let Some(prefix) = page
+                .within
+                .as_deref()
+                .filter(|prefix| name.starts_with(*prefix))
+            {
                 walked += 1;
                 if walked < WALK_MAX {
                     return Ok(Continue(()));
@@ -99,7 +114,10 @@ pub(super) fn objects<R: Rows>(
         Entry::Object { key, .. } => After::Key(key.clone()),
         Entry::Prefix(prefix) => After::Prefix(prefix.clone()),
     });
-    Ok(Ok(Reply::Page { entries: page.entries, next }))
+    Ok(Ok(Reply::Page {
+        entries: page.entries,
+        next,
+    }))
 }
 
 /// A page of objects in the making.
@@ -141,7 +159,9 @@ impl Page {
             size: head.size,
             etag: head.etag.into(),
             modified_ms: head.modified_ms,
-            checksum: head.checksum.map(|sum| (sum.algorithm.into(), sum.composite)),
+            checksum: head
+                .checksum
+                .map(|sum| (sum.algorithm.into(), sum.composite)),
         });
         Ok(Continue(()))
     }
@@ -175,7 +195,11 @@ pub(super) fn uploads<R: Rows>(
         let name = rows::upload_of_listed(key)?;
         let row: UploadRow = changes::get(rows, &rows::upload(bucket, name), "upload")?
             .ok_or(Error::Damaged("upload, which is missing"))?;
-        let headers: usize = row.headers.iter().map(|(name, value)| name.len() + value.len() + 4).sum();
+        let headers: usize = row
+            .headers
+            .iter()
+            .map(|(name, value)| name.len() + value.len() + 4)
+            .sum();
         if !room.take(name.len() + row.key.len() + headers) {
             more = limit > 0;
             return Ok(Break(()));
@@ -205,7 +229,10 @@ pub(super) fn parts<R: Rows>(
     let (mut parts, mut more): (Vec<(u16, Part)>, bool) = (Vec::new(), false);
     each(rows, &from, &end, |key, value| {
         let head: PartHead = rows::decode(value, "part")?;
-        let checksum = head.checksum.as_ref().map_or(0, |sum| sum.algorithm.len() + sum.value.len());
+        let checksum = head
+            .checksum
+            .as_ref()
+            .map_or(0, |sum| sum.algorithm.len() + sum.value.len());
         if !room.take(head.etag.len() + checksum) {
             more = limit > 0;
             return Ok(Break(()));
@@ -220,7 +247,11 @@ pub(super) fn parts<R: Rows>(
         parts.push((rows::part_number(key)?, part));
         Ok(Continue(()))
     })?;
-    Ok(Ok(Reply::Parts { upload: upload_shown, parts, more }))
+    Ok(Ok(Reply::Parts {
+        upload: upload_shown,
+        parts,
+        more,
+    }))
 }
 
 pub(super) fn buckets<R: Rows>(
@@ -270,11 +301,7 @@ pub(super) fn buckets<R: Rows>(
     Ok(Ok(Reply::Buckets { buckets, more }))
 }
 
-pub(super) fn keys<R: Rows>(
-    rows: &R,
-    after: Option<&str>,
-    limit: u32,
-) -> Result<Outcome, Error> {
+pub(super) fn keys<R: Rows>(rows: &R, after: Option<&str>, limit: u32) -> Result<Outcome, Error> {
     let start = rows::access_key("");
     let end = rows::behind(start.clone());
     let from = after.map_or(start, |after| rows::next(rows::access_key(after)));

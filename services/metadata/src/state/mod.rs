@@ -20,7 +20,7 @@ mod uploads;
 pub(crate) mod tests;
 
 pub use bounds::check;
-pub use registry::{find_bucket, next_bucket, registered, revision, rowed, usage};
+pub use registry::{Place, find_bucket, next_bucket, registered, revision, rowed, usage};
 pub use store::{MemoryStore, Rows, Store};
 pub use sweeping::{garbage, is_referenced, reclaimable};
 
@@ -51,26 +51,74 @@ pub struct Command {
 
 /// The changes. Where an operation of the protocol has the same name, it is told there what is meant.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[expect(missing_docs, reason = "the fields are the operations' of protocol::metadata")]
+#[expect(
+    missing_docs,
+    reason = "the fields are the operations' of protocol::metadata"
+)]
 pub enum Change {
-    FirstKey { key: AccessKey },
-    CreateKey { key: AccessKey },
-    DeleteKey { access_key: String },
-    SetRights { access_key: String, bucket: String, rights: Rights },
+    FirstKey {
+        key: AccessKey,
+    },
+    CreateKey {
+        key: AccessKey,
+    },
+    DeleteKey {
+        access_key: String,
+    },
+    SetRights {
+        access_key: String,
+        bucket: String,
+        rights: Rights,
+    },
     /// Shard 0: the bucket gets its name, after [`Change::OpenBucket`]. Refused if the number was given out meanwhile.
-    RegisterBucket { id: BucketId, name: String, owner: String, hash_key: HashKey },
+    RegisterBucket {
+        id: BucketId,
+        name: String,
+        owner: String,
+        hash_key: HashKey,
+    },
     /// Shard 0: the name is free again, after [`Change::CloseBucket`]. Harmless to repeat.
-    UnregisterBucket { id: BucketId, name: String },
+    UnregisterBucket {
+        id: BucketId,
+        name: String,
+    },
     /// The bucket's shard: objects may enter. Harmless to repeat before the bucket is registered.
-    OpenBucket { id: BucketId, name: String },
+    OpenBucket {
+        id: BucketId,
+        name: String,
+    },
     /// The bucket's shard: if it is empty, nothing enters it any more. Harmless to repeat.
-    CloseBucket { id: BucketId },
+    CloseBucket {
+        id: BucketId,
+    },
     /// The bucket's shard: removes the row of a closed bucket, after its name. Harmless to repeat.
-    ForgetBucket { id: BucketId },
-    PutObject { bucket: BucketId, key: String, object: NewObject, precondition: Precondition, copied: bool },
-    DeleteObject { bucket: BucketId, key: String, precondition: Precondition },
-    CreateUpload { bucket: BucketId, upload: Upload },
-    PutPart { bucket: BucketId, key: String, upload: String, number: u16, part: Part, copied: bool },
+    ForgetBucket {
+        id: BucketId,
+    },
+    PutObject {
+        bucket: BucketId,
+        key: String,
+        object: NewObject,
+        precondition: Precondition,
+        copied: bool,
+    },
+    DeleteObject {
+        bucket: BucketId,
+        key: String,
+        precondition: Precondition,
+    },
+    CreateUpload {
+        bucket: BucketId,
+        upload: Upload,
+    },
+    PutPart {
+        bucket: BucketId,
+        key: String,
+        upload: String,
+        number: u16,
+        part: Part,
+        copied: bool,
+    },
     CompleteUpload {
         bucket: BucketId,
         key: String,
@@ -80,9 +128,15 @@ pub enum Change {
         checksum: Option<Checksum>,
         precondition: Precondition,
     },
-    AbortUpload { bucket: BucketId, key: String, upload: String },
+    AbortUpload {
+        bucket: BucketId,
+        key: String,
+        upload: String,
+    },
     /// The sweep is done with these: the blocks are gone, or somebody refers to them again. Harmless to repeat.
-    ForgetGarbage { garbage: Vec<(u64, BlockRef)> },
+    ForgetGarbage {
+        garbage: Vec<(u64, BlockRef)>,
+    },
     /// One step of dropping the parts that nobody needs. Harmless to repeat.
     Reclaim,
 }
@@ -112,11 +166,19 @@ pub fn apply<S: Store>(store: &mut S, command: &Command) -> Result<Outcome, Erro
 /// The blocks that a put brings with it; those of a copy belong to somebody else.
 pub fn brought_blocks(change: &Change) -> &[BlockRef] {
     match change {
-        Change::PutObject { object, copied: false, .. } => match &object.content {
+        Change::PutObject {
+            object,
+            copied: false,
+            ..
+        } => match &object.content {
             Content::Blocks(blocks) => blocks,
             _ => &[],
         },
-        Change::PutPart { part, copied: false, .. } => &part.blocks,
+        Change::PutPart {
+            part,
+            copied: false,
+            ..
+        } => &part.blocks,
         _ => &[],
     }
 }
@@ -129,28 +191,55 @@ pub fn read<R: Rows>(rows: &R, operation: &Operation) -> Result<Option<Outcome>,
         Operation::Authorize { access_key, bucket } => {
             registry::authorize(rows, access_key, bucket.as_deref())?
         }
-        Operation::ListKeys { after, limit } => {
-            listing::keys(rows, after.as_deref(), *limit)?
-        }
-        Operation::ListBuckets { access_key, after, limit } => {
-            listing::buckets(rows, access_key.as_deref(), after.as_deref(), *limit)?
-        }
+        Operation::ListKeys { after, limit } => listing::keys(rows, after.as_deref(), *limit)?,
+        Operation::ListBuckets {
+            access_key,
+            after,
+            limit,
+        } => listing::buckets(rows, access_key.as_deref(), after.as_deref(), *limit)?,
         Operation::GetObject { bucket, key } => objects::get(rows, *bucket, key)?,
-        Operation::GetPart { bucket, upload, number } => {
-            uploads::get_part(rows, *bucket, upload, *number)?
-        }
-        Operation::ListObjects { bucket, prefix, delimiter, after, limit } => {
-            let which = listing::Which { prefix, delimiter, after: after.as_ref() };
+        Operation::GetPart {
+            bucket,
+            upload,
+            number,
+        } => uploads::get_part(rows, *bucket, upload, *number)?,
+        Operation::ListObjects {
+            bucket,
+            prefix,
+            delimiter,
+            after,
+            limit,
+        } => {
+            let which = listing::Which {
+                prefix,
+                delimiter,
+                after: after.as_ref(),
+            };
             listing::objects(rows, *bucket, &which, *limit)?
         }
-        Operation::GetUpload { bucket, key, upload } => uploads::get(rows, *bucket, key, upload)?,
-        Operation::ListUploads { bucket, prefix, after, limit } => {
-            let after = after.as_ref().map(|(key, upload)| (key.as_str(), upload.as_str()));
+        Operation::GetUpload {
+            bucket,
+            key,
+            upload,
+        } => uploads::get(rows, *bucket, key, upload)?,
+        Operation::ListUploads {
+            bucket,
+            prefix,
+            after,
+            limit,
+        } => {
+            let after = after
+                .as_ref()
+                .map(|(key, upload)| (key.as_str(), upload.as_str()));
             listing::uploads(rows, *bucket, prefix, after, *limit)?
         }
-        Operation::ListParts { bucket, key, upload, after, limit } => {
-            listing::parts(rows, *bucket, (key, upload), *after, *limit)?
-        }
+        Operation::ListParts {
+            bucket,
+            key,
+            upload,
+            after,
+            limit,
+        } => listing::parts(rows, *bucket, (key, upload), *after, *limit)?,
         _ => return Ok(None),
     }))
 }
@@ -160,33 +249,64 @@ fn change<R: Rows>(changes: &mut Changes<'_, R>, change: &Change) -> Result<Outc
         Change::FirstKey { key } => registry::first_key(changes, key),
         Change::CreateKey { key } => registry::create_key(changes, key),
         Change::DeleteKey { access_key } => registry::delete_key(changes, access_key),
-        Change::SetRights { access_key, bucket, rights } => {
-            registry::set_rights(changes, access_key, bucket, *rights)
-        }
-        Change::RegisterBucket { id, name, owner, hash_key } => {
-            registry::register_bucket(changes, *id, name, owner, *hash_key)
-        }
+        Change::SetRights {
+            access_key,
+            bucket,
+            rights,
+        } => registry::set_rights(changes, access_key, bucket, *rights),
+        Change::RegisterBucket {
+            id,
+            name,
+            owner,
+            hash_key,
+        } => registry::register_bucket(changes, *id, name, owner, *hash_key),
         Change::UnregisterBucket { id, name } => registry::unregister_bucket(changes, *id, name),
         Change::OpenBucket { id, name } => registry::open_bucket(changes, *id, name),
         Change::CloseBucket { id } => registry::close_bucket(changes, *id),
         Change::ForgetBucket { id } => registry::forget_bucket(changes, *id),
-        Change::PutObject { bucket, key, object, precondition, copied } => {
-            objects::put(changes, *bucket, key, object, precondition, *copied)
-        }
-        Change::DeleteObject { bucket, key, precondition } => {
-            objects::delete(changes, *bucket, key, precondition)
-        }
+        Change::PutObject {
+            bucket,
+            key,
+            object,
+            precondition,
+            copied,
+        } => objects::put(changes, *bucket, key, object, precondition, *copied),
+        Change::DeleteObject {
+            bucket,
+            key,
+            precondition,
+        } => objects::delete(changes, *bucket, key, precondition),
         Change::CreateUpload { bucket, upload } => uploads::create(changes, *bucket, upload),
-        Change::PutPart { bucket, key, upload, number, part, copied } => {
-            uploads::put_part(changes, *bucket, (key, upload), *number, part, *copied)
-        }
-        Change::CompleteUpload { bucket, key, upload, parts, etag, checksum, precondition } => {
-            let whole = uploads::Whole { parts, etag, checksum, precondition };
+        Change::PutPart {
+            bucket,
+            key,
+            upload,
+            number,
+            part,
+            copied,
+        } => uploads::put_part(changes, *bucket, (key, upload), *number, part, *copied),
+        Change::CompleteUpload {
+            bucket,
+            key,
+            upload,
+            parts,
+            etag,
+            checksum,
+            precondition,
+        } => {
+            let whole = uploads::Whole {
+                parts,
+                etag,
+                checksum,
+                precondition,
+            };
             uploads::complete(changes, *bucket, (key, upload), &whole)
         }
-        Change::AbortUpload { bucket, key, upload } => {
-            uploads::abort(changes, *bucket, key, upload)
-        }
+        Change::AbortUpload {
+            bucket,
+            key,
+            upload,
+        } => uploads::abort(changes, *bucket, key, upload),
         Change::ForgetGarbage { garbage } => sweeping::forget(changes, garbage),
         Change::Reclaim => sweeping::reclaim(changes),
     }

@@ -1,13 +1,15 @@
 //! Objects: made visible, read, removed. Every change counts along what its bucket holds and who refers to which block.
 
+use super::Outcome;
 use super::changes::{self, Changes, references};
 use super::registry::{bucket_row, is_open};
 use super::rows::{self, CONTENT_HERE_BYTES_MAX, ObjectHead};
 use super::store::Rows;
-use super::Outcome;
 use crate::Error;
 use protocol::block::BlockRef;
-use protocol::metadata::{BucketId, Content, MetadataError, NewObject, Object, Precondition, Reply};
+use protocol::metadata::{
+    BucketId, Content, MetadataError, NewObject, Object, Precondition, Reply,
+};
 
 pub(super) fn head<R: Rows>(
     rows: &R,
@@ -52,7 +54,11 @@ pub(super) fn absent<R: Rows>(
     bucket: BucketId,
     error: MetadataError,
 ) -> Result<Outcome, Error> {
-    Ok(Err(if is_open(rows, bucket)? { error } else { MetadataError::NoSuchBucket }))
+    Ok(Err(if is_open(rows, bucket)? {
+        error
+    } else {
+        MetadataError::NoSuchBucket
+    }))
 }
 
 pub(super) fn put<R: Rows>(
@@ -117,7 +123,11 @@ pub(super) fn replace<R: Rows>(
     let mut row = bucket_row(changes.rows, bucket)?.ok_or(Error::Damaged("bucket of an object"))?;
     if let Some(old) = old {
         let apart = old.content.is_none();
-        release(changes, bucket, content(changes.rows, bucket, key, old.content)?)?;
+        release(
+            changes,
+            bucket,
+            content(changes.rows, bucket, key, old.content)?,
+        )?;
         if apart {
             changes.delete(rows::content(bucket, key));
         }
@@ -136,7 +146,11 @@ pub(super) fn replace<R: Rows>(
             changes.put(rows::object(bucket, key), &new)?;
             row.usage.objects = row.usage.objects.saturating_add(1);
             row.usage.bytes = row.usage.bytes.saturating_add(new.size);
-            Reply::Written { etag: new.etag, modified_ms: new.modified_ms, size: new.size }
+            Reply::Written {
+                etag: new.etag,
+                modified_ms: new.modified_ms,
+                size: new.size,
+            }
         }
     };
     changes.put(rows::bucket(bucket), &row)?;

@@ -1,23 +1,28 @@
 //! Access keys, rights and buckets: the registry in shard 0, and a bucket's own row in its shard.
 
+use super::Outcome;
 use super::changes::{self, Changes, any, each};
 use super::rows::{self, BucketRow, Registry};
 use super::store::Rows;
-use super::Outcome;
 use crate::Error;
 use protocol::block::HashKey;
-use protocol::metadata::{
-    AccessKey, Bucket, BucketId, BucketUsage, MetadataError, Reply, Rights,
-};
+use protocol::metadata::{AccessKey, Bucket, BucketId, BucketUsage, MetadataError, Reply, Rights};
 use std::ops::ControlFlow;
 
 /// What the creator of a bucket and every root key may do.
-const ALL: Rights = Rights { read: true, write: true, owner: true };
+const ALL: Rights = Rights {
+    read: true,
+    write: true,
+    owner: true,
+};
 
 fn registry<R: Rows>(rows: &R) -> Result<Registry, Error> {
     let registry: Option<Registry> = changes::get(rows, &rows::registry(), "registry")?;
     // Buckets are numbered from 1, so that a forgotten number is no bucket's.
-    Ok(registry.unwrap_or(Registry { next_bucket: 1, ..Registry::default() }))
+    Ok(registry.unwrap_or(Registry {
+        next_bucket: 1,
+        ..Registry::default()
+    }))
 }
 
 /// The present revision of keys, rights and buckets.
@@ -51,7 +56,9 @@ pub(super) fn is_open<R: Rows>(rows: &R, id: BucketId) -> Result<bool, Error> {
 
 /// How much a bucket of this shard holds; nothing, if there is no such bucket.
 pub fn usage<R: Rows>(rows: &R, id: BucketId) -> Result<BucketUsage, Error> {
-    Ok(bucket_row(rows, id)?.map(|bucket| bucket.usage).unwrap_or_default())
+    Ok(bucket_row(rows, id)?
+        .map(|bucket| bucket.usage)
+        .unwrap_or_default())
 }
 
 pub(super) fn authorize<R: Rows>(
@@ -73,7 +80,11 @@ pub(super) fn authorize<R: Rows>(
         Some(name) => find_bucket(rows, name)?,
         None => None,
     };
-    Ok(Ok(Reply::Authorized { key, bucket, rights }))
+    Ok(Ok(Reply::Authorized {
+        key,
+        bucket,
+        rights,
+    }))
 }
 
 pub(super) fn first_key<R: Rows>(
@@ -81,7 +92,13 @@ pub(super) fn first_key<R: Rows>(
     key: &AccessKey,
 ) -> Result<Outcome, Error> {
     let Some(root) = registry(changes.rows)?.root else {
-        return create_key(changes, &AccessKey { root: true, ..key.clone() });
+        return create_key(
+            changes,
+            &AccessKey {
+                root: true,
+                ..key.clone()
+            },
+        );
     };
     let key = find_key(changes.rows, &root)?.ok_or(Error::Damaged("root key"))?;
     Ok(Ok(Reply::Key(key)))
@@ -95,7 +112,10 @@ pub(super) fn create_key<R: Rows>(
     if changes.has(&by_id)? || changes.has(&by_name)? {
         return Ok(Err(MetadataError::KeyExists));
     }
-    let key = AccessKey { created_ms: changes.at_ms, ..key.clone() };
+    let key = AccessKey {
+        created_ms: changes.at_ms,
+        ..key.clone()
+    };
     changes.put(by_id, &key)?;
     changes.put(by_name, &key.access_key)?;
     let mut registry = registry(changes.rows)?;
@@ -166,7 +186,9 @@ pub(super) fn register_bucket<R: Rows>(
     hash_key: HashKey,
 ) -> Result<Outcome, Error> {
     if let Some(bucket) = find_bucket(changes.rows, name)? {
-        return Ok(Err(MetadataError::BucketExists { owner: bucket.owner }));
+        return Ok(Err(MetadataError::BucketExists {
+            owner: bucket.owner,
+        }));
     }
     let mut registry = registry(changes.rows)?;
     if id.0 < registry.next_bucket {
@@ -221,7 +243,11 @@ pub(super) fn open_bucket<R: Rows>(
         let why = "a bucket of this number is in use";
         return Ok(Err(MetadataError::Refused(why.into())));
     }
-    let bucket = BucketRow { name: name.into(), open: true, usage: BucketUsage::default() };
+    let bucket = BucketRow {
+        name: name.into(),
+        open: true,
+        usage: BucketUsage::default(),
+    };
     changes.put(rows::bucket(id), &bucket)?;
     Ok(Ok(Reply::Done))
 }
@@ -237,7 +263,13 @@ pub(super) fn close_bucket<R: Rows>(
     if bucket.usage.objects > 0 || uploads {
         return Ok(Err(MetadataError::BucketNotEmpty));
     }
-    changes.put(rows::bucket(id), &BucketRow { open: false, ..bucket })?;
+    changes.put(
+        rows::bucket(id),
+        &BucketRow {
+            open: false,
+            ..bucket
+        },
+    )?;
     Ok(Ok(Reply::Done))
 }
 
@@ -252,10 +284,7 @@ pub(super) fn forget_bucket<R: Rows>(
 }
 
 /// Every bucket that has a name, in order of the names.
-pub fn registered<R: Rows>(
-    rows: &R,
-    mut show: impl FnMut(Bucket),
-) -> Result<(), Error> {
+pub fn registered<R: Rows>(rows: &R, mut show: impl FnMut(Bucket)) -> Result<(), Error> {
     let from = rows::bucket_name("");
     each(rows, &from, &rows::behind(from.clone()), |_, value| {
         show(rows::decode(value, "bucket")?);
@@ -263,15 +292,31 @@ pub fn registered<R: Rows>(
     })
 }
 
-/// Every bucket that has a row in this shard: number, name, and whether it is open.
-pub fn rowed<R: Rows>(
-    rows: &R,
-    mut show: impl FnMut(BucketId, String, bool),
-) -> Result<(), Error> {
+/// A bucket in its own shard, for those who look after shards.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// Its number.
+    pub id: BucketId,
+    /// Its name, if it got one.
+    pub name: String,
+    /// Not being deleted.
+    pub open: bool,
+    /// What it holds.
+    pub usage: BucketUsage,
+}
+
+/// Every bucket that has a row in this shard.
+pub fn rowed<R: Rows>(rows: &R, mut show: impl FnMut(Place)) -> Result<(), Error> {
     let from = rows::buckets();
     each(rows, &from, &rows::behind(from.clone()), |key, value| {
         let row: BucketRow = rows::decode(value, "bucket in its shard")?;
-        show(rows::bucket_of(key)?, row.name, row.open);
+        let id = rows::bucket_of(key)?;
+        show(Place {
+            id,
+            name: row.name,
+            open: row.open,
+            usage: row.usage,
+        });
         Ok(ControlFlow::Continue(()))
     })
 }
@@ -289,7 +334,13 @@ fn put_rights<R: Rows>(
 
 fn revise<R: Rows>(changes: &mut Changes<'_, R>, registry: Registry) -> Result<(), Error> {
     let revision = registry.revision + 1;
-    changes.put(rows::registry(), &Registry { revision, ..registry })
+    changes.put(
+        rows::registry(),
+        &Registry {
+            revision,
+            ..registry
+        },
+    )
 }
 
 fn another_root<R: Rows>(rows: &R, than: &str) -> Result<Option<String>, Error> {

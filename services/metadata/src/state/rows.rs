@@ -87,7 +87,10 @@ pub(crate) struct ListedChecksum<'a> {
     pub(crate) algorithm: &'a str,
     pub(crate) composite: bool,
     #[serde(borrow)]
-    #[expect(dead_code, reason = "a listing does not show it, but it stands between the fields")]
+    #[expect(
+        dead_code,
+        reason = "a listing does not show it, but it stands between the fields"
+    )]
     value: &'a str,
 }
 
@@ -177,12 +180,20 @@ pub(crate) fn key_name(name: &str) -> Vec<u8> {
 
 /// With an empty bucket name: the start of all rights of that key.
 pub(crate) fn rights(access_key: &str, bucket: &str) -> Vec<u8> {
-    key(b'A', None, &[access_key.as_bytes(), &[0], bucket.as_bytes()])
+    key(
+        b'A',
+        None,
+        &[access_key.as_bytes(), &[0], bucket.as_bytes()],
+    )
 }
 
 /// With an empty access key: the start of all rights on that bucket.
 pub(crate) fn rights_back(bucket: &str, access_key: &str) -> Vec<u8> {
-    key(b'a', None, &[bucket.as_bytes(), &[0], access_key.as_bytes()])
+    key(
+        b'a',
+        None,
+        &[bucket.as_bytes(), &[0], access_key.as_bytes()],
+    )
 }
 
 pub(crate) fn bucket_name(name: &str) -> Vec<u8> {

@@ -1,10 +1,10 @@
 //! What the sweep finds and does in one shard: garbage, and the parts of dead uploads in steps.
 
+use super::Outcome;
 use super::changes::{Changes, each, references};
 use super::rows;
 use super::store::Rows;
 use super::uploads::remove_part;
-use super::Outcome;
 use crate::Error;
 use protocol::block::BlockRef;
 use protocol::metadata::Reply;
@@ -23,10 +23,17 @@ pub fn garbage<R: Rows>(
     limit: usize,
 ) -> Result<Vec<(u64, BlockRef)>, Error> {
     let mut found = Vec::new();
-    let (from, to) = (rows::garbage_from(0), rows::garbage_from(before_ms.saturating_add(1)));
+    let (from, to) = (
+        rows::garbage_from(0),
+        rows::garbage_from(before_ms.saturating_add(1)),
+    );
     each(rows, &from, &to, |key, _| {
         found.push(rows::garbage_of(key)?);
-        Ok(if found.len() < limit { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+        Ok(if found.len() < limit {
+            ControlFlow::Continue(())
+        } else {
+            ControlFlow::Break(())
+        })
     })?;
     Ok(found)
 }
@@ -55,25 +62,39 @@ pub(super) fn forget<R: Rows>(
 pub(super) fn reclaim<R: Rows>(changes: &mut Changes<'_, R>) -> Result<Outcome, Error> {
     let mut dead = None;
     let from = rows::dead_uploads();
-    each(changes.rows, &from, &rows::behind(from.clone()), |key, value| {
-        let (bucket, upload) = rows::dead_upload_of(key)?;
-        let keep: Vec<u16> = rows::decode(value, "dead upload")?;
-        dead = Some((bucket, upload.to_owned(), keep));
-        Ok(ControlFlow::Break(()))
-    })?;
+    each(
+        changes.rows,
+        &from,
+        &rows::behind(from.clone()),
+        |key, value| {
+            let (bucket, upload) = rows::dead_upload_of(key)?;
+            let keep: Vec<u16> = rows::decode(value, "dead upload")?;
+            dead = Some((bucket, upload.to_owned(), keep));
+            Ok(ControlFlow::Break(()))
+        },
+    )?;
     let Some((bucket, upload, keep)) = dead else {
         return Ok(Ok(Reply::Done));
     };
     let mut numbers = Vec::new();
     let from = rows::parts(bucket, &upload);
-    each(changes.rows, &from, &rows::behind(from.clone()), |key, _| {
-        let number = rows::part_number(key)?;
-        if keep.binary_search(&number).is_err() {
-            numbers.push(number);
-        }
-        let enough = numbers.len() > PARTS_PER_STEP_MAX;
-        Ok(if enough { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
-    })?;
+    each(
+        changes.rows,
+        &from,
+        &rows::behind(from.clone()),
+        |key, _| {
+            let number = rows::part_number(key)?;
+            if keep.binary_search(&number).is_err() {
+                numbers.push(number);
+            }
+            let enough = numbers.len() > PARTS_PER_STEP_MAX;
+            Ok(if enough {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            })
+        },
+    )?;
     let mut blocks = 0;
     for (done, number) in numbers.into_iter().enumerate() {
         if done == PARTS_PER_STEP_MAX || blocks > BLOCKS_PER_STEP_MAX {

@@ -1,11 +1,11 @@
 //! Multipart uploads: parts come in any order, and one command makes an object of them.
 
+use super::Outcome;
 use super::changes::{self, Changes, any, each};
 use super::objects::{self, absent, all_referenced, holds};
 use super::registry::is_open;
 use super::rows::{self, BLOCKS_HERE_MAX, ObjectHead, PartHead, UploadRow};
 use super::store::Rows;
-use super::Outcome;
 use crate::Error;
 use md5::{Digest, Md5};
 use protocol::block::BlockRef;
@@ -87,8 +87,12 @@ pub(super) fn part_blocks<R: Rows>(
 ) -> Result<Vec<BlockRef>, Error> {
     match here {
         Some(blocks) => Ok(blocks),
-        None => changes::get(rows, &rows::part_blocks(bucket, upload, number), "blocks of a part")?
-            .ok_or(Error::Damaged("blocks of a part, which are missing")),
+        None => changes::get(
+            rows,
+            &rows::part_blocks(bucket, upload, number),
+            "blocks of a part",
+        )?
+        .ok_or(Error::Damaged("blocks of a part, which are missing")),
     }
 }
 
@@ -106,7 +110,9 @@ pub(super) fn create<R: Rows>(
         || changes.has(&rows::dead_upload(bucket, name))?
         || any(changes.rows, rows::parts(bucket, name))?;
     if taken {
-        return Ok(Err(MetadataError::Refused("an upload of this name exists".into())));
+        return Ok(Err(MetadataError::Refused(
+            "an upload of this name exists".into(),
+        )));
     }
     let row = UploadRow {
         key: upload.key.clone(),
@@ -115,7 +121,12 @@ pub(super) fn create<R: Rows>(
         initiated_ms: changes.at_ms,
     };
     changes.put(rows::upload(bucket, name), &row)?;
-    changes.put_mark(rows::listed_upload(bucket, &row.key, row.initiated_ms, name));
+    changes.put_mark(rows::listed_upload(
+        bucket,
+        &row.key,
+        row.initiated_ms,
+        name,
+    ));
     Ok(Ok(Reply::Done))
 }
 
@@ -197,12 +208,17 @@ pub(super) fn complete<R: Rows>(
     changes.delete(rows::upload(bucket, upload));
     changes.delete(rows::listed_upload(bucket, key, row.initiated_ms, upload));
     let new = ObjectHead {
-        size: parts.iter().fold(0, |size, (_, bytes)| size.saturating_add(*bytes)),
+        size: parts
+            .iter()
+            .fold(0, |size, (_, bytes)| size.saturating_add(*bytes)),
         etag,
         modified_ms: changes.at_ms,
         checksum: whole.checksum.clone(),
         headers: row.headers,
-        content: Some(Content::Parts { upload: upload.into(), parts }),
+        content: Some(Content::Parts {
+            upload: upload.into(),
+            parts,
+        }),
     };
     objects::replace(changes, bucket, key, old, Some(new))
 }
@@ -223,9 +239,15 @@ fn repeated<R: Rows>(
         here => here,
     };
     match content {
-        Some(Content::Parts { upload: made_by, .. }) if made_by == upload => {
+        Some(Content::Parts {
+            upload: made_by, ..
+        }) if made_by == upload => {
             let (etag, modified_ms, size) = (object.etag, object.modified_ms, object.size);
-            Ok(Ok(Reply::Written { etag, modified_ms, size }))
+            Ok(Ok(Reply::Written {
+                etag,
+                modified_ms,
+                size,
+            }))
         }
         _ => Ok(Err(MetadataError::NoSuchUpload)),
     }

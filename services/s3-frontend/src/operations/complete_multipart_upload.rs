@@ -30,7 +30,7 @@ pub(super) async fn complete(request: &mut Request<'_>) -> Result<Answer, S3Erro
     let condition = precondition(WriteCondition::from_headers(&request.head.headers)?);
     let kib = request.document_kib(COMPLETE_BYTES_MAX);
     let _share = request.worker.budget.take(kib).await?;
-    let document = request.document(COMPLETE_BYTES_MAX).await?;
+    let document = request.document_about_object(COMPLETE_BYTES_MAX).await?;
     let wanted = CompleteMultipartUpload::parse(&document)?;
     drop(document);
 

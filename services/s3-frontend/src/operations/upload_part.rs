@@ -65,7 +65,9 @@ pub(super) fn part_number(request: &Request<'_>) -> Result<u16, S3Error> {
     let number = text
         .parse()
         .ok()
-        .filter(|number| (1..=PARTS_MAX).contains(number));
+        .filter(|number| (1..=PARTS_MAX).contains(number))
+        // "+1" is a number to Rust, and none to S3.
+        .filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()));
     number.ok_or_else(|| {
         let message = "Part number must be an integer between 1 and 10000, inclusive";
         S3Error::argument(message, "partNumber", text)

@@ -30,11 +30,19 @@ fn populated() -> MemoryStore {
     run(&mut store, delete("gone")).unwrap();
     for upload in ["u", "v", "w"] {
         run(&mut store, create_upload("whole", upload)).unwrap();
-        run(&mut store, put_part("whole", upload, 1, &(1..=20).collect::<Vec<u8>>())).unwrap();
+        run(
+            &mut store,
+            put_part("whole", upload, 1, &(1..=20).collect::<Vec<u8>>()),
+        )
+        .unwrap();
     }
     let etag = whole_etag(&[part_md5(1, &(1..=20).collect::<Vec<u8>>())]);
     run(&mut store, complete("whole", "u", &[1], &etag)).unwrap();
-    let abort = Change::AbortUpload { bucket: BUCKET, key: "whole".into(), upload: "v".into() };
+    let abort = Change::AbortUpload {
+        bucket: BUCKET,
+        key: "whole".into(),
+        upload: "v".into(),
+    };
     run(&mut store, abort).unwrap();
     store
 }
@@ -43,16 +51,51 @@ fn populated() -> MemoryStore {
 fn use_all(store: &MemoryStore) {
     let (bucket, limit) = (BUCKET, 10);
     let reads = [
-        Operation::Authorize { access_key: "A".into(), bucket: Some("home".into()) },
+        Operation::Authorize {
+            access_key: "A".into(),
+            bucket: Some("home".into()),
+        },
         Operation::ListKeys { after: None, limit },
-        Operation::ListBuckets { access_key: Some("A".into()), after: None, limit },
-        Operation::GetObject { bucket, key: "apart".into() },
-        Operation::GetObject { bucket, key: "blocks".into() },
-        Operation::GetObject { bucket, key: "whole".into() },
-        Operation::GetPart { bucket, upload: "u".into(), number: 1 },
-        Operation::GetUpload { bucket, key: "whole".into(), upload: "w".into() },
-        Operation::ListUploads { bucket, prefix: String::new(), after: None, limit },
-        Operation::ListParts { bucket, key: "whole".into(), upload: "w".into(), after: 0, limit },
+        Operation::ListBuckets {
+            access_key: Some("A".into()),
+            after: None,
+            limit,
+        },
+        Operation::GetObject {
+            bucket,
+            key: "apart".into(),
+        },
+        Operation::GetObject {
+            bucket,
+            key: "blocks".into(),
+        },
+        Operation::GetObject {
+            bucket,
+            key: "whole".into(),
+        },
+        Operation::GetPart {
+            bucket,
+            upload: "u".into(),
+            number: 1,
+        },
+        Operation::GetUpload {
+            bucket,
+            key: "whole".into(),
+            upload: "w".into(),
+        },
+        Operation::ListUploads {
+            bucket,
+            prefix: String::new(),
+            after: None,
+            limit,
+        },
+        Operation::ListParts {
+            bucket,
+            key: "whole".into(),
+            upload: "w".into(),
+            after: 0,
+            limit,
+        },
         Operation::ListObjects {
             bucket,
             prefix: String::new(),
@@ -64,9 +107,14 @@ fn use_all(store: &MemoryStore) {
     for operation in reads {
         let _ = read(store, &operation);
     }
-    let _ = (garbage(store, u64::MAX, 10), reclaimable(store), revision(store), next_bucket(store));
+    let _ = (
+        garbage(store, u64::MAX, 10),
+        reclaimable(store),
+        revision(store),
+        next_bucket(store),
+    );
     let _ = registered(store, drop);
-    let _ = rowed(store, |_, _, _| {});
+    let _ = rowed(store, drop);
     let etag = whole_etag(&[part_md5(1, &(1..=20).collect::<Vec<u8>>())]);
     let (id, access_key) = (BUCKET, String::from("A"));
     let changes = [
@@ -79,9 +127,18 @@ fn use_all(store: &MemoryStore) {
         complete("whole", "w", &[1], &etag),
         complete("whole", "u", &[1], &etag),
         Change::Reclaim,
-        Change::DeleteKey { access_key: access_key.clone() },
-        Change::SetRights { access_key, bucket: "home".into(), rights: Rights::default() },
-        Change::UnregisterBucket { id, name: "home".into() },
+        Change::DeleteKey {
+            access_key: access_key.clone(),
+        },
+        Change::SetRights {
+            access_key,
+            bucket: "home".into(),
+            rights: Rights::default(),
+        },
+        Change::UnregisterBucket {
+            id,
+            name: "home".into(),
+        },
         Change::CloseBucket { id },
         Change::ForgetBucket { id },
     ];

@@ -21,13 +21,27 @@ const BUCKET: BucketId = BucketId(1);
 /// A store in which [`BUCKET`] is open.
 fn opened() -> MemoryStore {
     let mut store = MemoryStore::default();
-    run(&mut store, Change::OpenBucket { id: BUCKET, name: "home".into() }).unwrap();
+    run(
+        &mut store,
+        Change::OpenBucket {
+            id: BUCKET,
+            name: "home".into(),
+        },
+    )
+    .unwrap();
     store
 }
 
 /// Applies a change at time 1,000.
 fn run(store: &mut MemoryStore, change: Change) -> Outcome {
-    apply(store, &Command { at_ms: 1_000, change }).unwrap()
+    apply(
+        store,
+        &Command {
+            at_ms: 1_000,
+            change,
+        },
+    )
+    .unwrap()
 }
 
 fn ask(store: &MemoryStore, operation: Operation) -> Outcome {
@@ -36,7 +50,11 @@ fn ask(store: &MemoryStore, operation: Operation) -> Outcome {
 
 /// A block of 4 MiB.
 fn block(number: u8) -> BlockRef {
-    BlockRef { id: BlockId([number; 32]), length: 4 << 20, place: Place::File }
+    BlockRef {
+        id: BlockId([number; 32]),
+        length: 4 << 20,
+        place: Place::File,
+    }
 }
 
 fn blocks(numbers: &[u8]) -> Vec<BlockRef> {
@@ -50,7 +68,13 @@ fn object(content: Content) -> NewObject {
         Content::Parts { .. } => unreachable!("not in a put"),
     };
     let headers = vec![("content-type".into(), "text/plain".into())];
-    NewObject { size, etag: format!("etag-{size}"), headers, checksum: None, content }
+    NewObject {
+        size,
+        etag: format!("etag-{size}"),
+        headers,
+        checksum: None,
+        content,
+    }
 }
 
 fn put(key: &str, content: Content) -> Change {
@@ -59,15 +83,31 @@ fn put(key: &str, content: Content) -> Change {
 
 fn put_if(key: &str, content: Content, precondition: Precondition) -> Change {
     let (key, object) = (key.into(), object(content));
-    Change::PutObject { bucket: BUCKET, key, object, precondition, copied: false }
+    Change::PutObject {
+        bucket: BUCKET,
+        key,
+        object,
+        precondition,
+        copied: false,
+    }
 }
 
 fn delete(key: &str) -> Change {
-    Change::DeleteObject { bucket: BUCKET, key: key.into(), precondition: Precondition::None }
+    Change::DeleteObject {
+        bucket: BUCKET,
+        key: key.into(),
+        precondition: Precondition::None,
+    }
 }
 
 fn get(store: &MemoryStore, key: &str) -> Outcome {
-    ask(store, Operation::GetObject { bucket: BUCKET, key: key.into() })
+    ask(
+        store,
+        Operation::GetObject {
+            bucket: BUCKET,
+            key: key.into(),
+        },
+    )
 }
 
 fn create_upload(key: &str, upload: &str) -> Change {
@@ -78,7 +118,10 @@ fn create_upload(key: &str, upload: &str) -> Change {
         checksum: None,
         initiated_ms: 0,
     };
-    Change::CreateUpload { bucket: BUCKET, upload }
+    Change::CreateUpload {
+        bucket: BUCKET,
+        upload,
+    }
 }
 
 /// MD5 of a part that is told apart by its number and blocks.
@@ -107,7 +150,10 @@ fn put_part(key: &str, upload: &str, number: u16, numbers: &[u8]) -> Change {
 
 /// As a client computes it.
 fn whole_etag(md5s: &[String]) -> String {
-    let digests: Vec<u8> = md5s.iter().flat_map(|md5| hex::decode(md5).unwrap()).collect();
+    let digests: Vec<u8> = md5s
+        .iter()
+        .flat_map(|md5| hex::decode(md5).unwrap())
+        .collect();
     format!("{}-{}", hex::encode(md5::Md5::digest(digests)), md5s.len())
 }
 
@@ -125,7 +171,10 @@ fn complete(key: &str, upload: &str, parts: &[u16], etag: &str) -> Change {
 
 /// How many refer to each block, by its number.
 fn counts(store: &MemoryStore) -> Vec<(u8, u64)> {
-    let referenced = store.rows.iter().filter(|(key, _)| key.first() == Some(&b'r'));
+    let referenced = store
+        .rows
+        .iter()
+        .filter(|(key, _)| key.first() == Some(&b'r'));
     referenced
         .map(|(key, value)| {
             let block = rows::referenced_of(key).unwrap();

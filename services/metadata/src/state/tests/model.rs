@@ -26,8 +26,14 @@ impl Model {
     /// The whole listing.
     pub(super) fn list(&self, prefix: &str, delimiter: &str) -> Vec<Entry> {
         let mut entries: Vec<Entry> = Vec::new();
-        for (key, object) in self.objects.iter().filter(|(key, _)| key.starts_with(prefix)) {
-            let at = (!delimiter.is_empty()).then(|| key[prefix.len()..].find(delimiter)).flatten();
+        for (key, object) in self
+            .objects
+            .iter()
+            .filter(|(key, _)| key.starts_with(prefix))
+        {
+            let at = (!delimiter.is_empty())
+                .then(|| key[prefix.len()..].find(delimiter))
+                .flatten();
             let entry = match at {
                 Some(at) => Entry::Prefix(key[..prefix.len() + at + delimiter.len()].into()),
                 None => Entry::Object {
@@ -100,8 +106,17 @@ pub(crate) fn check_invariants(store: &MemoryStore) {
             _ => {}
         }
     }
-    assert_eq!(counted, references, "every block's count is the number of its references");
+    assert_eq!(
+        counted, references,
+        "every block's count is the number of its references"
+    );
     assert_eq!(usage_counted, usage, "usage is what a scan finds");
-    assert_eq!(heads_apart, contents, "content apart and its head come and go together");
-    assert_eq!(parts_apart, part_blocks, "blocks apart and their part come and go together");
+    assert_eq!(
+        heads_apart, contents,
+        "content apart and its head come and go together"
+    );
+    assert_eq!(
+        parts_apart, part_blocks,
+        "blocks apart and their part come and go together"
+    );
 }

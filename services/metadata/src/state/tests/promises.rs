@@ -22,7 +22,13 @@ fn key(id: &str, root: bool) -> AccessKey {
 }
 
 fn register(store: &mut MemoryStore, id: u64, name: &str, owner: &str) -> Outcome {
-    run(store, Change::OpenBucket { id: BucketId(id), name: name.into() })?;
+    run(
+        store,
+        Change::OpenBucket {
+            id: BucketId(id),
+            name: name.into(),
+        },
+    )?;
     run(
         store,
         Change::RegisterBucket {
@@ -41,8 +47,17 @@ fn an_object_comes_back_as_it_was_put() {
         let written = run(&mut store, put("a", content.clone())).unwrap();
         let new = object(content);
         let (etag, size) = (new.etag.clone(), new.size);
-        assert_eq!(written, Reply::Written { etag, modified_ms: 1_000, size });
-        let Reply::Object(object) = get(&store, "a").unwrap() else { panic!("not an object") };
+        assert_eq!(
+            written,
+            Reply::Written {
+                etag,
+                modified_ms: 1_000,
+                size
+            }
+        );
+        let Reply::Object(object) = get(&store, "a").unwrap() else {
+            panic!("not an object")
+        };
         assert_eq!(object.content, new.content);
         assert_eq!((object.size, object.headers), (new.size, new.headers));
     };
@@ -57,8 +72,13 @@ fn of_writers_with_if_none_match_exactly_one_wins() {
     let mut store = opened();
     let put = |text| put_if("a", inline(text), Precondition::Absent);
     assert!(run(&mut store, put("first")).is_ok());
-    assert_eq!(run(&mut store, put("second")), Err(MetadataError::PreconditionFailed));
-    let Reply::Object(object) = get(&store, "a").unwrap() else { panic!("not an object") };
+    assert_eq!(
+        run(&mut store, put("second")),
+        Err(MetadataError::PreconditionFailed)
+    );
+    let Reply::Object(object) = get(&store, "a").unwrap() else {
+        panic!("not an object")
+    };
     assert_eq!(object.content, inline("first"));
 }
 
@@ -75,18 +95,30 @@ fn a_precondition_is_judged_on_the_present_object() {
         if present {
             run(&mut store, put("a", inline("four"))).unwrap();
         }
-        let delete = Change::DeleteObject { bucket: BUCKET, key: "a".into(), precondition };
+        let delete = Change::DeleteObject {
+            bucket: BUCKET,
+            key: "a".into(),
+            precondition,
+        };
         assert_eq!(run(&mut store, delete).map(|_| ()), expected);
     };
     let etag = |text: &str| Precondition::Etag(text.into());
     check(true, Precondition::None, Ok(()));
-    check(true, Precondition::Absent, Err(MetadataError::PreconditionFailed));
+    check(
+        true,
+        Precondition::Absent,
+        Err(MetadataError::PreconditionFailed),
+    );
     check(true, Precondition::Present, Ok(()));
     check(true, etag("etag-4"), Ok(()));
     check(true, etag("other"), Err(MetadataError::PreconditionFailed));
     check(false, Precondition::None, Ok(()));
     check(false, Precondition::Absent, Ok(()));
-    check(false, Precondition::Present, Err(MetadataError::PreconditionFailed));
+    check(
+        false,
+        Precondition::Present,
+        Err(MetadataError::PreconditionFailed),
+    );
     check(false, etag("etag-4"), Err(MetadataError::NoSuchKey));
 }
 
@@ -96,7 +128,10 @@ fn a_refused_put_leaves_nothing_but_its_blocks_as_garbage() {
     run(&mut store, put("a", Content::Blocks(blocks(&[1])))).unwrap();
     let before = store.clone();
     let refused = put_if("a", Content::Blocks(blocks(&[1, 2])), Precondition::Absent);
-    assert_eq!(run(&mut store, refused), Err(MetadataError::PreconditionFailed));
+    assert_eq!(
+        run(&mut store, refused),
+        Err(MetadataError::PreconditionFailed)
+    );
     assert_eq!(garbage_numbers(&store), [2]);
     store.rows.retain(|key, _| key.first() != Some(&b'g'));
     assert_eq!(store, before);
@@ -109,9 +144,15 @@ fn a_block_is_garbage_only_behind_its_last_reference() {
     run(&mut store, put("b", Content::Blocks(blocks(&[2, 2])))).unwrap();
     assert_eq!(counts(&store), [(1, 1), (2, 3)]);
     run(&mut store, delete("a")).unwrap();
-    assert_eq!((counts(&store), garbage_numbers(&store)), (vec![(2, 2)], vec![1]));
+    assert_eq!(
+        (counts(&store), garbage_numbers(&store)),
+        (vec![(2, 2)], vec![1])
+    );
     run(&mut store, delete("b")).unwrap();
-    assert_eq!((counts(&store), garbage_numbers(&store)), (vec![], vec![1, 2]));
+    assert_eq!(
+        (counts(&store), garbage_numbers(&store)),
+        (vec![], vec![1, 2])
+    );
 }
 
 #[test]
@@ -119,7 +160,10 @@ fn the_same_bytes_put_again_never_become_garbage() {
     let mut store = opened();
     run(&mut store, put("a", Content::Blocks(blocks(&[1])))).unwrap();
     run(&mut store, put("a", Content::Blocks(blocks(&[1])))).unwrap();
-    assert_eq!((counts(&store), garbage_numbers(&store)), (vec![(1, 1)], vec![]));
+    assert_eq!(
+        (counts(&store), garbage_numbers(&store)),
+        (vec![(1, 1)], vec![])
+    );
 }
 
 #[test]
@@ -129,7 +173,16 @@ fn a_copy_is_refused_when_a_block_of_its_source_is_gone() {
     let copy = |store: &mut MemoryStore| {
         let object = object(Content::Blocks(blocks(&[1])));
         let (key, precondition) = ("copy".into(), Precondition::None);
-        run(store, Change::PutObject { bucket: BUCKET, key, object, precondition, copied: true })
+        run(
+            store,
+            Change::PutObject {
+                bucket: BUCKET,
+                key,
+                object,
+                precondition,
+                copied: true,
+            },
+        )
     };
     assert!(copy(&mut store.clone()).is_ok());
     run(&mut store, delete("a")).unwrap();
@@ -148,19 +201,46 @@ fn a_completed_upload_is_its_parts_and_drops_the_others() {
     let etag = whole_etag(&[part_md5(1, &[1, 2]), part_md5(7, &[5])]);
     let written = run(&mut store, complete("a", "u", &[1, 7], &etag)).unwrap();
     let size = 3 * (4 << 20);
-    assert_eq!(written, Reply::Written { etag: etag.clone(), modified_ms: 1_000, size });
-    let Reply::Object(object) = get(&store, "a").unwrap() else { panic!("not an object") };
+    assert_eq!(
+        written,
+        Reply::Written {
+            etag: etag.clone(),
+            modified_ms: 1_000,
+            size
+        }
+    );
+    let Reply::Object(object) = get(&store, "a").unwrap() else {
+        panic!("not an object")
+    };
     let parts = vec![(1, 8 << 20), (7, 4 << 20)];
-    assert_eq!(object.content, Content::Parts { upload: "u".into(), parts });
+    assert_eq!(
+        object.content,
+        Content::Parts {
+            upload: "u".into(),
+            parts
+        }
+    );
     reclaim_all(&mut store);
     assert_eq!(counts(&store), [(1, 1), (2, 1), (5, 1)]);
-    let part = |number| Operation::GetPart { bucket: BUCKET, upload: "u".into(), number };
-    let Reply::Part(seven) = ask(&store, part(7)).unwrap() else { panic!("not a part") };
+    let part = |number| Operation::GetPart {
+        bucket: BUCKET,
+        upload: "u".into(),
+        number,
+    };
+    let Reply::Part(seven) = ask(&store, part(7)).unwrap() else {
+        panic!("not a part")
+    };
     assert_eq!(seven.blocks, blocks(&[5]));
-    assert_eq!(ask(&store, part(2)), Err(MetadataError::InvalidPart { number: 2 }));
+    assert_eq!(
+        ask(&store, part(2)),
+        Err(MetadataError::InvalidPart { number: 2 })
+    );
     run(&mut store, delete("a")).unwrap();
     reclaim_all(&mut store);
-    assert_eq!((counts(&store), garbage_numbers(&store)), (vec![], vec![1, 2, 3, 4, 5]));
+    assert_eq!(
+        (counts(&store), garbage_numbers(&store)),
+        (vec![], vec![1, 2, 3, 4, 5])
+    );
 }
 
 #[test]
@@ -201,7 +281,11 @@ fn completing_again_succeeds_while_the_object_is_the_one_it_made() {
 fn a_part_put_again_replaces_the_first() {
     let mut store = opened();
     run(&mut store, create_upload("a", "u")).unwrap();
-    run(&mut store, put_part("a", "u", 1, &(1..=20).collect::<Vec<u8>>())).unwrap();
+    run(
+        &mut store,
+        put_part("a", "u", 1, &(1..=20).collect::<Vec<u8>>()),
+    )
+    .unwrap();
     run(&mut store, put_part("a", "u", 1, &[1])).unwrap();
     assert_eq!(counts(&store), [(1, 1)]);
     assert_eq!(garbage_numbers(&store), (2..=20).collect::<Vec<u8>>());
@@ -212,15 +296,26 @@ fn an_aborted_upload_is_gone_at_once_and_its_parts_in_steps() {
     let mut store = opened();
     run(&mut store, create_upload("a", "u")).unwrap();
     for number in 1..=600 {
-        run(&mut store, put_part("a", "u", number, &[(number % 250) as u8])).unwrap();
+        run(
+            &mut store,
+            put_part("a", "u", number, &[(number % 250) as u8]),
+        )
+        .unwrap();
     }
-    let abort = || Change::AbortUpload { bucket: BUCKET, key: "a".into(), upload: "u".into() };
+    let abort = || Change::AbortUpload {
+        bucket: BUCKET,
+        key: "a".into(),
+        upload: "u".into(),
+    };
     run(&mut store, abort()).unwrap();
     assert_eq!(run(&mut store, abort()), Err(MetadataError::NoSuchUpload));
     let late = run(&mut store, put_part("a", "u", 1, &[1]));
     assert_eq!(late, Err(MetadataError::NoSuchUpload));
     let taken = run(&mut store, create_upload("b", "u"));
-    assert!(matches!(taken, Err(MetadataError::Refused(_))), "its parts are not gone yet");
+    assert!(
+        matches!(taken, Err(MetadataError::Refused(_))),
+        "its parts are not gone yet"
+    );
     let mut steps = 0;
     while reclaimable(&store).unwrap() {
         run(&mut store, Change::Reclaim).unwrap();
@@ -239,7 +334,11 @@ fn a_bucket_with_objects_or_uploads_is_not_closed() {
     run(&mut store, delete("a")).unwrap();
     run(&mut store, create_upload("a", "u")).unwrap();
     assert_eq!(run(&mut store, close()), Err(MetadataError::BucketNotEmpty));
-    let abort = Change::AbortUpload { bucket: BUCKET, key: "a".into(), upload: "u".into() };
+    let abort = Change::AbortUpload {
+        bucket: BUCKET,
+        key: "a".into(),
+        upload: "u".into(),
+    };
     run(&mut store, abort).unwrap();
     assert!(run(&mut store, close()).is_ok());
 }
@@ -263,16 +362,49 @@ fn nothing_enters_a_closed_bucket() {
 #[test]
 fn the_first_key_stays_the_first() {
     let mut store = MemoryStore::default();
-    let first = run(&mut store, Change::FirstKey { key: key("A", false) }).unwrap();
-    let Reply::Key(made) = &first else { panic!("not a key") };
+    let first = run(
+        &mut store,
+        Change::FirstKey {
+            key: key("A", false),
+        },
+    )
+    .unwrap();
+    let Reply::Key(made) = &first else {
+        panic!("not a key")
+    };
     assert!(made.root && made.secret_key == "secret of A");
-    assert_eq!(run(&mut store, Change::FirstKey { key: key("B", false) }).unwrap(), first);
-    let delete = |id: &str| Change::DeleteKey { access_key: id.into() };
-    assert!(matches!(run(&mut store, delete("A")), Err(MetadataError::Refused(_))));
-    run(&mut store, Change::CreateKey { key: key("C", true) }).unwrap();
+    assert_eq!(
+        run(
+            &mut store,
+            Change::FirstKey {
+                key: key("B", false)
+            }
+        )
+        .unwrap(),
+        first
+    );
+    let delete = |id: &str| Change::DeleteKey {
+        access_key: id.into(),
+    };
+    assert!(matches!(
+        run(&mut store, delete("A")),
+        Err(MetadataError::Refused(_))
+    ));
+    run(
+        &mut store,
+        Change::CreateKey {
+            key: key("C", true),
+        },
+    )
+    .unwrap();
     run(&mut store, delete("A")).unwrap();
-    let Reply::Key(next) = run(&mut store, Change::FirstKey { key: key("D", false) }).unwrap()
-    else {
+    let Reply::Key(next) = run(
+        &mut store,
+        Change::FirstKey {
+            key: key("D", false),
+        },
+    )
+    .unwrap() else {
         panic!("not a key")
     };
     assert_eq!(next.access_key, "C");
@@ -281,42 +413,112 @@ fn the_first_key_stays_the_first() {
 #[test]
 fn neither_the_id_nor_the_name_of_a_key_is_given_twice() {
     let mut store = MemoryStore::default();
-    run(&mut store, Change::CreateKey { key: key("A", false) }).unwrap();
-    let same_name = AccessKey { name: "name of A".into(), ..key("B", false) };
-    let same_id = AccessKey { name: "other".into(), ..key("A", false) };
-    assert_eq!(run(&mut store, Change::CreateKey { key: same_name }), Err(MetadataError::KeyExists));
-    assert_eq!(run(&mut store, Change::CreateKey { key: same_id }), Err(MetadataError::KeyExists));
-    run(&mut store, Change::DeleteKey { access_key: "A".into() }).unwrap();
-    assert!(run(&mut store, Change::CreateKey { key: key("A", false) }).is_ok());
+    run(
+        &mut store,
+        Change::CreateKey {
+            key: key("A", false),
+        },
+    )
+    .unwrap();
+    let same_name = AccessKey {
+        name: "name of A".into(),
+        ..key("B", false)
+    };
+    let same_id = AccessKey {
+        name: "other".into(),
+        ..key("A", false)
+    };
+    assert_eq!(
+        run(&mut store, Change::CreateKey { key: same_name }),
+        Err(MetadataError::KeyExists)
+    );
+    assert_eq!(
+        run(&mut store, Change::CreateKey { key: same_id }),
+        Err(MetadataError::KeyExists)
+    );
+    run(
+        &mut store,
+        Change::DeleteKey {
+            access_key: "A".into(),
+        },
+    )
+    .unwrap();
+    assert!(
+        run(
+            &mut store,
+            Change::CreateKey {
+                key: key("A", false)
+            }
+        )
+        .is_ok()
+    );
 }
 
 #[test]
 fn a_key_sees_the_buckets_it_has_a_right_on() {
     let mut store = MemoryStore::default();
     for id in ["A", "B", "R"] {
-        run(&mut store, Change::CreateKey { key: key(id, id == "R") }).unwrap();
+        run(
+            &mut store,
+            Change::CreateKey {
+                key: key(id, id == "R"),
+            },
+        )
+        .unwrap();
     }
     for (id, name, owner) in [(1, "one", "A"), (2, "two", "B"), (3, "three", "")] {
         register(&mut store, id, name, owner).unwrap();
     }
-    let read_only = Rights { read: true, ..Rights::default() };
-    let set = |rights| Change::SetRights { access_key: "A".into(), bucket: "two".into(), rights };
+    let read_only = Rights {
+        read: true,
+        ..Rights::default()
+    };
+    let set = |rights| Change::SetRights {
+        access_key: "A".into(),
+        bucket: "two".into(),
+        rights,
+    };
     run(&mut store, set(read_only)).unwrap();
     let seen = |store: &MemoryStore, access_key: Option<&str>, after: Option<&str>, limit| {
         let (access_key, after) = (access_key.map(str::to_owned), after.map(str::to_owned));
-        let list = Operation::ListBuckets { access_key, after, limit };
-        let Reply::Buckets { buckets, more } = ask(store, list).unwrap() else { panic!("no list") };
-        (buckets.into_iter().map(|(bucket, _)| bucket.name).collect::<Vec<_>>(), more)
+        let list = Operation::ListBuckets {
+            access_key,
+            after,
+            limit,
+        };
+        let Reply::Buckets { buckets, more } = ask(store, list).unwrap() else {
+            panic!("no list")
+        };
+        (
+            buckets
+                .into_iter()
+                .map(|(bucket, _)| bucket.name)
+                .collect::<Vec<_>>(),
+            more,
+        )
     };
-    assert_eq!(seen(&store, Some("A"), None, 9), (vec!["one".into(), "two".into()], false));
+    assert_eq!(
+        seen(&store, Some("A"), None, 9),
+        (vec!["one".into(), "two".into()], false)
+    );
     assert_eq!(seen(&store, Some("A"), None, 1), (vec!["one".into()], true));
-    assert_eq!(seen(&store, Some("A"), Some("one"), 9), (vec!["two".into()], false));
+    assert_eq!(
+        seen(&store, Some("A"), Some("one"), 9),
+        (vec!["two".into()], false)
+    );
     assert_eq!(seen(&store, Some("R"), None, 9).0, ["one", "three", "two"]);
     assert_eq!(seen(&store, None, Some("one"), 9).0, ["three", "two"]);
     run(&mut store, set(Rights::default())).unwrap();
     assert_eq!(seen(&store, Some("A"), None, 9).0, ["one"]);
     let id = BucketId(1);
-    run(&mut store, Change::UnregisterBucket { id, name: "one".into() }).unwrap();
+    run(
+        &mut store,
+        Change::UnregisterBucket {
+            id,
+            name: "one".into(),
+        },
+    )
+    .unwrap();
     assert!(seen(&store, Some("A"), None, 9).0.is_empty());
     // A later bucket of the same name does not inherit the rights.
     register(&mut store, 4, "one", "B").unwrap();
@@ -332,23 +534,59 @@ fn each_change_of_a_key_a_right_or_a_bucket_raises_the_revision() {
         assert!(now > last);
         last = now;
     };
-    run(&mut store, Change::FirstKey { key: key("A", false) }).unwrap();
+    run(
+        &mut store,
+        Change::FirstKey {
+            key: key("A", false),
+        },
+    )
+    .unwrap();
     raised(&store);
-    run(&mut store, Change::CreateKey { key: key("B", false) }).unwrap();
+    run(
+        &mut store,
+        Change::CreateKey {
+            key: key("B", false),
+        },
+    )
+    .unwrap();
     raised(&store);
     register(&mut store, 1, "one", "A").unwrap();
     raised(&store);
     let (access_key, bucket) = ("B".into(), "one".into());
-    run(&mut store, Change::SetRights { access_key, bucket, rights: Rights::default() }).unwrap();
+    run(
+        &mut store,
+        Change::SetRights {
+            access_key,
+            bucket,
+            rights: Rights::default(),
+        },
+    )
+    .unwrap();
     raised(&store);
-    run(&mut store, Change::DeleteKey { access_key: "B".into() }).unwrap();
+    run(
+        &mut store,
+        Change::DeleteKey {
+            access_key: "B".into(),
+        },
+    )
+    .unwrap();
     raised(&store);
     let id = BucketId(1);
-    run(&mut store, Change::UnregisterBucket { id, name: "one".into() }).unwrap();
+    run(
+        &mut store,
+        Change::UnregisterBucket {
+            id,
+            name: "one".into(),
+        },
+    )
+    .unwrap();
     raised(&store);
     // And nothing else does.
     run(&mut store, put("a", inline("text"))).unwrap();
-    let again = Change::UnregisterBucket { id, name: "one".into() };
+    let again = Change::UnregisterBucket {
+        id,
+        name: "one".into(),
+    };
     run(&mut store, again).unwrap();
     assert_eq!(revision(&store).unwrap(), last);
 }
@@ -360,33 +598,75 @@ fn a_number_is_never_given_to_two_buckets() {
     let again = register(&mut store, 1, "two", "");
     assert!(matches!(again, Err(MetadataError::Unavailable(_))));
     let taken = register(&mut store, 2, "one", "");
-    assert_eq!(taken, Err(MetadataError::BucketExists { owner: String::new() }));
+    assert_eq!(
+        taken,
+        Err(MetadataError::BucketExists {
+            owner: String::new()
+        })
+    );
     assert_eq!(next_bucket(&store).unwrap(), BucketId(2));
 }
 
 #[test]
 fn secrets_are_not_listed() {
     let mut store = MemoryStore::default();
-    run(&mut store, Change::CreateKey { key: key("A", false) }).unwrap();
-    let list = Operation::ListKeys { after: None, limit: PAGE_MAX };
-    let Reply::Keys { keys, .. } = ask(&store, list).unwrap() else { panic!("no list") };
+    run(
+        &mut store,
+        Change::CreateKey {
+            key: key("A", false),
+        },
+    )
+    .unwrap();
+    let list = Operation::ListKeys {
+        after: None,
+        limit: PAGE_MAX,
+    };
+    let Reply::Keys { keys, .. } = ask(&store, list).unwrap() else {
+        panic!("no list")
+    };
     assert_eq!((keys.len(), keys[0].0.secret_key.as_str()), (1, ""));
 }
 
 #[test]
 fn uploads_are_listed_by_key_and_then_by_time() {
     let mut store = opened();
-    let mut at_ms = 10;
     // 0 in a key must not disturb the order.
-    for (key, upload) in [("b", "2"), ("a\0b", "9"), ("a", "z"), ("a", "y"), ("a\u{1}", "1")] {
-        at_ms += 1;
-        apply(&mut store, &Command { at_ms, change: create_upload(key, upload) }).unwrap().unwrap();
+    let uploads = [
+        ("b", "2"),
+        ("a\0b", "9"),
+        ("a", "z"),
+        ("a", "y"),
+        ("a\u{1}", "1"),
+    ];
+    for (at_ms, (key, upload)) in (11..).zip(uploads) {
+        apply(
+            &mut store,
+            &Command {
+                at_ms,
+                change: create_upload(key, upload),
+            },
+        )
+        .unwrap()
+        .unwrap();
     }
     let page = |after: Option<(&str, &str)>, prefix: &str, limit| {
         let after = after.map(|(key, upload)| (key.into(), upload.into()));
-        let list = Operation::ListUploads { bucket: BUCKET, prefix: prefix.into(), after, limit };
-        let Reply::Uploads { uploads, more } = ask(&store, list).unwrap() else { panic!("no list") };
-        (uploads.into_iter().map(|upload| upload.upload).collect::<String>(), more)
+        let list = Operation::ListUploads {
+            bucket: BUCKET,
+            prefix: prefix.into(),
+            after,
+            limit,
+        };
+        let Reply::Uploads { uploads, more } = ask(&store, list).unwrap() else {
+            panic!("no list")
+        };
+        (
+            uploads
+                .into_iter()
+                .map(|upload| upload.upload)
+                .collect::<String>(),
+            more,
+        )
     };
     assert_eq!(page(None, "", 9), ("zy912".into(), false));
     assert_eq!(page(None, "a", 2), ("zy".into(), true));
@@ -426,7 +706,10 @@ fn a_common_prefix_of_many_keys_is_jumped_over() {
             run(&mut store, put(&format!("{folder}/{file}"), inline(""))).unwrap();
         }
     }
-    let counting = Counting { store: &store, shown: Cell::new(0) };
+    let counting = Counting {
+        store: &store,
+        shown: Cell::new(0),
+    };
     let list = Operation::ListObjects {
         bucket: BUCKET,
         prefix: String::new(),
@@ -434,7 +717,11 @@ fn a_common_prefix_of_many_keys_is_jumped_over() {
         after: None,
         limit: 1_000,
     };
-    let Ok(Some(Ok(Reply::Page { entries, next: None }))) = read(&counting, &list) else {
+    let Ok(Some(Ok(Reply::Page {
+        entries,
+        next: None,
+    }))) = read(&counting, &list)
+    else {
         panic!("not one page")
     };
     let prefix = |text: &str| Entry::Prefix(text.into());
@@ -460,7 +747,9 @@ fn a_page_fits_a_message_and_the_pages_hold_everything() {
         };
         let reply = ask(&store, list).unwrap();
         assert!(postcard::to_allocvec(&reply).unwrap().len() < MESSAGE_BYTES_MAX - 64);
-        let Reply::Page { entries, next } = reply else { panic!("no page") };
+        let Reply::Page { entries, next } = reply else {
+            panic!("no page")
+        };
         listed.extend(entries.into_iter().map(|entry| match entry {
             Entry::Object { key, .. } => key,
             Entry::Prefix(_) => panic!("no delimiter, no prefix"),
@@ -479,21 +768,47 @@ fn a_page_fits_a_message_and_the_pages_hold_everything() {
 fn a_shard_divides_its_rights_and_keys_over_pages() {
     let mut store = MemoryStore::default();
     for number in 0..40 {
-        run(&mut store, Change::CreateKey { key: key(&format!("K{number:03}"), false) }).unwrap();
+        run(
+            &mut store,
+            Change::CreateKey {
+                key: key(&format!("K{number:03}"), false),
+            },
+        )
+        .unwrap();
     }
     for number in 1..=300_u64 {
         register(&mut store, number, &format!("bucket-{number:056}"), "").unwrap();
         for key in 0..40 {
             let (access_key, bucket) = (format!("K{key:03}"), format!("bucket-{number:056}"));
-            let rights = Rights { read: true, ..Rights::default() };
-            run(&mut store, Change::SetRights { access_key, bucket, rights }).unwrap();
+            let rights = Rights {
+                read: true,
+                ..Rights::default()
+            };
+            run(
+                &mut store,
+                Change::SetRights {
+                    access_key,
+                    bucket,
+                    rights,
+                },
+            )
+            .unwrap();
         }
     }
     let (mut listed, mut after) = (0, None);
     loop {
-        let reply = ask(&store, Operation::ListKeys { after, limit: PAGE_MAX }).unwrap();
+        let reply = ask(
+            &store,
+            Operation::ListKeys {
+                after,
+                limit: PAGE_MAX,
+            },
+        )
+        .unwrap();
         assert!(postcard::to_allocvec(&reply).unwrap().len() < MESSAGE_BYTES_MAX - 64);
-        let Reply::Keys { keys, more } = reply else { panic!("no list") };
+        let Reply::Keys { keys, more } = reply else {
+            panic!("no list")
+        };
         assert!(keys.iter().all(|(_, rights)| rights.len() == 300));
         listed += keys.len();
         after = keys.last().map(|(key, _)| key.access_key.clone());
@@ -508,7 +823,10 @@ fn a_shard_divides_its_rights_and_keys_over_pages() {
 fn calls_that_break_a_bound_are_refused_before_the_log() {
     let check = |operation: Operation| {
         let refused = super::check(&operation);
-        assert!(matches!(refused, Err(MetadataError::Refused(_))), "{operation:?}");
+        assert!(
+            matches!(refused, Err(MetadataError::Refused(_))),
+            "{operation:?}"
+        );
     };
     let put = |key: &str, object: NewObject| Operation::PutObject {
         bucket: BUCKET,
@@ -524,9 +842,30 @@ fn calls_that_break_a_bound_are_refused_before_the_log() {
     check(put("a", NewObject { size: 5, ..good() }));
     check(put("a", object(Content::Inline(vec![0; 8 * 1024 + 1]))));
     check(put("a", object(Content::Blocks(vec![block(1); 2_601]))));
-    check(put("a", object(Content::Blocks(vec![BlockRef { length: 0, ..block(1) }]))));
-    check(put("a", NewObject { headers: vec![("x".into(), "y".repeat(12 * 1024))], ..good() }));
-    check(put("a", NewObject { content: Content::Parts { upload: "u".into(), parts: vec![] }, ..good() }));
+    check(put(
+        "a",
+        object(Content::Blocks(vec![BlockRef {
+            length: 0,
+            ..block(1)
+        }])),
+    ));
+    check(put(
+        "a",
+        NewObject {
+            headers: vec![("x".into(), "y".repeat(12 * 1024))],
+            ..good()
+        },
+    ));
+    check(put(
+        "a",
+        NewObject {
+            content: Content::Parts {
+                upload: "u".into(),
+                parts: vec![],
+            },
+            ..good()
+        },
+    ));
     let complete = |parts: Vec<u16>| Operation::CompleteUpload {
         bucket: BUCKET,
         key: "a".into(),
@@ -540,6 +879,15 @@ fn calls_that_break_a_bound_are_refused_before_the_log() {
     check(complete(vec![]));
     check(complete(vec![2, 1]));
     check(complete(vec![1, 1]));
-    check(Operation::CreateKey { key: AccessKey { access_key: "a\0b".into(), ..key("A", false) } });
-    check(Operation::CreateBucket { name: String::new(), owner: String::new(), hash_key: HashKey([0; 32]) });
+    check(Operation::CreateKey {
+        key: AccessKey {
+            access_key: "a\0b".into(),
+            ..key("A", false)
+        },
+    });
+    check(Operation::CreateBucket {
+        name: String::new(),
+        owner: String::new(),
+        hash_key: HashKey([0; 32]),
+    });
 }

@@ -8,20 +8,45 @@ use std::collections::{BTreeMap, BTreeSet};
 
 #[derive(Debug, Clone)]
 enum Step {
-    Put { key: String, blocks: Vec<u8>, inline: usize, precondition: u8, copied: bool },
-    Delete { key: String, precondition: u8 },
-    Create { key: String, upload: u8 },
-    PutPart { upload: u8, number: u16, blocks: Vec<u8>, copied: bool },
-    Complete { upload: u8, parts: BTreeSet<u16>, precondition: u8 },
-    Abort { upload: u8 },
+    Put {
+        key: String,
+        blocks: Vec<u8>,
+        inline: usize,
+        precondition: u8,
+        copied: bool,
+    },
+    Delete {
+        key: String,
+        precondition: u8,
+    },
+    Create {
+        key: String,
+        upload: u8,
+    },
+    PutPart {
+        upload: u8,
+        number: u16,
+        blocks: Vec<u8>,
+        copied: bool,
+    },
+    Complete {
+        upload: u8,
+        parts: BTreeSet<u16>,
+        precondition: u8,
+    },
+    Abort {
+        upload: u8,
+    },
     Reclaim,
     ForgetGarbage,
 }
 
 fn keys() -> impl Strategy<Value = String> {
     // Few, with folders, and with characters around the delimiters.
-    prop::sample::select(vec!["a", "a/", "a/b", "a/b/c", "a0", "b", "b//c", "ä/ü", "\0", "a\0b"])
-        .prop_map(str::to_owned)
+    prop::sample::select(vec![
+        "a", "a/", "a/b", "a/b/c", "a0", "b", "b//c", "ä/ü", "\0", "a\0b",
+    ])
+    .prop_map(str::to_owned)
 }
 
 fn numbers() -> impl Strategy<Value = Vec<u8>> {
@@ -66,13 +91,21 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
-        Self { store: opened(), replica: opened(), model: Model::default(), at_ms: 1_000 }
+        Self {
+            store: opened(),
+            replica: opened(),
+            model: Model::default(),
+            at_ms: 1_000,
+        }
     }
 
     /// Applies on both replicas.
     fn run(&mut self, change: Change) -> Outcome {
         self.at_ms += 1;
-        let command = Command { at_ms: self.at_ms, change };
+        let command = Command {
+            at_ms: self.at_ms,
+            change,
+        };
         let outcome = apply(&mut self.store, &command).unwrap();
         assert_eq!(apply(&mut self.replica, &command).unwrap(), outcome);
         outcome
@@ -83,8 +116,14 @@ impl Bench {
         let failed = Err(MetadataError::PreconditionFailed);
         match which {
             0 => (Precondition::None, Ok(())),
-            1 => (Precondition::Absent, if present.is_none() { Ok(()) } else { failed }),
-            2 => (Precondition::Present, if present.is_some() { Ok(()) } else { failed }),
+            1 => (
+                Precondition::Absent,
+                if present.is_none() { Ok(()) } else { failed },
+            ),
+            2 => (
+                Precondition::Present,
+                if present.is_some() { Ok(()) } else { failed },
+            ),
             _ => {
                 let etag = Precondition::Etag("etag-5".into());
                 let holds = match present {
@@ -98,12 +137,20 @@ impl Bench {
     }
 
     fn all_referenced(&self, blocks: &[BlockRef]) -> bool {
-        blocks.iter().all(|block| is_referenced(&self.store, block).unwrap())
+        blocks
+            .iter()
+            .all(|block| is_referenced(&self.store, block).unwrap())
     }
 
     fn step(&mut self, step: Step) {
         match step {
-            Step::Put { key, blocks: numbers, inline, precondition, copied } => {
+            Step::Put {
+                key,
+                blocks: numbers,
+                inline,
+                precondition,
+                copied,
+            } => {
                 let blocks = blocks(&numbers);
                 let content = match blocks.is_empty() {
                     true => Content::Inline(vec![1; inline]),
@@ -121,8 +168,13 @@ impl Bench {
                     blocks,
                     upload: None,
                 };
-                let change =
-                    Change::PutObject { bucket: BUCKET, key: key.clone(), object, precondition, copied };
+                let change = Change::PutObject {
+                    bucket: BUCKET,
+                    key: key.clone(),
+                    object,
+                    precondition,
+                    copied,
+                };
                 assert_eq!(self.run(change).map(|_| ()), expected);
                 if expected.is_ok() {
                     self.model.objects.insert(key, made);
@@ -130,7 +182,11 @@ impl Bench {
             }
             Step::Delete { key, precondition } => {
                 let (precondition, expected) = self.precondition(precondition, &key);
-                let change = Change::DeleteObject { bucket: BUCKET, key: key.clone(), precondition };
+                let change = Change::DeleteObject {
+                    bucket: BUCKET,
+                    key: key.clone(),
+                    precondition,
+                };
                 assert_eq!(self.run(change).map(|_| ()), expected);
                 if expected.is_ok() {
                     self.model.objects.remove(&key);
@@ -143,7 +199,12 @@ impl Bench {
                     assert!(before.is_none(), "an upload under way was made again");
                 }
             }
-            Step::PutPart { upload, number, blocks: numbers, copied } => {
+            Step::PutPart {
+                upload,
+                number,
+                blocks: numbers,
+                copied,
+            } => {
                 let name = upload.to_string();
                 let known = self.model.uploads.get(&name).map(|(key, _)| key.clone());
                 let key = known.clone().unwrap_or_default();
@@ -161,15 +222,31 @@ impl Bench {
                 assert_eq!(self.run(change).map(|_| ()), expected);
                 if expected.is_ok() {
                     let part = (part_md5(number, &numbers), blocks(&numbers));
-                    self.model.uploads.get_mut(&name).unwrap().1.insert(number, part);
+                    self.model
+                        .uploads
+                        .get_mut(&name)
+                        .unwrap()
+                        .1
+                        .insert(number, part);
                 }
             }
-            Step::Complete { upload, parts, precondition } => self.complete(upload, parts, precondition),
+            Step::Complete {
+                upload,
+                parts,
+                precondition,
+            } => self.complete(upload, parts, precondition),
             Step::Abort { upload } => {
                 let name = upload.to_string();
                 let known = self.model.uploads.remove(&name);
-                let key = known.as_ref().map(|(key, _)| key.clone()).unwrap_or_default();
-                let outcome = self.run(Change::AbortUpload { bucket: BUCKET, key, upload: name });
+                let key = known
+                    .as_ref()
+                    .map(|(key, _)| key.clone())
+                    .unwrap_or_default();
+                let outcome = self.run(Change::AbortUpload {
+                    bucket: BUCKET,
+                    key,
+                    upload: name,
+                });
                 assert_eq!(outcome.is_ok(), known.is_some());
             }
             Step::Reclaim => drop(self.run(Change::Reclaim)),
@@ -190,9 +267,17 @@ impl Bench {
         };
         let (precondition, holds) = self.precondition(precondition, &key);
         let listed: Vec<u16> = parts.into_iter().collect();
-        let found: Vec<_> = listed.iter().filter_map(|number| stored.get(number)).collect();
+        let found: Vec<_> = listed
+            .iter()
+            .filter_map(|number| stored.get(number))
+            .collect();
         let etag = whole_etag(&found.iter().map(|(md5, _)| md5.clone()).collect::<Vec<_>>());
-        let size = |blocks: &[BlockRef]| blocks.iter().map(|block| u64::from(block.length)).sum::<u64>();
+        let size = |blocks: &[BlockRef]| {
+            blocks
+                .iter()
+                .map(|block| u64::from(block.length))
+                .sum::<u64>()
+        };
         let fault = listed.iter().find_map(|number| match stored.get(number) {
             None => Some(MetadataError::InvalidPart { number: *number }),
             Some((_, blocks)) if listed.last() != Some(number) && size(blocks) < 5 << 20 => {
@@ -202,13 +287,24 @@ impl Bench {
         });
         let expected = holds.and_then(|()| fault.map_or(Ok(()), Err));
         let mut change = complete(&key, &name, &listed, &etag);
-        if let Change::CompleteUpload { precondition: flag, .. } = &mut change {
+        if let Change::CompleteUpload {
+            precondition: flag, ..
+        } = &mut change
+        {
             *flag = precondition;
         }
         assert_eq!(self.run(change.clone()).map(|_| ()), expected);
         if expected.is_ok() {
-            let blocks: Vec<BlockRef> = found.iter().flat_map(|(_, blocks)| blocks.clone()).collect();
-            let object = ModelObject { size: size(&blocks), etag, blocks, upload: Some(name.clone()) };
+            let blocks: Vec<BlockRef> = found
+                .iter()
+                .flat_map(|(_, blocks)| blocks.clone())
+                .collect();
+            let object = ModelObject {
+                size: size(&blocks),
+                etag,
+                blocks,
+                upload: Some(name.clone()),
+            };
             self.model.objects.insert(key, object);
             self.model.uploads.remove(&name);
             // Repeated, whatever the precondition says of the new object.
@@ -219,9 +315,14 @@ impl Bench {
     /// Everything that can be read is as the model says.
     fn check(&self) {
         check_invariants(&self.store);
-        assert_eq!(self.store, self.replica, "replicas hold the same rows, byte for byte");
+        assert_eq!(
+            self.store, self.replica,
+            "replicas hold the same rows, byte for byte"
+        );
         for (key, expected) in &self.model.objects {
-            let Ok(Reply::Object(object)) = get(&self.store, key) else { panic!("{key:?} is gone") };
+            let Ok(Reply::Object(object)) = get(&self.store, key) else {
+                panic!("{key:?} is gone")
+            };
             assert_eq!((object.size, &object.etag), (expected.size, &expected.etag));
             let blocks = match object.content {
                 Content::Inline(bytes) => {
@@ -231,7 +332,10 @@ impl Bench {
                 Content::Blocks(blocks) => blocks,
                 Content::Parts { upload, parts } => {
                     assert_eq!(Some(&upload), expected.upload.as_ref());
-                    parts.iter().flat_map(|(number, _)| self.part_blocks(&upload, *number)).collect()
+                    parts
+                        .iter()
+                        .flat_map(|(number, _)| self.part_blocks(&upload, *number))
+                        .collect()
                 }
             };
             assert_eq!(blocks, expected.blocks);
@@ -244,8 +348,14 @@ impl Bench {
     }
 
     fn part_blocks(&self, upload: &str, number: u16) -> Vec<BlockRef> {
-        let part = Operation::GetPart { bucket: BUCKET, upload: upload.into(), number };
-        let Ok(Reply::Part(part)) = ask(&self.store, part) else { panic!("part {number} is gone") };
+        let part = Operation::GetPart {
+            bucket: BUCKET,
+            upload: upload.into(),
+            number,
+        };
+        let Ok(Reply::Part(part)) = ask(&self.store, part) else {
+            panic!("part {number} is gone")
+        };
         part.blocks
     }
 
@@ -260,7 +370,9 @@ impl Bench {
                 after: after.clone(),
                 limit,
             };
-            let Ok(Reply::Page { entries, next }) = ask(&self.store, list) else { panic!("no page") };
+            let Ok(Reply::Page { entries, next }) = ask(&self.store, list) else {
+                panic!("no page")
+            };
             assert!(entries.len() <= limit as usize);
             all.extend(entries);
             match next {
