@@ -3,6 +3,9 @@
 //!
 //! What is learned goes to standard error, a line for each rule used and each call without a rule,
 //! once per process and phase. The example `learn` sums such lines up.
+//!
+//! A profile without a listener (the orchestrator's) is not learned but left unfiltered: `strace
+//! -f` of the whole node shows what that process calls.
 
 use crate::profile::{Profile, Rule, syscall_name};
 use crate::sys::seccomp::Notification;

@@ -25,8 +25,9 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc as std_mpsc;
 use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
-use tokio::runtime::LocalRuntime;
+use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
+use tokio::task::LocalSet;
 
 /// A serving thread, as the first thread sees it.
 struct Hand {
@@ -46,7 +47,7 @@ struct Vitals {
 /// All threads.
 pub(crate) struct Crew {
     started: Instant,
-    runtime: LocalRuntime,
+    runtime: Runtime,
     hands: Vec<Hand>,
     /// The first thread's ends of the channels on which the others speak to the bus.
     buses: Vec<Channel>,
@@ -58,11 +59,11 @@ fn system(what: &'static str) -> impl Fn(io::Error) -> Error {
     move |error| Error::System(what, error)
 }
 
-fn event_loop() -> io::Result<LocalRuntime> {
+fn event_loop() -> io::Result<Runtime> {
     tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()
-        .build_local(Default::default())
+        .build()
 }
 
 /// One per core that this process may use.
@@ -135,7 +136,7 @@ impl Crew {
             buses,
             mut ended,
         } = self;
-        runtime.block_on(async move {
+        LocalSet::new().block_on(&runtime, async move {
             let listener = TcpListener::from_std(listener).map_err(system("listener"))?;
             let mut bus_gone = std::pin::pin!(relay::relay(bus, buses));
             supervisor.ready(format!("{} threads", hands.len()))?;
@@ -217,7 +218,7 @@ impl Thread {
                 return;
             }
         };
-        runtime.block_on(async move {
+        LocalSet::new().block_on(&runtime, async move {
             let bus = match Bus::new(self.bus) {
                 Ok(bus) => bus,
                 Err(error) => {
