@@ -157,7 +157,7 @@ WRONG_MANIFESTS = {
     "the name of another": ('name = "hostile-0"', 'name = "metadata"', "metadata"),
     "a call that nobody serves to it": ("[[grant]]", '[[calls]]\nservice = "metadata"\nconversation = "metadata"\nwhy = "x"\n[[grant]]', "metadata"),
     "another's data": ("rank = 100", 'rank = 100\nroot = "metadata"', "metadata"),
-    "a path out of the data": ("rank = 100", 'rank = 100\nroot = "../.."', "root"),
+    "a path out of the data": ("rank = 100", 'rank = 100\nroot = "../.."', '"../.."'),
     "no TOML": ("[limits]", "[limits", "hostile-0.toml:"),
 }
 

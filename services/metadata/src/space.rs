@@ -25,6 +25,8 @@ const WRITES_MAX: u32 = 64;
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// More than an object's rows take without its bytes, on the average: key, headers, counts.
 const OBJECT_BYTES: u64 = 1_024;
+/// A merge writes again at most this part of the files that hold the objects' bytes (`raft::disk`).
+const CLEANED_PART: u64 = 8;
 /// Left free besides a merge, in bytes.
 const MERGE_MARGIN_BYTES: u64 = 16 << 20;
 
@@ -73,37 +75,55 @@ impl Space {
     /// Looks after a full disk for as long as the service lives: when enough was deleted, the rest is merged, which frees what the
     /// deleted rows took.
     pub(crate) async fn tend(self: Rc<Self>, proposer: Rc<Proposer>) {
-        // What was left at the merge before; the next one has to be worth it.
-        let mut merged_bytes = u64::MAX;
+        // How much the state took when the last merge began: the next one comes only if that one did something.
+        let mut before = u64::MAX;
         loop {
             tokio::time::sleep(LOOK_EVERY).await;
             if !self.is_full() {
-                merged_bytes = u64::MAX;
+                before = u64::MAX;
                 continue;
             }
             let left = match left_bytes(&proposer) {
-                Ok(left) => left.min(proposer.store().state_bytes()),
+                Ok(left) => left,
                 Err(error) => {
                     runtime::warn!("looking how much is stored: {error}");
                     continue;
                 }
             };
+            let now = proposer.store().state_bytes();
             let free_bytes = self.ask().map_or(0, |(_, free_bytes)| free_bytes);
-            let fits = left.saturating_add(MERGE_MARGIN_BYTES) < free_bytes;
-            if fits
-                && left < merged_bytes / 10 * 9
-                && left < proposer.store().state_bytes() / 10 * 9
-            {
-                merged_bytes = left;
+            let needed = left
+                .heads
+                .saturating_add(now / CLEANED_PART)
+                .min(left.all());
+            let fits = needed.saturating_add(MERGE_MARGIN_BYTES) < free_bytes;
+            let worth = left.all() < now / 10 * 9 && now < before / 20 * 19;
+            if fits && worth {
+                before = now;
                 proposer.store().merge();
             }
         }
     }
 }
 
-/// What all rows take at most, by the buckets' counts.
-fn left_bytes(proposer: &Proposer) -> Result<u64, Error> {
-    let mut bytes = 0_u64;
+/// Upper bounds of what the rows that are there take, in bytes.
+#[derive(Debug, Clone, Copy, Default)]
+struct Left {
+    /// All but the objects' bytes.
+    heads: u64,
+    /// The objects' bytes.
+    inline: u64,
+}
+
+impl Left {
+    fn all(self) -> u64 {
+        self.heads.saturating_add(self.inline)
+    }
+}
+
+/// By the buckets' counts.
+fn left_bytes(proposer: &Proposer) -> Result<Left, Error> {
+    let mut left = Left::default();
     for group in proposer.groups() {
         state::rowed(group.rows(), |row| {
             let objects = row.usage.objects;
@@ -111,11 +131,13 @@ fn left_bytes(proposer: &Proposer) -> Result<u64, Error> {
                 .usage
                 .bytes
                 .min(objects.saturating_mul(INLINE_BYTES_MAX as u64));
-            let all = objects.saturating_mul(OBJECT_BYTES).saturating_add(inline);
-            bytes = bytes.saturating_add(all);
+            left.heads = left
+                .heads
+                .saturating_add(objects.saturating_mul(OBJECT_BYTES));
+            left.inline = left.inline.saturating_add(inline);
         })?;
     }
-    Ok(bytes)
+    Ok(left)
 }
 
 /// Whether `free_bytes` of a file system of `bytes` are no more than the reserve.

@@ -1,13 +1,15 @@
 //! The whole service in a thread, with a supervisor, a bus and a block-store made by the test.
 
 use metadata::{Clock, Error};
-use protocol::block::{BlockAnswer, BlockCall, BlockError, BlockId, BlockRef, Blocks, Place, Usage};
+use protocol::Channel;
+use protocol::block::{
+    BlockAnswer, BlockCall, BlockError, BlockId, BlockRef, Blocks, Place, Usage,
+};
 use protocol::bus::{Accept, BusError, Connect, ConnectAnswer, ConnectCall, Door};
 use protocol::channel::ReceiveBuffer;
 use protocol::metadata::{Answer, Call, Metadata, MetadataError, Operation, Reply};
 use protocol::start::{Order, Packed, Say, Start};
 use protocol::wire::{Conversation, Numbered};
-use protocol::Channel;
 use rustix::net::{RecvFlags, SendFlags};
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::AsFd;
@@ -30,7 +32,9 @@ pub struct Home {
 
 fn receive<C: Conversation, T: serde::de::DeserializeOwned>(channel: &Channel) -> Option<T> {
     let mut buffer = ReceiveBuffer::new();
-    let message = channel.receive_message::<C, T>(&mut buffer, RecvFlags::empty()).ok()??;
+    let message = channel
+        .receive_message::<C, T>(&mut buffer, RecvFlags::empty())
+        .ok()??;
     Some(message.0)
 }
 
@@ -59,28 +63,51 @@ impl Home {
             std::thread::spawn(move || {
                 let clock: Clock =
                     Rc::new(move || 1_800_000_000_000 + ahead_ms.load(Ordering::SeqCst));
-                let ended = metadata::run_in(runtime::Given::over(start).unwrap(), &directory, clock);
-                if let Err(error) = &ended { eprintln!("service ended: {error}; {error:?}"); }
+                let ended =
+                    metadata::run_in(runtime::Given::over(start).unwrap(), &directory, clock);
+                if let Err(error) = &ended {
+                    eprintln!("service ended: {error}; {error:?}");
+                }
                 ended
             })
         };
         let store = blocks.clone();
         std::thread::spawn(move || serve_bus(&bus, &store));
-        assert!(matches!(receive::<Start, Say>(&supervisor), Some(Say::Ready { .. })));
-        Self { supervisor, door, service: Some(service), blocks, ahead_ms }
+        assert!(matches!(
+            receive::<Start, Say>(&supervisor),
+            Some(Say::Ready { .. })
+        ));
+        Self {
+            supervisor,
+            door,
+            service: Some(service),
+            blocks,
+            ahead_ms,
+        }
     }
 
     /// Stops it as its supervisor does.
     pub fn stop(mut self) {
-        self.supervisor.send_message::<Start>(&Order::Stop, &[], SendFlags::empty()).unwrap();
+        self.supervisor
+            .send_message::<Start>(&Order::Stop, &[], SendFlags::empty())
+            .unwrap();
         self.service.take().unwrap().join().unwrap().unwrap();
     }
 
     pub fn connect(&self) -> Client {
         let (ours, theirs) = Channel::pair().unwrap();
-        let accept = Accept { client: "test".into(), conversation: "metadata".into() };
-        self.door.send_message::<Door>(&accept, &[theirs.as_fd()], SendFlags::empty()).unwrap();
-        Client { channel: ours, next: 0, buffer: ReceiveBuffer::new() }
+        let accept = Accept {
+            client: "test".into(),
+            conversation: "metadata".into(),
+        };
+        self.door
+            .send_message::<Door>(&accept, &[theirs.as_fd()], SendFlags::empty())
+            .unwrap();
+        Client {
+            channel: ours,
+            next: 0,
+            buffer: ReceiveBuffer::new(),
+        }
     }
 
     pub fn pass_time(&self, ms: u64) {
@@ -99,8 +126,16 @@ impl Client {
     /// Sends a call and answers its number.
     pub fn send(&mut self, revision: u64, operation: Operation) -> u32 {
         self.next += 1;
-        let message = Numbered { id: self.next, body: Call { revision, operation } };
-        self.channel.send_message::<Metadata>(&message, &[], SendFlags::empty()).unwrap();
+        let message = Numbered {
+            id: self.next,
+            body: Call {
+                revision,
+                operation,
+            },
+        };
+        self.channel
+            .send_message::<Metadata>(&message, &[], SendFlags::empty())
+            .unwrap();
         self.next
     }
 
@@ -129,8 +164,14 @@ impl Client {
 
 fn serve_bus(bus: &Channel, store: &Arc<FakeBlocks>) {
     while let Some(Numbered { id, body }) = receive::<Connect, Numbered<ConnectCall>>(bus) {
-        let ConnectCall::Open { service, conversation } = body;
-        assert_eq!((service.as_str(), conversation.as_str()), ("block-store", "blocks"));
+        let ConnectCall::Open {
+            service,
+            conversation,
+        } = body;
+        assert_eq!(
+            (service.as_str(), conversation.as_str()),
+            ("block-store", "blocks")
+        );
         let (ours, theirs) = Channel::pair().unwrap();
         let away = store.state.lock().unwrap().away;
         let (body, descriptors): (<Connect as Conversation>::Answer, _) = match away {
@@ -142,7 +183,10 @@ fn serve_bus(bus: &Channel, store: &Arc<FakeBlocks>) {
             std::thread::spawn(move || store.serve(&ours));
         }
         let answer = Numbered { id, body };
-        if bus.send_message::<Connect>(&answer, &descriptors, SendFlags::empty()).is_err() {
+        if bus
+            .send_message::<Connect>(&answer, &descriptors, SendFlags::empty())
+            .is_err()
+        {
             return;
         }
     }
@@ -171,13 +215,21 @@ pub struct FakeState {
 pub fn block(number: u32) -> BlockRef {
     let mut id = [0; 32];
     id[28..].copy_from_slice(&number.to_be_bytes());
-    BlockRef { id: BlockId(id), length: 1 << 20, place: Place::File }
+    BlockRef {
+        id: BlockId(id),
+        length: 1 << 20,
+        place: Place::File,
+    }
 }
 
 impl FakeBlocks {
     /// The block is there, as after a commit: a mark is lifted.
     pub fn commit(&self, number: u32) -> BlockRef {
-        self.state.lock().unwrap().blocks.insert(block(number), false);
+        self.state
+            .lock()
+            .unwrap()
+            .blocks
+            .insert(block(number), false);
         block(number)
     }
 
@@ -191,12 +243,22 @@ impl FakeBlocks {
         let mut state = self.state.lock().unwrap();
         while !until(&state) {
             assert!(Instant::now() < limit, "waited too long");
-            state = self.changed.wait_timeout(state, Duration::from_millis(50)).unwrap().0;
+            state = self
+                .changed
+                .wait_timeout(state, Duration::from_millis(50))
+                .unwrap()
+                .0;
         }
     }
 
     pub fn numbers(&self) -> Vec<u8> {
-        self.state.lock().unwrap().blocks.keys().map(|block| block.id.0[31]).collect()
+        self.state
+            .lock()
+            .unwrap()
+            .blocks
+            .keys()
+            .map(|block| block.id.0[31])
+            .collect()
     }
 
     fn serve(&self, channel: &Channel) {
@@ -206,7 +268,10 @@ impl FakeBlocks {
             }
             let body = self.answer(body);
             let answer = Numbered { id, body };
-            if channel.send_message::<Blocks>(&answer, &[], SendFlags::empty()).is_err() {
+            if channel
+                .send_message::<Blocks>(&answer, &[], SendFlags::empty())
+                .is_err()
+            {
                 return;
             }
         }
@@ -216,15 +281,29 @@ impl FakeBlocks {
         let mut state = self.state.lock().unwrap();
         match call {
             BlockCall::Condemn { blocks } => Ok(BlockAnswer::Condemned {
-                blocks: blocks.into_iter().filter(|block| state.condemn(block)).collect(),
+                blocks: blocks
+                    .into_iter()
+                    .filter(|block| state.condemn(block))
+                    .collect(),
                 next: None,
             }),
             BlockCall::CondemnNext { after, limit } => {
                 let behind = |block: &BlockRef| after.is_none_or(|after| *block > after);
-                let page: Vec<BlockRef> =
-                    state.blocks.keys().copied().filter(behind).take(limit as usize).collect();
-                let next = page.last().copied().filter(|_| page.len() == limit as usize);
-                let blocks = page.into_iter().filter(|block| state.condemn(block)).collect();
+                let page: Vec<BlockRef> = state
+                    .blocks
+                    .keys()
+                    .copied()
+                    .filter(behind)
+                    .take(limit as usize)
+                    .collect();
+                let next = page
+                    .last()
+                    .copied()
+                    .filter(|_| page.len() == limit as usize);
+                let blocks = page
+                    .into_iter()
+                    .filter(|block| state.condemn(block))
+                    .collect();
                 Ok(BlockAnswer::Condemned { blocks, next })
             }
             BlockCall::Delete { blocks } => {
