@@ -106,6 +106,9 @@ pub(crate) async fn answer(
 ) -> HttpAnswer {
     activity.request_begins();
     let (head, mut body) = request.into_parts();
+    // A client that waits for "100 Continue" before a body of no bytes gets its answer instead. botocore keeps that answer's status
+    // for the next one on the connection and then waits for ever, so this connection ends.
+    let never_asked = hyper::body::Body::is_end_stream(&body) && head.headers.contains_key(EXPECT);
     let request_id = worker.request_id();
     let mut answer = match handle(&worker, &head, &mut body).await {
         Ok(answer) => answer,
@@ -122,7 +125,7 @@ pub(crate) async fn answer(
     };
     // A client that waits for "100 Continue" keeps its body, or sends it all the same: nobody
     // knows, so the connection ends.
-    let goes_on = hyper::body::Body::is_end_stream(&body)
+    let goes_on = (hyper::body::Body::is_end_stream(&body) && !never_asked)
         || (!head.headers.contains_key(EXPECT) && incoming::drain(&mut body).await);
     if !goes_on {
         answer
