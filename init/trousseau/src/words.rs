@@ -30,6 +30,23 @@ usage: trousseau [up] [--data DIR] [--s3 ADDRESS:PORT] [--json] [--service MANIF
 exit status: 0 done, 1 refused or failed, 2 wrong words
 ";
 
+/// The verbs that a running node answers; it judges their words itself.
+const VERBS: [&str; 13] = [
+    "status",
+    "members",
+    "services",
+    "caps",
+    "fds",
+    "key",
+    "bucket",
+    "layout",
+    "shards",
+    "sweep",
+    "logs",
+    "restart",
+    "first-key",
+];
+
 /// What stands before the verb, or anywhere.
 struct Options {
     data: PathBuf,
@@ -64,6 +81,7 @@ pub(crate) fn obey(words: Vec<String>) -> ExitCode {
                 services,
             })
         }
+        ["up", extra, ..] => usage(&format!("`up` takes no word `{extra}`")),
         ["help" | "--help" | "-h"] => print(USAGE),
         ["version" | "--version"] => print(concat!("trousseau ", env!("CARGO_PKG_VERSION"), "\n")),
         [verb, ..] => {
@@ -73,6 +91,7 @@ pub(crate) fn obey(words: Vec<String>) -> ExitCode {
             match rest.as_slice() {
                 ["caps", "--can", from, to] => caps::can(from, to, options.json),
                 ["caps", "--can", ..] => usage("caps --can takes two names"),
+                [verb, ..] if !VERBS.contains(verb) => usage(&format!("`{verb}` is not a verb")),
                 _ => ask::ask(&options.data, &options.rest, options.json),
             }
         }

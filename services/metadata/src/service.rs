@@ -188,12 +188,12 @@ fn place_of_read(operation: &Operation) -> Option<Place> {
     }
 }
 
-/// Whether an operation adds to what is stored; the others go on when the disk is full.
+/// Whether an operation adds to what is stored; the others go on when the disk is full. (The first key is asked for at each start and
+/// made once: a full node must start.)
 fn grows(operation: &Operation) -> bool {
     matches!(
         operation,
-        Operation::FirstKey { .. }
-            | Operation::CreateKey { .. }
+        Operation::CreateKey { .. }
             | Operation::CreateBucket { .. }
             | Operation::PutObject { .. }
             | Operation::CreateUpload { .. }
