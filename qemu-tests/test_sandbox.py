@@ -56,7 +56,6 @@ def test_no_capability_is_left(home, name):
 
 
 @pytest.mark.parametrize("name", SERVICES)
-@pytest.mark.xfail(strict=False, reason="open defect: the daemons have no cgroup, and nobody says so")
 def test_service_has_namespaces_of_its_own(home, name):
     missing = " ".join(home.services()[name].get("missing", []) + home.ask("status")["limits_missing"])
     others = [os.getpid(), home.launcher.pid, home.pid("orchestrator")] + [home.pid(other) for other in SERVICES if other != name]
