@@ -21,8 +21,12 @@ const ASKED_EVERY: Duration = Duration::from_millis(250);
 /// … or after so many writes: of 8 KiB, in the log and in the state, about 1 MiB.
 const WRITES_MAX: u32 = 64;
 
-/// How often a full disk is looked after.
-const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// How often it is looked whether the disk is full and something can be done.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// Every so many times it is also looked how much of the state is dead.
+const LOOKS_FOR_WASTE: u32 = 60;
+/// A state that takes less than this is not worth that, in bytes.
+const WASTE_BYTES_MIN: u64 = 256 << 20;
 /// More than an object's rows take without its bytes, on the average: key, headers, counts.
 const OBJECT_BYTES: u64 = 1_024;
 /// A merge writes again at most this part of the files that hold the objects' bytes (`raft::disk`).
@@ -72,15 +76,20 @@ impl Space {
         ))
     }
 
-    /// Looks after a full disk for as long as the service lives: when enough was deleted, the rest is merged, which frees what the
-    /// deleted rows took.
+    /// Frees what deleted rows take, for as long as the service lives: by a merge of what is left, when the disk is full or most of what
+    /// it holds is dead.
     pub(crate) async fn tend(self: Rc<Self>, proposer: Rc<Proposer>) {
-        // How much the state took when the last merge began: the next one comes only if that one did something.
-        let mut before = u64::MAX;
+        // How much the state took when the last merge for each reason began: the next one comes only if that one did something.
+        let (mut before_full, mut before_waste) = (u64::MAX, u64::MAX);
+        let mut looks = 0_u32;
         loop {
             tokio::time::sleep(LOOK_EVERY).await;
-            if !self.is_full() {
-                before = u64::MAX;
+            looks = (looks + 1) % LOOKS_FOR_WASTE;
+            let full = self.is_full();
+            if !full {
+                before_full = u64::MAX;
+            }
+            if !full && looks != 0 {
                 continue;
             }
             let left = match left_bytes(&proposer) {
@@ -91,15 +100,24 @@ impl Space {
                 }
             };
             let now = proposer.store().state_bytes();
-            let free_bytes = self.ask().map_or(0, |(_, free_bytes)| free_bytes);
+            let waste = now > WASTE_BYTES_MIN && left.all() < now / 4;
+            if !waste {
+                before_waste = u64::MAX;
+            }
+            let before = if full {
+                &mut before_full
+            } else {
+                &mut before_waste
+            };
+            let worth = left.all() < now / 10 * 9 && now < *before / 20 * 19;
             let needed = left
                 .heads
                 .saturating_add(now / CLEANED_PART)
                 .min(left.all());
+            let free_bytes = self.ask().map_or(0, |(_, free_bytes)| free_bytes);
             let fits = needed.saturating_add(MERGE_MARGIN_BYTES) < free_bytes;
-            let worth = left.all() < now / 10 * 9 && now < before / 20 * 19;
-            if fits && worth {
-                before = now;
+            if (full || waste) && worth && fits {
+                *before = now;
                 proposer.store().merge();
             }
         }

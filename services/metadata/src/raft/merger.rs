@@ -10,6 +10,10 @@ use std::time::Duration;
 
 /// How long the rows in memory may take to be written out; then the merge goes without them.
 const WRITE_OUT_MAX: Duration = Duration::from_secs(30);
+/// The first merge finds out which files of long values are dead, the second lets go of them.
+const MERGES: usize = 2;
+/// A row behind all shards' rows, and without meaning.
+const MARK: [u8; 5] = [u8::MAX; 5];
 /// How often it is looked whether they are.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
@@ -48,13 +52,24 @@ fn run(state: &Keyspace, requested: &Receiver<()>) {
             continue;
         }
         let (before, after) = (before >> 20, state.disk_space() >> 20);
-        runtime::info!("the disk is full: merged {before} MiB of tables into {after} MiB");
+        runtime::info!("merged {before} MiB of tables into {after} MiB");
     }
 }
 
-// fjall hides these two calls from its documentation, but they are what its own workers do.
+// fjall hides some of these calls from its documentation, but they are what its own workers do.
 fn merge(state: &Keyspace) -> Result<(), fjall::Error> {
-    // Removals are rows, too, and the newest are still in memory.
+    for _ in 0..MERGES {
+        write_out(state)?;
+        state.major_compact()?;
+    }
+    // Files of versions that nobody reads any more are removed along with a later write.
+    write_out(state)
+}
+
+/// Writes out the rows in memory: removals are rows, too.
+fn write_out(state: &Keyspace) -> Result<(), fjall::Error> {
+    // So that there is a row, and a moment behind all that was read or merged before.
+    state.insert(MARK, [])?;
     if state.rotate_memtable()? {
         let mut waited = Duration::ZERO;
         while state.sealed_memtable_count() > 0 && waited < WRITE_OUT_MAX {
@@ -62,5 +77,5 @@ fn merge(state: &Keyspace) -> Result<(), fjall::Error> {
             waited += LOOK_EVERY;
         }
     }
-    state.major_compact()
+    Ok(())
 }
