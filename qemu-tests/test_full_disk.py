@@ -62,7 +62,6 @@ def put_until_refused(home, prefix, size, at_most):
     return stored, refusals
 
 
-@pytest.mark.xfail(strict=False, reason="open defect: not yet seen to pass since a full node may start again")
 def test_full_disk(home_on_a_small_disk):
     home = home_on_a_small_disk
     home.put("before", b"was here first")

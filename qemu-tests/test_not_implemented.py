@@ -64,7 +64,7 @@ BUCKET_SETTINGS = [
     "ownershipControls", "policy", "policyStatus", "publicAccessBlock", "replication", "requestPayment", "tagging", "versions", "website",
     "intelligent-tiering", "metadataTable", "metadataConfiguration", "abac", "session",
 ]
-OBJECT_SETTINGS = ["acl", "attributes", "legal-hold", "retention", "tagging", "torrent", "restore", "select", "renameObject", "encryption", pytest.param("annotation", marks=pytest.mark.xfail(strict=False, reason="open defect: the router does not know it"))]
+OBJECT_SETTINGS = ["acl", "attributes", "legal-hold", "retention", "tagging", "torrent", "restore", "select", "renameObject", "encryption", "annotation"]
 
 
 @pytest.mark.parametrize("setting", BUCKET_SETTINGS)

@@ -16,7 +16,7 @@ use sandbox_profiles::{Limits, Root, Spawn};
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
-use supervision::{Charge, Event, Reason, Started};
+use supervision::{Cgroups, Charge, Event, Reason, STOP_WITHIN, Started};
 
 /// The socket pairs of the bus: its own name for its end, and whose the other end is under which name.
 const EDGES: [(&str, &str, &str); 3] = [
@@ -24,6 +24,9 @@ const EDGES: [(&str, &str, &str); 3] = [
     ("door:orchestrator", "orchestrator", "door"),
     ("supply", "orchestrator", "supply"),
 ];
+
+/// How long the orchestrator may take to stop all services.
+const STOP_SERVICES_WITHIN: Duration = Duration::from_secs(60);
 
 /// How long the processes of an ended orchestrator are waited for before they are looked for again.
 const ORPHANS_EVERY: Duration = Duration::from_millis(5);
@@ -49,7 +52,7 @@ struct Material {
     empty: OwnedFd,
     run: OwnedFd,
     network: OwnedFd,
-    cgroups: Vec<(String, OwnedFd)>,
+    cgroups: Cgroups,
     settings: Vec<(&'static str, String)>,
     manifests: Vec<(String, String)>,
 }
@@ -59,15 +62,17 @@ struct Material {
 pub(crate) struct News {
     /// A daemon cannot serve: the node cannot go on.
     pub(crate) failed: Option<String>,
-    /// The orchestrator has said that every service serves; what the host could not give, a line each.
-    pub(crate) ready: Option<String>,
+    /// The orchestrator has said that every service serves.
+    pub(crate) ready: bool,
+    /// What the host could not give to those that have become ready, one sentence each.
+    pub(crate) missing: Vec<String>,
 }
 
 impl Daemons {
     pub(crate) fn new(
         config: &Config,
         identity: &Identity,
-        cgroups: Vec<(String, OwnedFd)>,
+        cgroups: Cgroups,
     ) -> Result<Self, Error> {
         let dup = |fd: &OwnedFd| {
             fd.try_clone()
@@ -177,6 +182,7 @@ impl Daemons {
         let profile = sandbox_profiles::profile(&manifest.profile).ok_or("it has no profile")?;
         let material = &self.material;
         let confined = name != "orchestrator";
+        let cgroup = material.cgroups.prepare(name, &manifest.limits);
         let child = sandbox_profiles::spawn(Spawn {
             name,
             profile,
@@ -190,8 +196,8 @@ impl Daemons {
             network: (name == "membership").then(|| material.network.as_fd()),
             separate: confined,
             user: (material.root && confined).then(|| FIRST_USER + u32::from(manifest.rank)),
-            cgroup: None,
-            cgroups_v1: &[],
+            cgroup: cgroup.unified(),
+            cgroups_v1: &cgroup.controllers(),
             limits: Limits {
                 open_files: u64::from(manifest.limits.open_files),
                 data_bytes: None,
@@ -221,7 +227,16 @@ impl Daemons {
             .find(|charge| charge.name() == name)
             .ok_or("unknown")?;
         charge
-            .started(Started { child, start, log }, packed, &lent)
+            .started(
+                Started {
+                    child,
+                    start,
+                    log,
+                    cgroup,
+                },
+                packed,
+                &lent,
+            )
             .map_err(|error| error.to_string())
     }
 
@@ -281,9 +296,14 @@ impl Daemons {
             for event in charge.turn(Instant::now(), buffer) {
                 match event {
                     Event::Line(line) => log.line(&name, &line),
-                    Event::Ready(about) if name == "orchestrator" => news.ready = Some(about),
                     Event::Ready(about) => {
-                        log.line("init", &format!("info: {name} is ready {about}"))
+                        news.missing.extend(charge.missing());
+                        if name == "orchestrator" {
+                            news.ready = true;
+                            news.missing.extend(about.lines().map(str::to_owned));
+                        } else {
+                            log.line("init", &format!("info: {name} is ready {about}"));
+                        }
                     }
                     Event::Ended(reason) => {
                         log.line(
@@ -336,7 +356,9 @@ impl Daemons {
             .rev()
             .find(|charge| charge.running())
         {
-            Some(highest) => highest.stop(),
+            // The orchestrator stops all services first, one rank after the other.
+            Some(highest) if highest.name() == "orchestrator" => highest.stop(STOP_SERVICES_WITHIN),
+            Some(highest) => highest.stop(STOP_WITHIN),
             None => return true,
         }
         false
@@ -398,15 +420,11 @@ impl Material {
             .programs
             .iter()
             .map(|(name, program)| (format!("program:{name}"), program.as_fd()));
-        let cgroups = self
-            .cgroups
-            .iter()
-            .map(|(name, directory)| (name.clone(), directory.as_fd()));
         fixed
             .into_iter()
             .map(|(name, fd)| (name.to_owned(), fd.as_fd()))
             .chain(own)
-            .chain(cgroups)
+            .chain(self.cgroups.lent())
             .collect()
     }
 

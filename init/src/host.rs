@@ -1,18 +1,36 @@
 //! What the host can give beyond processes: cgroup directories for the node, of v2 or of the v1 controllers (cgroups(7)).
 
 use crate::Identity;
+use manifests::Policy;
 use rustix::fs::{Mode, OFlags, mkdirat, open, openat, statfs};
 use rustix::io::Errno;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::os::fd::OwnedFd;
+use supervision::Cgroups;
 
 /// `CGROUP2_SUPER_MAGIC` of statfs(2).
 const CGROUP2: i64 = 0x6367_7270;
 
-/// The node's cgroup directories, named as the orchestrator knows them, and what could not be had.
-pub(crate) fn cgroups(identity: &Identity, root: bool) -> (Vec<(String, OwnedFd)>, Vec<String>) {
+/// Lets what is started have as many open files as the manifests say: nobody can give more than it may have itself. Where we
+/// may not raise our own bound, each process that gets less says so.
+pub(crate) fn raise_open_files(policy: &Policy) {
+    let wanted = policy.all().iter().map(|one| one.limits.open_files).max();
+    let wanted = wanted.map(u64::from);
+    let now = getrlimit(Resource::Nofile);
+    if now.maximum < wanted && now.maximum.is_some() {
+        let maximum = Rlimit {
+            current: now.current,
+            maximum: wanted,
+        };
+        let _ = setrlimit(Resource::Nofile, maximum);
+    }
+}
+
+/// The node's cgroup directories, one cgroup in them for each daemon and service, and what could not be had.
+pub(crate) fn cgroups(identity: &Identity, root: bool) -> (Cgroups, Vec<String>) {
     if !root {
         let why = "limits of memory, processes and processor share: an ordinary user has no cgroup to set them in";
-        return (Vec::new(), vec![why.into()]);
+        return (Cgroups::new(Vec::new()), vec![why.into()]);
     }
     let name = format!("trousseau-{}", identity.name);
     let is_v2 = statfs("/sys/fs/cgroup").is_ok_and(|host| host.f_type == CGROUP2);
@@ -36,7 +54,7 @@ pub(crate) fn cgroups(identity: &Identity, root: bool) -> (Vec<(String, OwnedFd)
             Err(errno) => missing.push(format!("{what}: {path}: {errno}")),
         }
     }
-    (given, missing)
+    (Cgroups::new(given), missing)
 }
 
 /// Removes the node's cgroups, which are empty once everything has stopped. What is not there or not empty stays.

@@ -10,6 +10,7 @@ mod data;
 mod host;
 mod log;
 mod processes;
+mod sockets;
 
 pub use data::{DataDir, Identity, OpenError};
 
@@ -26,6 +27,12 @@ use rustix::net::SendFlags;
 use std::fmt;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
+
+/// The most services beyond the built-in ones: the orchestrator gets each one's program in the one message that packs it, beside
+/// two edges, the program, two directories and at most three cgroup directories.
+pub const EXTRA_SERVICES_MAX: usize = protocol::channel::DESCRIPTORS_MAX - 8;
+/// The most bytes of those services' manifests, which go with the same message.
+pub const EXTRA_MANIFESTS_BYTES_MAX: usize = protocol::wire::MESSAGE_BYTES_MAX / 2;
 
 /// What a node is started with. Made by `trousseau up` (or, in the booted image, from `node.toml`).
 pub struct Config {
@@ -113,10 +120,14 @@ impl Init {
     fn new(mut config: Config) -> Result<Self, Error> {
         let signals = signals()?;
         let identity = config.data.prepare(&config.policy, config.root)?;
+        host::raise_open_files(&config.policy);
         let processes = processes::Processes::new()?;
         let (cgroups, mut missing) = host::cgroups(&identity, config.root);
         if !config.root {
             missing.push("a user of its own for each service: the node runs as an ordinary user, who has only one".into());
+        }
+        if !sockets::are_told() {
+            missing.push("where the sockets of its processes lead: this kernel has no UNIX_DIAG, so `caps` cannot compare them with the manifests".into());
         }
         let mut log = log::Log::default();
         for what in &missing {
@@ -155,8 +166,9 @@ impl Init {
             if let Some(reason) = news.failed {
                 return Err(Error::Failed(reason));
             }
-            if let Some(missing) = news.ready {
-                self.became_ready(&missing);
+            self.note_missing(news.missing);
+            if news.ready {
+                self.became_ready();
             }
             if stopping && self.daemons.stop() {
                 host::remove_cgroups(&self.identity);
@@ -176,13 +188,19 @@ impl Init {
         stop
     }
 
-    /// Every service serves. The orchestrator reports what its part of the host could not give.
-    fn became_ready(&mut self, missing: &str) {
-        for what in missing.lines() {
-            self.log
-                .line("init", &format!("warn: this host cannot give: {what}"));
-            self.missing.push(what.to_owned());
+    /// Says what the host cannot give, once.
+    fn note_missing(&mut self, missing: Vec<String>) {
+        for what in missing {
+            if !self.missing.contains(&what) {
+                self.log
+                    .line("init", &format!("warn: this host cannot give: {what}"));
+                self.missing.push(what);
+            }
         }
+    }
+
+    /// Every service serves.
+    fn became_ready(&mut self) {
         if !self.ready {
             self.ready = true;
             let about = self.config.s3.clone();

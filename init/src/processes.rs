@@ -1,6 +1,6 @@
 //! The node's processes as the kernel shows them (proc(5)): the only process that can look into all of them tells about them.
 
-use crate::Error;
+use crate::{Error, sockets};
 use protocol::inspect::{LIST_MAX, Process};
 use rustix::fs::{Dir, Mode, OFlags, open, openat, readlinkat};
 use rustix::io::Errno;
@@ -31,11 +31,15 @@ impl Processes {
     /// Init and everything that descends from it, by number.
     pub(crate) fn all(&self) -> Vec<Process> {
         let statuses = self.statuses();
-        statuses
+        let mut all: Vec<Process> = statuses
             .iter()
             .take(LIST_MAX)
             .map(|(pid, status)| self.describe(*pid, status))
-            .collect()
+            .collect();
+        sockets::tell_ends(&mut all, |file| {
+            read(self.proc.as_fd(), &format!("self/net/{file}"))
+        });
+        all
     }
 
     /// How many they are.
@@ -115,6 +119,7 @@ impl Processes {
                 .unwrap_or(0),
             no_new_privs: number("NoNewPrivs:") == 1,
             descriptors: self.descriptors(host_pid),
+            sockets: Vec::new(),
         }
     }
 

@@ -54,7 +54,7 @@ impl Conversation for Inspect {
     type Answer = InspectAnswer;
     const NAME: &'static str = "inspect";
     const NUMBER: u8 = 9;
-    const VERSION: u8 = 1;
+    const VERSION: u8 = 2;
 }
 
 /// What the console asks.
@@ -119,7 +119,7 @@ pub struct Node {
 }
 
 /// One process as the kernel shows it (proc(5)).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Process {
     /// Its service, by its `comm`.
     pub name: String,
@@ -143,6 +143,22 @@ pub struct Process {
     pub no_new_privs: bool,
     /// The open descriptors: number and what it is, for example `socket:[123]`, `/blocks/ab…`, `anon_inode:[eventpoll]`.
     pub descriptors: Vec<(u32, String)>,
+    /// Where each of them that is a socket leads, by its number.
+    pub sockets: Vec<(u32, SocketEnd)>,
+}
+
+/// Where a socket leads.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SocketEnd {
+    /// A Unix socket: the processes of the node that hold its other end. None: it listens, its other end is closed, or
+    /// somebody outside of the node holds it.
+    Unix(Vec<String>),
+    /// TCP or UDP: its own `ip:port`.
+    Inet(String),
+    /// Made in the services' empty network, where it leads nowhere but to the one who made it.
+    EmptyNetwork,
+    /// The kernel does not tell (it lacks UNIX_DIAG).
+    Untold,
 }
 
 /// One supervised process.

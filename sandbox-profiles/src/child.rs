@@ -158,7 +158,7 @@ fn confine_and_exec(plan: &Plan<'_>) -> Done<std::convert::Infallible> {
     set_parent_process_death_signal(Some(Signal::KILL)).at(Step::DeathSignal)?;
     place_descriptors(plan)?;
     // After the descriptors, whose detour needs numbers above the limit.
-    set_limits(plan.limits)?;
+    set_limits(plan.limits, &mut missing)?;
     install_filters(plan.profile, missing)?;
     Err((
         Step::Exec,
@@ -347,7 +347,7 @@ fn place_descriptors(plan: &Plan<'_>) -> Done {
     Ok(())
 }
 
-fn set_limits(limits: Limits) -> Done {
+fn set_limits(limits: Limits, missing: &mut MissingSet) -> Done {
     let wanted = [
         (Resource::Core, Some(0)),
         (Resource::Nofile, Some(limits.open_files)),
@@ -366,6 +366,9 @@ fn set_limits(limits: Limits) -> Done {
             maximum: Some(most),
         };
         setrlimit(resource, limit).at(Step::Limits)?;
+        if most < wanted && resource == Resource::Nofile {
+            missing.insert(Missing::OpenFiles);
+        }
     }
     Ok(())
 }

@@ -194,10 +194,12 @@ pub enum Missing {
     LandlockNetwork,
     /// Landlock against abstract sockets and signals to the outside (Linux 6.12).
     LandlockScope,
+    /// As many open files as were asked for: the host allows fewer.
+    OpenFiles,
 }
 
 impl Missing {
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::PidNamespace,
         Self::IpcNamespace,
         Self::UtsNamespace,
@@ -206,6 +208,7 @@ impl Missing {
         Self::Landlock,
         Self::LandlockNetwork,
         Self::LandlockScope,
+        Self::OpenFiles,
     ];
 }
 
@@ -220,13 +223,14 @@ impl fmt::Display for Missing {
             Self::Landlock => "Landlock",
             Self::LandlockNetwork => "Landlock for TCP",
             Self::LandlockScope => "Landlock for signals and abstract sockets",
+            Self::OpenFiles => "as many open files as its manifest says",
         })
     }
 }
 
 /// A set of [`Missing`] that fits into a report without allocation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct MissingSet(pub(crate) u8);
+pub(crate) struct MissingSet(pub(crate) u16);
 
 impl MissingSet {
     pub(crate) fn insert(&mut self, missing: Missing) {

@@ -12,7 +12,7 @@ use rustix::net::{
 use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{BorrowedFd, RawFd};
 
-/// A packet: kind, step, missing walls, one byte of nothing, errno or number.
+/// A packet: kind, step, two bytes of missing walls, errno or number.
 const PACKET_BYTES: usize = 8;
 const CONFINED: u8 = 1;
 const FAILED: u8 = 2;
@@ -37,11 +37,13 @@ impl Report {
             Self::Failed(step, errno) => (FAILED, step as u8, 0, errno.raw_os_error()),
         };
         let [a, b, c, d] = number.to_le_bytes();
-        [kind, step, missing, 0, a, b, c, d]
+        let [low, high] = missing.to_le_bytes();
+        [kind, step, low, high, a, b, c, d]
     }
 
     fn from_bytes(bytes: [u8; PACKET_BYTES]) -> Option<Self> {
-        let [kind, step, missing, _, a, b, c, d] = bytes;
+        let [kind, step, low, high, a, b, c, d] = bytes;
+        let missing = u16::from_le_bytes([low, high]);
         let number = i32::from_le_bytes([a, b, c, d]);
         match kind {
             CONFINED => {

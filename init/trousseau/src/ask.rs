@@ -4,11 +4,13 @@ use protocol::Channel;
 use protocol::channel::ReceiveBuffer;
 use protocol::inspect::{Operator, Outcome, Verb};
 use protocol::wire::Numbered;
+use rustix::fs::{Mode, OFlags};
 use rustix::net::sockopt::Timeout;
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType, connect,
     socket_with,
 };
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -85,12 +87,20 @@ pub(crate) fn say(data: &Path, words: &[String], json: bool) -> Result<(u8, Stri
 }
 
 fn open(path: &Path) -> Result<Channel, rustix::io::Errno> {
+    // By way of the directory's descriptor: a socket's name holds 107 bytes (unix(7)), and a path may be longer.
+    let directory = path.parent().unwrap_or(Path::new("."));
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let directory = rustix::fs::open(directory, flags, Mode::empty())?;
+    let file = path.file_name().unwrap_or_default();
+    let short = Path::new("/proc/self/fd")
+        .join(directory.as_raw_fd().to_string())
+        .join(file);
     let socket = socket_with(
         AddressFamily::UNIX,
         SocketType::SEQPACKET,
         SocketFlags::CLOEXEC,
         None,
     )?;
-    connect(&socket, &SocketAddrUnix::new(path)?)?;
+    connect(&socket, &SocketAddrUnix::new(short)?)?;
     Ok(socket.into())
 }

@@ -36,6 +36,7 @@ fn main() -> ExitCode {
 
 /// Plays a role until its supervisor ends it. What goes wrong is the log's last line; the supervisor decides what comes next.
 fn play(role: &str, run: Role) -> ExitCode {
+    runtime::log::end_on_panic();
     // exec names a process after its file, which is a memory file here.
     let _ = rustix::thread::set_name(&std::ffi::CString::new(role).unwrap_or_default());
     match Given::receive().map_err(Into::into).and_then(run) {

@@ -153,6 +153,13 @@ type Services = (Vec<(String, String)>, Vec<(String, OwnedFd)>, Policy);
 
 fn read_services(paths: &[PathBuf]) -> Result<Services, String> {
     let (mut manifests, mut programs) = (Vec::new(), Vec::new());
+    if paths.len() > init::EXTRA_SERVICES_MAX {
+        return Err(format!(
+            "{} manifests by --service: at most {} fit",
+            paths.len(),
+            init::EXTRA_SERVICES_MAX
+        ));
+    }
     for path in paths {
         let file = path.display().to_string();
         let text = std::fs::read_to_string(path).map_err(|error| format!("{file}: {error}"))?;
@@ -178,6 +185,16 @@ fn read_services(paths: &[PathBuf]) -> Result<Services, String> {
             .map_err(|error| fails(error.to_string()))?;
         programs.push((manifest.name.clone(), sealed));
         manifests.push((file, text));
+    }
+    let bytes: usize = manifests
+        .iter()
+        .map(|(file, text)| file.len() + text.len())
+        .sum();
+    if bytes > init::EXTRA_MANIFESTS_BYTES_MAX {
+        return Err(format!(
+            "the manifests given by --service have {bytes} bytes: at most {} fit",
+            init::EXTRA_MANIFESTS_BYTES_MAX
+        ));
     }
     let extra = manifests
         .iter()

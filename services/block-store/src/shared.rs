@@ -8,10 +8,11 @@ use rustix::io::Errno;
 use std::cell::RefCell;
 use tokio::sync::Notify;
 
-/// The space that is kept free for deletions and for metadata: the smaller of this and [`RESERVE_PERCENT`] of the file system, in bytes.
-const RESERVE_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// The space that is kept free for deletions and for metadata, which shares the file system: the smaller of this and one
+/// [`RESERVE_PART`] of the file system, in bytes. No less than metadata's own reserve, so that blocks never take what it needs.
+const RESERVE_BYTES_MAX: u64 = 256 << 20;
 /// See [`RESERVE_BYTES_MAX`].
-const RESERVE_PERCENT: u64 = 2;
+const RESERVE_PART: u64 = 8;
 
 /// One per store.
 pub(crate) struct Shared {
@@ -34,7 +35,7 @@ pub(crate) struct Room {
 
 impl Room {
     fn new(capacity_bytes: u64, available_bytes: u64) -> Self {
-        let reserve_bytes = RESERVE_BYTES_MAX.min(capacity_bytes / 100 * RESERVE_PERCENT);
+        let reserve_bytes = RESERVE_BYTES_MAX.min(capacity_bytes / RESERVE_PART);
         Self {
             capacity_bytes,
             free_bytes: available_bytes.saturating_sub(reserve_bytes),

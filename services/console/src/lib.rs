@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod access;
+mod explain;
 mod node;
 mod report;
 mod sessions;

@@ -1,5 +1,6 @@
 //! The node, as its operator sees it: what runs, what it holds, what is missing, what it said.
 
+use crate::explain;
 use crate::report::{Answer, Refusal, Report};
 use crate::verbs::{Daemon, Verbs, gone, odd};
 use manifests::{BUILT_IN, Manifest, Policy};
@@ -253,7 +254,7 @@ pub(crate) async fn caps(verbs: &Verbs) -> Answer {
         let unexplained: Vec<String> = process
             .descriptors
             .iter()
-            .filter(|(number, what)| !is_explained(manifest, *number, what))
+            .filter(|(number, what)| !explain::is_explained(&policy, process, *number, what))
             .map(|(number, what)| format!("{number} {what}"))
             .collect();
         json!({
@@ -303,36 +304,4 @@ fn given(service: &Service) -> Vec<String> {
         .iter()
         .map(|(name, kind)| format!("{name}:{kind}"))
         .collect()
-}
-
-/// Whether a descriptor is one that a process with this manifest has reason to hold. Anything else is an alarm.
-fn is_explained(manifest: Option<&Manifest>, number: u32, what: &str) -> bool {
-    let Some(manifest) = manifest else {
-        return false;
-    };
-    // Init makes everything that it hands out, and the orchestrator holds what it packs from.
-    if matches!(manifest.name.as_str(), "init" | "orchestrator") {
-        return true;
-    }
-    let has_ring =
-        sandbox_profiles::profile(&manifest.profile).is_some_and(|profile| profile.ring.is_some());
-    // A service that calls the block-store is handed descriptors of single blocks by it.
-    let handles_files = manifest.root.is_some()
-        || manifest
-            .calls
-            .iter()
-            .any(|call| call.conversation == "blocks");
-    match (number, what) {
-        (0 | 1, "/dev/null") => true,
-        (2, pipe) => pipe.starts_with("pipe:"),
-        (_, socket) if socket.starts_with("socket:") => true,
-        (_, "anon_inode:[eventpoll]" | "anon_inode:[eventfd]") => true,
-        (_, "anon_inode:[io_uring]") => has_ring,
-        (_, path) => {
-            path.starts_with('/')
-                && !path.starts_with("/memfd:")
-                && !path.starts_with("/dev/")
-                && handles_files
-        }
-    }
 }

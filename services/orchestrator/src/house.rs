@@ -1,7 +1,6 @@
 //! The orchestrator's loop: every service of the policy runs, in order of rank, and is started again when it ends.
 
 use crate::Error;
-use crate::cgroup::{Cgroups, Entered};
 use crate::supply::Supplier;
 use manifests::{Manifest, Policy};
 use protocol::Channel;
@@ -15,7 +14,7 @@ use sandbox_profiles::{Limits, Root, Spawn};
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
-use supervision::{Charge, Event, Reason, Started};
+use supervision::{Cgroups, Charge, Event, Reason, STOP_WITHIN, Started};
 
 /// What the orchestrator packs from.
 pub(crate) struct Means {
@@ -49,8 +48,6 @@ struct Tenant {
     manifest: Manifest,
     charge: Charge,
     given: Vec<(String, String)>,
-    missing: Vec<String>,
-    memory_kills: u64,
 }
 
 impl House {
@@ -78,7 +75,7 @@ impl House {
                 stopping |= order == Order::Stop;
             }
             for tenant in &mut tenants {
-                tenant.turn(&self.means.cgroups, &mut buffer);
+                tenant.turn(&mut buffer);
             }
             if stopping && stop_highest(&mut tenants) {
                 return Ok(());
@@ -87,7 +84,10 @@ impl House {
                 .turn(&mut buffer, |_, call, _| answer(&mut tenants, call))?;
             if !said_ready && tenants.iter().all(|tenant| tenant.charge.ready()) {
                 said_ready = true;
-                let missing: Vec<String> = tenants.iter().flat_map(Tenant::all_missing).collect();
+                let missing: Vec<String> = tenants
+                    .iter()
+                    .flat_map(|tenant| tenant.charge.missing())
+                    .collect();
                 supervisor.ready(missing.join("\n"))?;
             }
         }
@@ -153,7 +153,7 @@ impl House {
 
 impl Means {
     /// The process itself, in its sandbox, with nothing given yet.
-    fn spawn(&self, tenant: &mut Tenant) -> Result<Started, String> {
+    fn spawn(&self, tenant: &Tenant) -> Result<Started, String> {
         let manifest = &tenant.manifest;
         let profile = sandbox_profiles::profile(&manifest.profile)
             .ok_or_else(|| Error::Profile(manifest.profile.clone()).to_string())?;
@@ -168,9 +168,7 @@ impl Means {
             .iter()
             .find(|(name, _)| *name == own)
             .map_or(&self.program, |(_, own)| own);
-        let entered: Entered = self.cgroups.prepare(manifest);
-        tenant.missing.clone_from(&entered.missing);
-        tenant.memory_kills = self.cgroups.memory_kills(&manifest.name);
+        let cgroup = self.cgroups.prepare(&manifest.name, &manifest.limits);
         let (start, theirs) = Channel::pair().map_err(|errno| errno.to_string())?;
         let (log, stderr) = pipe_with(PipeFlags::CLOEXEC).map_err(|errno| errno.to_string())?;
         rustix::io::ioctl_fionbio(&log, true).map_err(|errno| errno.to_string())?;
@@ -188,8 +186,8 @@ impl Means {
             network: Some(self.network.as_fd()),
             separate: true,
             user: (self.first_user > 0).then(|| self.first_user + u32::from(manifest.rank)),
-            cgroup: entered.unified.as_ref().map(AsFd::as_fd),
-            cgroups_v1: &entered.lent(),
+            cgroup: cgroup.unified(),
+            cgroups_v1: &cgroup.controllers(),
             limits: Limits {
                 open_files: u64::from(manifest.limits.open_files),
                 data_bytes: None,
@@ -200,7 +198,12 @@ impl Means {
             start: theirs.into_socket(),
         })
         .map_err(|error| error.to_string())?;
-        Ok(Started { child, start, log })
+        Ok(Started {
+            child,
+            start,
+            log,
+            cgroup,
+        })
     }
 
     fn directory(&self, name: &str) -> Result<OwnedFd, String> {
@@ -233,8 +236,6 @@ impl Tenant {
             charge: Charge::new(&manifest.name),
             manifest: manifest.clone(),
             given: Vec::new(),
-            missing: Vec::new(),
-            memory_kills: 0,
         }
     }
 
@@ -254,33 +255,14 @@ impl Tenant {
         names.iter().map(kind).collect()
     }
 
-    fn all_missing(&self) -> Vec<String> {
-        let name = self.charge.name();
-        let of_process = self
-            .charge
-            .missing()
-            .into_iter()
-            .map(|what| format!("{name}: {what}"));
-        self.missing.iter().cloned().chain(of_process).collect()
-    }
-
     /// Passes on its log and says what became of it.
-    fn turn(&mut self, cgroups: &Cgroups, buffer: &mut ReceiveBuffer) {
+    fn turn(&mut self, buffer: &mut ReceiveBuffer) {
         let name = &self.manifest.name;
         for event in self.charge.turn(Instant::now(), buffer) {
             match event {
                 Event::Line(line) => runtime::log::line(name, format_args!("{line}")),
                 Event::Ready(about) => runtime::info!("{name} is ready {about}"),
                 Event::Ended(Reason::Stopped) => runtime::info!("{name} has stopped"),
-                Event::Ended(Reason::Crash(9))
-                    if cgroups.memory_kills(name) > self.memory_kills =>
-                {
-                    self.charge.correct_reason(Reason::MemoryLimit);
-                    runtime::error!(
-                        "{name} ended: memory limit of {} MiB",
-                        self.manifest.limits.memory_mb
-                    );
-                }
                 Event::Ended(reason) => runtime::error!("{name} ended: {reason}"),
             }
         }
@@ -298,7 +280,7 @@ impl Tenant {
                 .map(ToString::to_string)
                 .unwrap_or_default(),
             grants: self.given.clone(),
-            missing: self.all_missing(),
+            missing: self.charge.missing(),
         }
     }
 }
@@ -314,7 +296,7 @@ fn stop_highest(tenants: &mut [Tenant]) -> bool {
         .iter_mut()
         .filter(|tenant| Some(tenant.manifest.rank) >= highest)
     {
-        tenant.charge.stop();
+        tenant.charge.stop(STOP_WITHIN);
     }
     highest.is_none()
 }

@@ -5,7 +5,6 @@
 //! The only process that may clone, set up namespaces and execute. It never speaks to its services but by their start channels.
 #![forbid(unsafe_code)]
 
-mod cgroup;
 mod house;
 mod supply;
 
@@ -75,7 +74,7 @@ pub fn run(mut given: Given) -> Result<(), Error> {
             data: given.descriptor("data")?,
             empty: given.descriptor("empty")?,
             network: sandbox_profiles::empty_network().map_err(Error::Network)?,
-            cgroups: cgroup::Cgroups::new(given.descriptors_named("cgroup")),
+            cgroups: supervision::Cgroups::new(given.descriptors_named("cgroup")),
             first_user: given.parsed("first_user")?,
             settings: given.settings_named("node:"),
         },

@@ -17,6 +17,15 @@ pub fn line(level: &str, text: std::fmt::Arguments<'_>) {
     let _ = rustix::io::write(rustix::stdio::stderr(), line.as_bytes());
 }
 
+/// From here on a panic is a last line in the log and exit status 101. The library's own end of it, abort(3), makes system
+/// calls that no profile allows, and would look like an attack.
+pub fn end_on_panic() {
+    std::panic::set_hook(Box::new(|panic| {
+        line("error", format_args!("{panic}"));
+        std::process::exit(101);
+    }));
+}
+
 /// What an operator may want to know of a healthy service.
 #[macro_export]
 macro_rules! info { ($($part:tt)*) => { $crate::log::line("info", format_args!($($part)*)) } }

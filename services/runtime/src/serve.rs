@@ -20,9 +20,6 @@ use tokio::sync::{Notify, Semaphore};
 /// The most calls of one connection that are worked on at a time; further ones wait in the socket.
 pub const CALLS_MAX: usize = 256;
 
-/// How often a socket is looked at that no event tells of, in milliseconds.
-const RECHECK_MS: u64 = 250;
-
 /// The most calls of all connections together.
 const CALLS_TOTAL_MAX: u32 = 1 << 16;
 
@@ -55,39 +52,15 @@ impl AsyncChannel {
     }
 
     /// The next packet, or `None` when the peer has hung up. Cancel-safe.
-    ///
-    /// A packet was seen to lie unread while its reader waited for the event that tells of it (in clients with many uploads at
-    /// a time; the cause is not found yet). So the socket is looked at every [`RECHECK_MS`] without an event, too, and what is
-    /// found only so is told in the log.
     pub async fn receive(&self) -> Result<Option<Packet>, ReceiveError> {
-        let mut told = true;
         loop {
-            let wait = self.shared.socket.readable();
-            let ready = tokio::time::timeout(Duration::from_millis(RECHECK_MS), wait).await;
-            told &= ready.is_ok();
-            let received = BUFFER.with_borrow_mut(|buffer| {
-                self.shared
-                    .socket
-                    .get_ref()
-                    .0
-                    .receive(buffer, RecvFlags::DONTWAIT)
-            });
-            match (received, ready) {
-                (Err(ReceiveError::System(Errno::AGAIN)), Ok(Ok(mut ready))) => {
-                    ready.clear_ready();
-                    told = true;
-                }
-                (Err(ReceiveError::System(Errno::AGAIN)), Ok(Err(error))) => {
-                    let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
-                    return Err(ReceiveError::System(errno));
-                }
-                (Err(ReceiveError::System(Errno::AGAIN)), Err(_)) => told = true,
-                (other, _) => {
-                    if !told && matches!(other, Ok(Some(_))) {
-                        crate::warn!("a packet came without an event");
-                    }
-                    return other;
-                }
+            let mut ready = self.shared.socket.readable().await.map_err(|error| {
+                ReceiveError::System(Errno::from_io_error(&error).unwrap_or(Errno::IO))
+            })?;
+            let socket = &self.shared.socket.get_ref().0;
+            match BUFFER.with_borrow_mut(|buffer| socket.receive(buffer, RecvFlags::DONTWAIT)) {
+                Err(ReceiveError::System(Errno::AGAIN)) => ready.clear_ready(),
+                other => return other,
             }
         }
     }

@@ -103,6 +103,11 @@ impl Activity {
         }
     }
 
+    /// Whether it is between two requests.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.phase.get() == Phase::Idle
+    }
+
     /// Waits for an order to this connection.
     pub(crate) async fn ordered(&self) -> Order {
         loop {
@@ -171,7 +176,7 @@ impl Connections {
         if list.len() >= self.connections_max {
             let idle = list
                 .iter()
-                .filter(|(_, activity)| activity.phase.get() == Phase::Idle)
+                .filter(|(_, activity)| activity.is_idle())
                 .min_by_key(|(number, activity)| (activity.since_s.get(), **number))
                 .map(|(number, _)| *number)?;
             if let Some(activity) = list.remove(&idle) {

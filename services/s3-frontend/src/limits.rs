@@ -76,7 +76,7 @@ pub(crate) const DRAIN: Duration = Duration::from_secs(2);
 pub(crate) const LINGER_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// See [`LINGER_BYTES_MAX`].
 pub(crate) const LINGER: Duration = Duration::from_secs(5);
-/// How long requests under way may go on when the supervisor says stop.
-pub(crate) const FINISH: Duration = Duration::from_secs(10);
+/// How long requests under way may go on when the supervisor says stop; it kills after five seconds.
+pub(crate) const FINISH: Duration = Duration::from_secs(4);
 /// A thread that has not looked at its clock for so long does not count as alive, in seconds.
 pub(crate) const TICK_S_MAX: u64 = 5;

@@ -91,6 +91,7 @@ async fn connection(worker: Rc<Worker>, entry: Entry, load: Load, stream: TcpStr
         // heads instead.
         .header_read_timeout(None)
         .serve_connection(socket, service);
+    let mut was_idle = false;
     loop {
         let served = {
             let mut served = pin!(poll_fn(|context| hyper.poll_without_shutdown(context)));
@@ -99,7 +100,10 @@ async fn connection(worker: Rc<Worker>, entry: Entry, load: Load, stream: TcpStr
                 result = &mut served => Some(result),
                 order = activity.ordered() => match order {
                     Order::Cut => return,
-                    Order::Finish => None,
+                    Order::Finish => {
+                        was_idle = activity.is_idle();
+                        None
+                    }
                 },
             }
         };
@@ -111,7 +115,10 @@ async fn connection(worker: Rc<Worker>, entry: Entry, load: Load, stream: TcpStr
         }
     }
     let parts = hyper.into_parts();
-    linger(parts.io.into_stream()).await;
+    // Between two requests nothing of ours is on its way that a reset could hurt.
+    if !was_idle {
+        linger(parts.io.into_stream()).await;
+    }
     drop((entry, load));
 }
 

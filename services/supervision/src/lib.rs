@@ -4,10 +4,12 @@
 //! any knowledge of what a service is for.
 #![forbid(unsafe_code)]
 
+mod cgroup;
 mod lines;
 mod reason;
 mod wait;
 
+pub use cgroup::{Cgroup, Cgroups};
 pub use reason::Reason;
 pub use wait::wait;
 
@@ -28,12 +30,13 @@ pub const STARTS_PER_MINUTE_MAX: usize = 40;
 const BACK_OFF_MAX: Duration = Duration::from_secs(5);
 /// The first pause; doubled with each end that follows soon.
 const BACK_OFF_MIN: Duration = Duration::from_millis(10);
-/// Whoever served for so long is healthy: its next pause is the first one again.
-const HEALTHY_AFTER: Duration = Duration::from_secs(5);
+/// Whoever served for so long is healthy: its next pause is the first one again. Short, so that somebody's kills now and then
+/// do not look like a process that fails by itself; those who fail at every start are over within milliseconds.
+const HEALTHY_AFTER: Duration = Duration::from_secs(1);
 /// A process that has not said that it is ready after this long is killed.
 const READY_WITHIN: Duration = Duration::from_secs(120);
-/// A process that was told to stop and has not is killed after this long.
-const STOP_WITHIN: Duration = Duration::from_secs(5);
+/// One process that was told to stop and has not is killed after this long.
+pub const STOP_WITHIN: Duration = Duration::from_secs(5);
 
 /// So many messages and trapped calls of one process are taken in a turn: a flood must not keep its supervisor from the others.
 const PER_TURN_MAX: usize = 256;
@@ -55,6 +58,9 @@ struct Running {
     child: Child,
     start: Channel,
     log: OwnedFd,
+    cgroup: Cgroup,
+    /// Of earlier processes in the same cgroup.
+    memory_kills: u64,
     lines: Lines,
     ready: bool,
     since: Instant,
@@ -83,6 +89,8 @@ pub struct Started {
     pub start: Channel,
     /// Our end of its log pipe.
     pub log: OwnedFd,
+    /// Where it runs.
+    pub cgroup: Cgroup,
 }
 
 impl Charge {
@@ -138,22 +146,15 @@ impl Charge {
         self.last_reason.as_ref()
     }
 
-    /// Its supervisor knows better than the kernel's status why it ended last.
-    pub fn correct_reason(&mut self, reason: Reason) {
-        self.last_reason = Some(reason);
-    }
-
-    /// What the host could not give to the present process.
+    /// What the host could not give to the present process, one sentence each.
     pub fn missing(&self) -> Vec<String> {
-        let missing = self
-            .running
-            .as_ref()
-            .map(|running| running.child.missing.iter());
-        missing
-            .into_iter()
-            .flatten()
-            .map(ToString::to_string)
-            .collect()
+        let Some(running) = &self.running else {
+            return Vec::new();
+        };
+        let walls = running.child.missing.iter();
+        let walls = walls.map(|what| format!("{}: {what}", self.name));
+        let limits = running.cgroup.missing().iter().cloned();
+        limits.chain(walls).collect()
     }
 
     /// Whether it shall be started now.
@@ -175,13 +176,20 @@ impl Charge {
     ) -> Result<(), MessageError> {
         let now = Instant::now();
         self.count_start(now);
-        let Started { child, start, log } = started;
+        let Started {
+            child,
+            start,
+            log,
+            cgroup,
+        } = started;
         let sent =
             start.send_message::<Start>(&Order::Packed(packed), descriptors, SendFlags::DONTWAIT);
         self.running = Some(Running {
             child,
             start,
             log,
+            memory_kills: cgroup.memory_kills(),
+            cgroup,
             lines: Lines::default(),
             ready: false,
             since: now,
@@ -245,13 +253,13 @@ impl Charge {
         }
     }
 
-    /// Asks it to stop, and not to be started again; killed if it does not in time.
-    pub fn stop(&mut self) {
+    /// Asks it to stop, and not to be started again; killed if it has not `within` this time.
+    pub fn stop(&mut self, within: Duration) {
         self.stopped = true;
         self.next_start = None;
         if let Some(running) = &mut self.running {
             running.ending.get_or_insert(Reason::Stopped);
-            running.kill_at.get_or_insert(Instant::now() + STOP_WITHIN);
+            running.kill_at.get_or_insert(Instant::now() + within);
         }
         self.order(&Order::Stop, &[]);
     }
@@ -305,7 +313,7 @@ impl Charge {
         let Some(running) = &mut self.running else {
             return events;
         };
-        running.answer_trapped_calls();
+        running.answer_trapped_calls(now, buffer, &mut events);
         running.listen(now, buffer, &mut events);
         running.read_log(&mut events);
         running.check_clock(now);
@@ -335,14 +343,23 @@ impl Charge {
 
 impl Running {
     /// The filter's questions. A call that the profile does not name is the end of the process, with the name of the call.
-    fn answer_trapped_calls(&mut self) {
-        let Some(watch) = &mut self.child.watch else {
-            return;
-        };
+    ///
+    /// What it said before the call is heard first: a call behind "ready" must meet the sealed list.
+    fn answer_trapped_calls(
+        &mut self,
+        now: Instant,
+        buffer: &mut ReceiveBuffer,
+        events: &mut Vec<Event>,
+    ) {
         for _ in 0..PER_TURN_MAX {
-            if !wait::readable(watch.as_fd()) {
+            let watch = self.child.watch.as_ref();
+            if !watch.is_some_and(|watch| wait::readable(watch.as_fd())) {
                 return;
             }
+            self.listen(now, buffer, events);
+            let Some(watch) = &mut self.child.watch else {
+                return;
+            };
             match watch.answer() {
                 Ok(Verdict::Violation { syscall, .. }) => {
                     self.ending
@@ -418,6 +435,12 @@ impl Running {
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
         let status =
             rustix::process::waitid(WaitId::PidFd(self.child.pidfd.as_fd()), options).ok()??;
-        Some(Reason::of(&status))
+        match Reason::of(&status) {
+            // The kernel's status does not tell its own kill at the memory limit from anybody's; the cgroup's count does.
+            Reason::Crash(9) if self.cgroup.memory_kills() > self.memory_kills => {
+                Some(Reason::MemoryLimit)
+            }
+            reason => Some(reason),
+        }
     }
 }

@@ -292,6 +292,7 @@ fn process(pid: u32, name: &str) -> Process {
         capabilities: 0,
         no_new_privs: true,
         descriptors: vec![(0, "/dev/null".into()), (7, "/dev/mem".into())],
+        sockets: Vec::new(),
     }
 }
 

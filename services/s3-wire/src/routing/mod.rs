@@ -80,10 +80,10 @@ fn sub_resource<'a>(method: &str, query: &'a Query<'_>) -> Result<Option<&'a str
             .is_some_and(|start| start.eq_ignore_ascii_case("x-"));
         let harmless = remark || name.starts_with("response-") || PARAMETERS.contains(&name);
         // Where nothing is changed AWS ignores what it does not know, and browsers add such things
-        // (`?v=3`). Without a value it looks like a sub-resource, and then the answer would be of
-        // another kind than was asked for.
+        // (`?v=3`). Without a value, or with an empty one, it looks like a sub-resource, and then
+        // the answer would be of another kind than was asked for.
         let reads = matches!(method, "GET" | "HEAD");
-        let ignored = reads && value.is_some();
+        let ignored = reads && value.is_some_and(|value| !value.is_empty());
         if !harmless && !ignored {
             return Err(S3Error::not_implemented("Parameter", name));
         }

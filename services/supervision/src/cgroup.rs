@@ -1,72 +1,105 @@
 //! Limits of memory, processes and processor share: cgroup v2, or the v1 controllers of an older host (cgroups(7)).
 
-use manifests::{Limits, Manifest};
+use manifests::Limits;
 use rustix::fs::{Mode, OFlags, mkdirat, openat};
 use rustix::io::Errno;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// The node's own cgroup directories, as init gave them: `cgroup` is v2; `cgroup:memory`, `cgroup:pids`, `cgroup:cpu` are v1.
-pub(crate) struct Cgroups {
+pub struct Cgroups {
     given: Vec<(String, OwnedFd)>,
 }
 
-/// The directories of one service, to be entered before exec.
+/// The cgroup of one process, to be entered before exec.
 #[derive(Default)]
-pub(crate) struct Entered {
+pub struct Cgroup {
     /// v2: for CLONE_INTO_CGROUP.
-    pub(crate) unified: Option<OwnedFd>,
+    unified: Option<OwnedFd>,
     /// v1: into whose `cgroup.procs` the child is written.
-    pub(crate) controllers: Vec<OwnedFd>,
+    controllers: Vec<OwnedFd>,
+    /// Where the kernel counts those that it killed at the limit of memory: a directory's file.
+    kills: Option<(OwnedFd, &'static str)>,
     /// What could not be set, one sentence each.
-    pub(crate) missing: Vec<String>,
+    missing: Vec<String>,
 }
 
 impl Cgroups {
-    pub(crate) fn new(given: Vec<(String, OwnedFd)>) -> Self {
+    /// The directories by name; none where the host has none to give.
+    pub fn new(given: Vec<(String, OwnedFd)>) -> Self {
         Self { given }
     }
 
-    /// Makes (or finds) the cgroup of a service and sets its limits.
-    pub(crate) fn prepare(&self, manifest: &Manifest) -> Entered {
-        let mut entered = Entered::default();
-        for (kind, parent) in &self.given {
-            let directory = match directory(parent, &manifest.name) {
-                Ok(directory) => directory,
-                Err(errno) => {
-                    entered
-                        .missing
-                        .push(format!("{kind} of {}: {errno}", manifest.name));
-                    continue;
-                }
-            };
-            for (file, value) in settings(kind, &manifest.limits) {
-                if let Err(errno) = write(&directory, file, &value) {
-                    entered
-                        .missing
-                        .push(format!("{file} of {}: {errno}", manifest.name));
-                }
-            }
-            match kind.as_str() {
-                "cgroup" => entered.unified = Some(directory),
-                _ => entered.controllers.push(directory),
-            }
-        }
-        entered
+    /// All of them, lent: for whoever starts processes in them, too.
+    pub fn lent(&self) -> impl Iterator<Item = (String, BorrowedFd<'_>)> {
+        self.given
+            .iter()
+            .map(|(name, directory)| (name.clone(), directory.as_fd()))
     }
 
-    /// How often the kernel has killed a process of this service at its memory limit, since its cgroup was made.
-    pub(crate) fn memory_kills(&self, service: &str) -> u64 {
-        let count = |(kind, parent): &(String, OwnedFd)| {
-            let file = match kind.as_str() {
-                "cgroup" => "memory.events",
-                "cgroup:memory" => "memory.oom_control",
-                _ => return None,
-            };
-            let text = read(&directory(parent, service).ok()?, file).ok()?;
+    /// Makes (or finds) the cgroup of the process `name` and sets its limits. What fails is missing, and told.
+    pub fn prepare(&self, name: &str, limits: &Limits) -> Cgroup {
+        let mut cgroup = Cgroup::default();
+        for (kind, parent) in &self.given {
+            if let Err(errno) = cgroup.add(kind, parent, name, limits) {
+                cgroup.missing.push(format!("{kind} of {name}: {errno}"));
+            }
+        }
+        cgroup
+    }
+}
+
+impl Cgroup {
+    fn add(
+        &mut self,
+        kind: &str,
+        parent: &OwnedFd,
+        name: &str,
+        limits: &Limits,
+    ) -> Result<(), Errno> {
+        let directory = directory(parent, name)?;
+        for (file, value) in settings(kind, limits) {
+            if let Err(errno) = write(&directory, file, &value) {
+                self.missing.push(format!("{file} of {name}: {errno}"));
+            }
+        }
+        let kills = match kind {
+            "cgroup" => Some("memory.events"),
+            "cgroup:memory" => Some("memory.oom_control"),
+            _ => None,
+        };
+        if let Some(file) = kills {
+            self.kills = Some((directory.try_clone().map_err(|_| Errno::MFILE)?, file));
+        }
+        match kind {
+            "cgroup" => self.unified = Some(directory),
+            _ => self.controllers.push(directory),
+        }
+        Ok(())
+    }
+
+    /// The v2 directory, for CLONE_INTO_CGROUP.
+    pub fn unified(&self) -> Option<BorrowedFd<'_>> {
+        self.unified.as_ref().map(AsFd::as_fd)
+    }
+
+    /// The v1 directories, to be joined one by one.
+    pub fn controllers(&self) -> Vec<BorrowedFd<'_>> {
+        self.controllers.iter().map(AsFd::as_fd).collect()
+    }
+
+    /// What could not be set, one sentence each.
+    pub(crate) fn missing(&self) -> &[String] {
+        &self.missing
+    }
+
+    /// How often the kernel has killed a process of this cgroup at its memory limit, since the cgroup was made.
+    pub(crate) fn memory_kills(&self) -> u64 {
+        let count = |(directory, file): &(OwnedFd, &'static str)| {
+            let text = read(directory, file).ok()?;
             text.lines()
                 .find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok())
         };
-        self.given.iter().find_map(count).unwrap_or(0)
+        self.kills.as_ref().and_then(count).unwrap_or(0)
     }
 }
 
@@ -124,11 +157,4 @@ fn read(directory: &OwnedFd, file: &str) -> Result<String, Errno> {
     let mut bytes = [0; 1_024];
     let count = rustix::io::read(&file, &mut bytes)?;
     Ok(String::from_utf8_lossy(bytes.get(..count).unwrap_or_default()).into_owned())
-}
-
-impl Entered {
-    /// The v1 directories, lent.
-    pub(crate) fn lent(&self) -> Vec<BorrowedFd<'_>> {
-        self.controllers.iter().map(AsFd::as_fd).collect()
-    }
 }

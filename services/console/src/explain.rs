@@ -1,0 +1,168 @@
+//! Whether a process has reason to hold what it holds, by the manifests alone: what nobody declared is an alarm.
+
+use manifests::{Kind, Manifest, Policy};
+use protocol::inspect::{Process, SocketEnd};
+
+/// The descriptor on which the supervisor speaks (sandbox-profiles places it).
+const START_CHANNEL: u32 = 3;
+
+/// Whether the descriptor `number` of `process`, which the kernel calls `what`, follows from the manifests.
+pub(crate) fn is_explained(policy: &Policy, process: &Process, number: u32, what: &str) -> bool {
+    let Some(manifest) = policy.get(&process.name) else {
+        return false;
+    };
+    // Init makes everything that it hands out, and the orchestrator holds what it packs from.
+    if matches!(manifest.name.as_str(), "init" | "orchestrator") {
+        return true;
+    }
+    let profile = sandbox_profiles::profile(&manifest.profile);
+    match (number, what) {
+        (0 | 1, "/dev/null") => true,
+        (2, pipe) => pipe.starts_with("pipe:"),
+        (_, socket) if socket.starts_with("socket:") => {
+            let end = process.sockets.iter().find(|(at, _)| *at == number);
+            end.is_some_and(|(_, end)| leads_where_it_may(policy, manifest, number, end))
+        }
+        (_, "anon_inode:[eventpoll]" | "anon_inode:[eventfd]") => true,
+        (_, "anon_inode:[io_uring]") => profile.is_some_and(|profile| profile.ring.is_some()),
+        (_, path) => {
+            path.starts_with('/')
+                && !path.starts_with("/memfd:")
+                && !path.starts_with("/dev/")
+                && handles_files(manifest)
+        }
+    }
+}
+
+/// A service with a directory of its own, or one that is handed descriptors of single blocks by the block-store.
+fn handles_files(manifest: &Manifest) -> bool {
+    let mut calls = manifest.calls.iter();
+    manifest.root.is_some() || calls.any(|call| call.conversation == "blocks")
+}
+
+/// Whether the manifests let a process with `manifest` talk to whoever is at the other end.
+fn leads_where_it_may(policy: &Policy, manifest: &Manifest, number: u32, end: &SocketEnd) -> bool {
+    let name = manifest.name.as_str();
+    match end {
+        // It leads nowhere, or the host's kernel does not tell (which the node says of itself).
+        SocketEnd::EmptyNetwork | SocketEnd::Untold => true,
+        // The bus opens every socket in the network; membership is brought the one for gossip.
+        SocketEnd::Inet(_) if matches!(name, "bus" | "membership") => true,
+        SocketEnd::Inet(_) => listens(manifest, |address| address != "control"),
+        SocketEnd::Unix(peers) => peers.iter().all(|peer| {
+            let peer = peer.as_str();
+            // The bus keeps a duplicate of each server's end, and holds the other end of each door.
+            peer == "bus"
+                || name == "bus"
+                || peer == name
+                || (number == START_CHANNEL && matches!(peer, "init" | "orchestrator"))
+                || may_talk(policy, name, peer)
+                || may_talk(policy, peer, name)
+        }),
+    }
+}
+
+fn listens(manifest: &Manifest, is_there: impl Fn(&str) -> bool) -> bool {
+    let mut listeners = manifest
+        .grants
+        .iter()
+        .filter(|grant| grant.kind == Kind::Listener);
+    listeners.any(|grant| grant.listen.as_deref().is_some_and(&is_there))
+}
+
+/// Whether any conversation is allowed from `client` to `service`.
+fn may_talk(policy: &Policy, client: &str, service: &str) -> bool {
+    policy.get(client).is_some_and(|client| {
+        let mut calls = client.calls.iter();
+        calls.any(|call| {
+            call.service == service && policy.allows(&client.name, service, &call.conversation)
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test that fails may panic")]
+    use super::*;
+    use manifests::BUILT_IN;
+
+    fn explained(name: &str, number: u32, what: &str, end: Option<SocketEnd>) -> bool {
+        let policy = Policy::parse(BUILT_IN.iter().copied()).unwrap();
+        let process = Process {
+            name: name.into(),
+            sockets: end.map(|end| (number, end)).into_iter().collect(),
+            ..Process::default()
+        };
+        is_explained(&policy, &process, number, what)
+    }
+
+    fn unix(peers: &[&str]) -> Option<SocketEnd> {
+        Some(SocketEnd::Unix(
+            peers.iter().map(ToString::to_string).collect(),
+        ))
+    }
+
+    #[test]
+    fn a_socket_to_whom_the_manifests_name_is_explained() {
+        for (name, number, peers) in [
+            ("s3-frontend", 9, vec!["bus"]),
+            ("s3-frontend", 9, vec!["bus", "metadata"]),
+            ("metadata", 9, vec!["s3-frontend"]),
+            ("metadata", 3, vec!["orchestrator"]),
+            ("bus", 7, vec!["console"]),
+            ("console", 12, vec![]),
+        ] {
+            assert!(
+                explained(name, number, "socket:[1]", unix(&peers)),
+                "{name} {peers:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_socket_that_nobody_declared_is_an_alarm() {
+        for (name, number, peers) in [
+            ("block-store", 9, vec!["membership"]),
+            ("metadata", 9, vec!["orchestrator"]),
+            ("s3-frontend", 3, vec!["metadata", "hostile"]),
+            ("block-store", 9, vec!["bus", "init"]),
+        ] {
+            assert!(
+                !explained(name, number, "socket:[1]", unix(&peers)),
+                "{name} {peers:?}"
+            );
+        }
+        assert!(
+            !explained("metadata", 9, "socket:[1]", None),
+            "it says nothing of where it leads"
+        );
+    }
+
+    #[test]
+    fn only_those_with_an_address_meet_the_network() {
+        let inet = || Some(SocketEnd::Inet("127.0.0.1:3900".into()));
+        for name in ["s3-frontend", "bus", "membership"] {
+            assert!(explained(name, 9, "socket:[1]", inet()), "{name}");
+        }
+        for name in ["metadata", "block-store", "console"] {
+            assert!(!explained(name, 9, "socket:[1]", inet()), "{name}");
+        }
+    }
+
+    #[test]
+    fn other_things_are_an_alarm() {
+        for what in [
+            "/memfd:x",
+            "/dev/mem",
+            "pipe:[1]",
+            "anon_inode:[io_uring]",
+            "anon_inode:[pidfd]",
+        ] {
+            assert!(!explained("metadata", 9, what, None), "{what}");
+        }
+        assert!(
+            !explained("nobody", 0, "/dev/null", None),
+            "no manifest, no reason"
+        );
+    }
+}
