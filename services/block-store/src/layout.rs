@@ -4,7 +4,7 @@
 //! `damaged/<64 hex>` were blocks. All calls are relative to the directory descriptor; none follows a link.
 
 use protocol::block::BlockId;
-use rustix::fs::{AtFlags, Dir, Mode, OFlags, RenameFlags};
+use rustix::fs::{AtFlags, Dir, Mode, OFlags, RenameFlags, Stat};
 use rustix::io::Errno;
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -135,8 +135,14 @@ impl Layout {
 
     /// The size of a block's file, footer included; `None` if there is none.
     pub(crate) fn block_file_bytes(&self, id: &BlockId) -> Result<Option<u64>, Errno> {
-        match rustix::fs::statat(&self.root, block_name(id), AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(stat) => Ok(Some(u64::try_from(stat.st_size).unwrap_or(0))),
+        let stat = self.stat_block(id)?;
+        Ok(stat.map(|stat| u64::try_from(stat.st_size).unwrap_or(0)))
+    }
+
+    /// By a descriptor that reads nothing, so that no further system call has to be allowed.
+    fn stat_block(&self, id: &BlockId) -> Result<Option<Stat>, Errno> {
+        match self.open_file(&block_name(id), OFlags::PATH) {
+            Ok(file) => rustix::fs::fstat(file).map(Some),
             Err(Errno::NOENT) => Ok(None),
             Err(errno) => Err(errno),
         }
@@ -149,11 +155,9 @@ impl Layout {
 
     /// Takes the damaged `file` of block `id` out of the way; false if another file has that name by now, or none.
     pub(crate) fn set_aside(&self, id: &BlockId, file: impl AsFd) -> Result<bool, Errno> {
-        let found = rustix::fs::statat(&self.root, block_name(id), AtFlags::SYMLINK_NOFOLLOW);
-        match found {
-            Ok(found) if found.st_ino == rustix::fs::fstat(file)?.st_ino => {}
-            Ok(_) | Err(Errno::NOENT) => return Ok(false),
-            Err(errno) => return Err(errno),
+        let found = self.stat_block(id)?.map(|found| found.st_ino);
+        if found != Some(rustix::fs::fstat(file)?.st_ino) {
+            return Ok(false);
         }
         let mut kept = 0;
         self.list(DAMAGED, |_| kept += 1)?;
@@ -161,7 +165,8 @@ impl Layout {
             return self.remove_block(id);
         }
         let aside = format!("{DAMAGED}/{id:?}");
-        match rustix::fs::renameat(&self.root, block_name(id), &self.root, aside) {
+        let flags = RenameFlags::empty();
+        match rustix::fs::renameat_with(&self.root, block_name(id), &self.root, aside, flags) {
             Ok(()) => Ok(true),
             Err(Errno::NOENT) => Ok(false),
             Err(errno) => Err(errno),

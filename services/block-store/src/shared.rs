@@ -118,13 +118,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_reserve_is_small_on_a_small_disk_and_bounded_on_a_large_one() {
+    fn the_reserve_is_a_part_of_a_small_disk_and_bounded_on_a_large_one() {
         const MIB: u64 = 1 << 20;
         let cases = [
             // capacity, available, free
-            (100 * MIB, 50 * MIB, 48 * MIB),
+            (96 * MIB, 50 * MIB, 38 * MIB),
             (100 * MIB, MIB, 0),
-            (1 << 40, 1 << 30, (1 << 30) - 64 * MIB),
+            (1 << 40, 1 << 30, (1 << 30) - 256 * MIB),
             (0, 0, 0),
         ];
         for (capacity, available, free) in cases {
