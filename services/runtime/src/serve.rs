@@ -20,6 +20,9 @@ use tokio::sync::{Notify, Semaphore};
 /// The most calls of one connection that are worked on at a time; further ones wait in the socket.
 pub const CALLS_MAX: usize = 256;
 
+/// See [`AsyncChannel::send`].
+const FULL_AGAIN: Duration = Duration::from_millis(1);
+
 /// The most calls of all connections together.
 const CALLS_TOTAL_MAX: u32 = 1 << 16;
 
@@ -80,34 +83,18 @@ impl AsyncChannel {
     }
 
     /// Sends one packet; waits while the peer's queue is full. Cancel-safe: a packet goes as a whole or not at all.
+    ///
+    /// A full queue is looked at again every [`FULL_AGAIN`] instead of being told about: the kernel would tell of room after each
+    /// packet that the peer takes, which is a wake-up of this thread for every call, and full queues are rare.
     pub async fn send(
         &self,
         bytes: &[u8],
         descriptors: &[BorrowedFd<'_>],
     ) -> Result<(), MessageError> {
+        let socket = &self.shared.socket.get_ref().0;
         loop {
-            match self
-                .shared
-                .socket
-                .get_ref()
-                .0
-                .send(bytes, descriptors, SendFlags::DONTWAIT)
-            {
-                Err(Errno::AGAIN) => {}
-                other => return other.map_err(MessageError::Send),
-            }
-            let mut ready = self.shared.socket.writable().await.map_err(|error| {
-                MessageError::Send(Errno::from_io_error(&error).unwrap_or(Errno::IO))
-            })?;
-            // Looked at again behind the readiness, so that a wake-up between the two is not lost.
-            match self
-                .shared
-                .socket
-                .get_ref()
-                .0
-                .send(bytes, descriptors, SendFlags::DONTWAIT)
-            {
-                Err(Errno::AGAIN) => ready.clear_ready(),
+            match socket.send(bytes, descriptors, SendFlags::DONTWAIT) {
+                Err(Errno::AGAIN) => tokio::time::sleep(FULL_AGAIN).await,
                 other => return other.map_err(MessageError::Send),
             }
         }

@@ -37,10 +37,10 @@ impl AsRawFd for Watchable {
     }
 }
 
-/// Registers `channel` with the current runtime, for both directions.
+/// Registers `channel` with the current runtime, for reading.
 pub(crate) fn watch(channel: Channel) -> std::io::Result<AsyncFd<Watchable>> {
-    let both = Interest::READABLE.add(Interest::WRITABLE);
     // SAFETY: the number must stay valid and the same until the registration ends. `Watchable` owns its socket, never
     // replaces it, and is moved into the registration, which drops it only after deregistering.
-    unsafe { AsyncFd::register_with_interest(Watchable(channel), both) }.map_err(Into::into)
+    unsafe { AsyncFd::register_with_interest(Watchable(channel), Interest::READABLE) }
+        .map_err(Into::into)
 }
