@@ -18,5 +18,6 @@ pub mod names;
 pub mod query;
 pub mod range;
 pub mod routing;
+pub mod sigv2;
 pub mod sigv4;
 pub mod xml;
