@@ -4,6 +4,14 @@
 //! happened wholly or not at all, and the caller cannot know which: it must not be repeated silently, except where an
 //! operation says that repeating is harmless. Reads may always be repeated.
 
+mod versions;
+
+pub use versions::{
+    AfterVersion, AttributeChange, Attributes, Conditions, ObjectLock, Retention, RetentionMode,
+    RetentionSpan, TAG_NAME_BYTES_MAX, TAG_VALUE_BYTES_MAX, TAGS_MAX, TOKEN_BYTES_MAX,
+    VersionEntry, VersionId, Versioning,
+};
+
 use crate::block::{BlockRef, HashKey};
 use crate::wire::Conversation;
 use serde::{Deserialize, Serialize};
@@ -31,7 +39,7 @@ impl Conversation for Metadata {
     type Answer = Answer;
     const NAME: &'static str = "metadata";
     const NUMBER: u8 = 7;
-    const VERSION: u8 = 1;
+    const VERSION: u8 = 2;
 }
 
 /// One operation, together with what the caller believes of keys and buckets.
@@ -106,12 +114,14 @@ pub struct Bucket {
     pub created_ms: u64,
     /// Names its blocks.
     pub hash_key: HashKey,
+    /// Has or had versioning: answers name versions, also the version `null`.
+    pub versioned: bool,
 }
 
 /// How much a bucket holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct BucketUsage {
-    /// Objects.
+    /// Objects, noncurrent versions included, delete markers not.
     pub objects: u64,
     /// Their bytes.
     pub bytes: u64,
@@ -139,6 +149,8 @@ pub struct NewObject {
     pub headers: Vec<(String, String)>,
     /// If the client sent one.
     pub checksum: Option<Checksum>,
+    /// Tags and protection. The bucket's default retention is added where there is none.
+    pub attributes: Attributes,
     /// The bytes, or where they are; never [`Content::Parts`].
     pub content: Content,
 }
@@ -156,6 +168,10 @@ pub struct Object {
     pub checksum: Option<Checksum>,
     /// Milliseconds since 1970.
     pub modified_ms: u64,
+    /// Which version this is.
+    pub version: VersionId,
+    /// Tags and protection.
+    pub attributes: Attributes,
     /// The bytes, or where they are.
     pub content: Content,
 }
@@ -202,6 +218,8 @@ pub struct Upload {
     pub headers: Vec<(String, String)>,
     /// The checksum algorithm asked for at creation, in AWS's spelling, and whether it is composite.
     pub checksum: Option<(String, bool)>,
+    /// The object's tags and protection.
+    pub attributes: Attributes,
     /// Milliseconds since 1970.
     pub initiated_ms: u64,
 }
@@ -280,6 +298,8 @@ pub enum Operation {
         owner: String,
         /// Fresh.
         hash_key: HashKey,
+        /// With versioning and an object lock.
+        locked: bool,
     },
     /// Removes an empty bucket without uploads: `BucketNotEmpty` otherwise.
     DeleteBucket {
@@ -296,12 +316,14 @@ pub enum Operation {
         limit: u32,
     },
 
-    /// The object → [`Reply::Object`], or `NoSuchKey`. Read.
+    /// The object → [`Reply::Object`], or `NoSuchKey`, `NoSuchVersion`, `DeleteMarker`. Read.
     GetObject {
         /// Where.
         bucket: BucketId,
         /// Which.
         key: String,
+        /// `None`: the current version.
+        version: Option<VersionId>,
     },
     /// The blocks of one part of a completed upload → [`Reply::Part`]. Read.
     GetPart {
@@ -312,7 +334,8 @@ pub enum Operation {
         /// Which.
         number: u16,
     },
-    /// Makes the object visible, in place of the one before → [`Reply::Written`].
+    /// Makes the object visible, in place of the one before or on top of it → [`Reply::Written`]. `NoObjectLock` if it comes with a
+    /// protection that the bucket does not know.
     PutObject {
         /// Where.
         bucket: BucketId,
@@ -325,14 +348,19 @@ pub enum Operation {
         /// The blocks belong to an object of this bucket already (a copy): if one of them no longer does, `SourceChanged`.
         copied: bool,
     },
-    /// Removes the object → [`Reply::Done`], also when there is none.
+    /// Without a version: removes the object or puts a delete marker on it, as the bucket's versioning wants it. With one: removes exactly that →
+    /// [`Reply::Deleted`], also when there is none. `Locked` if the version is protected.
     DeleteObject {
         /// Where.
         bucket: BucketId,
         /// Which.
         key: String,
-        /// When.
+        /// Which of its versions.
+        version: Option<VersionId>,
+        /// When; judged on the current version.
         precondition: Precondition,
+        /// The caller may bypass governance retention, and says so.
+        bypass: bool,
     },
     /// Keys in byte order behind `after` → [`Reply::Page`]. Read.
     ListObjects {
@@ -432,6 +460,79 @@ pub enum Operation {
         limit: u32,
     },
 
+    /// Versioning and object lock of a bucket → [`Reply::Versioning`]. Read.
+    GetVersioning {
+        /// Which.
+        bucket: BucketId,
+    },
+    /// Changes a bucket's versioning. `WrongBucketState` if it has an object lock and `versioning` is not `Enabled`; `Off` is `Refused`. Harmless
+    /// to repeat.
+    PutVersioning {
+        /// The bucket's name.
+        name: String,
+        /// What from now on.
+        versioning: Versioning,
+    },
+    /// Gives a bucket an object lock, or changes it. `WrongBucketState` if its versioning is not `Enabled`. Harmless to repeat.
+    PutObjectLock {
+        /// Which.
+        bucket: BucketId,
+        /// What from now on; versions that are there already keep what they have.
+        lock: ObjectLock,
+    },
+    /// Changes tags or protection of a version → [`Reply::Changed`]. `NoSuchKey`, `NoSuchVersion`, `DeleteMarker`; `Locked` if the retention does not
+    /// allow it; `NoObjectLock` if the bucket has none. Harmless to repeat.
+    ChangeAttributes {
+        /// Where.
+        bucket: BucketId,
+        /// Which.
+        key: String,
+        /// `None`: the current version.
+        version: Option<VersionId>,
+        /// What.
+        change: AttributeChange,
+    },
+    /// Keys in byte order, and the versions of each from the newest to the oldest, behind `after` → [`Reply::Versions`]. Read.
+    ListVersions {
+        /// Where.
+        bucket: BucketId,
+        /// Only keys that start so.
+        prefix: String,
+        /// Keys that share the text up to this behind the prefix are one entry; empty for none.
+        delimiter: String,
+        /// Where to go on.
+        after: Option<AfterVersion>,
+        /// At most [`PAGE_MAX`].
+        limit: u32,
+    },
+    /// Parts of a completed upload by number, behind `after` → [`Reply::ObjectParts`] (blocks left out). Read.
+    ListObjectParts {
+        /// Where.
+        bucket: BucketId,
+        /// As in [`Content::Parts`].
+        upload: String,
+        /// The last number before; 0 to start.
+        after: u16,
+        /// At most [`PAGE_MAX`].
+        limit: u32,
+    },
+    /// Gives an object another key, in place of the object that has it → [`Reply::Written`]. `WrongBucketState` in a bucket with versions. With a
+    /// token, repeating it succeeds while the object is still where it was moved; `TokenReused` if it was moved from another key then.
+    RenameObject {
+        /// Where.
+        bucket: BucketId,
+        /// Which.
+        source: String,
+        /// Its new key.
+        key: String,
+        /// Of the source.
+        source_conditions: Conditions,
+        /// Of the object that has the new key.
+        conditions: Conditions,
+        /// The client's, at most [`TOKEN_BYTES_MAX`] bytes.
+        token: Option<String>,
+    },
+
     /// The state of the shards, for the operator → [`Reply::Shards`]. Read.
     Shards,
     /// Runs the sweep now instead of at its next hour, and answers when it has run once → [`Reply::Swept`]. `grace_ms` is how long
@@ -486,6 +587,15 @@ pub enum Reply {
         modified_ms: u64,
         /// Of the whole object.
         size: u64,
+        /// Which version it made; `None` in a bucket without versions.
+        version: Option<VersionId>,
+    },
+    /// To [`Operation::DeleteObject`].
+    Deleted {
+        /// The version that was removed, or the delete marker that was made; `None` in a bucket without versions.
+        version: Option<VersionId>,
+        /// That version is or was a delete marker.
+        marker: bool,
     },
     /// To [`Operation::ListObjects`].
     Page {
@@ -507,6 +617,32 @@ pub enum Reply {
     Parts {
         /// The upload itself.
         upload: Upload,
+        /// By number; blocks left out.
+        parts: Vec<(u16, Part)>,
+        /// More follow.
+        more: bool,
+    },
+    /// To [`Operation::GetVersioning`].
+    Versioning {
+        /// Of writes from now on.
+        versioning: Versioning,
+        /// If it has one.
+        lock: Option<ObjectLock>,
+    },
+    /// To [`Operation::ChangeAttributes`].
+    Changed {
+        /// Of which version.
+        version: VersionId,
+    },
+    /// To [`Operation::ListVersions`].
+    Versions {
+        /// Versions and common prefixes in the order of their keys.
+        entries: Vec<VersionEntry>,
+        /// Where to go on, if more follow.
+        next: Option<AfterVersion>,
+    },
+    /// To [`Operation::ListObjectParts`].
+    ObjectParts {
         /// By number; blocks left out.
         parts: Vec<(u16, Part)>,
         /// More follow.
@@ -594,6 +730,23 @@ pub enum MetadataError {
     PreconditionFailed,
     /// A block of the copy's source is gone: read the source again.
     SourceChanged,
+    /// The key has no such version.
+    NoSuchVersion,
+    /// What is there is a delete marker.
+    DeleteMarker {
+        /// Its version.
+        version: VersionId,
+        /// When it was made, in milliseconds since 1970.
+        modified_ms: u64,
+    },
+    /// The version is protected by retention or legal hold.
+    Locked,
+    /// The bucket has no object lock.
+    NoObjectLock,
+    /// The bucket's versioning or object lock does not allow it; why.
+    WrongBucketState(String),
+    /// The client's token belongs to another request.
+    TokenReused,
     /// No space beside the reserve for deletions. Reading and deleting go on.
     Full,
     /// The call breaks a bound of this conversation; which one.
@@ -617,6 +770,12 @@ impl std::fmt::Display for MetadataError {
             Self::EntityTooSmall { number } => write!(f, "part {number} is too small"),
             Self::PreconditionFailed => write!(f, "the precondition does not hold"),
             Self::SourceChanged => write!(f, "the source of the copy has changed"),
+            Self::NoSuchVersion => write!(f, "no such version"),
+            Self::DeleteMarker { .. } => write!(f, "a delete marker"),
+            Self::Locked => write!(f, "the version is protected by object lock"),
+            Self::NoObjectLock => write!(f, "the bucket has no object lock"),
+            Self::WrongBucketState(why) => write!(f, "not with this bucket: {why}"),
+            Self::TokenReused => write!(f, "the token belongs to another request"),
             Self::Full => write!(f, "no space left for metadata"),
             Self::Refused(why) => write!(f, "refused: {why}"),
             Self::Unavailable(why) => write!(f, "not available: {why}"),

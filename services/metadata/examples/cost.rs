@@ -18,7 +18,7 @@ mod harness;
 
 use harness::{Client, Home};
 use protocol::block::HashKey;
-use protocol::metadata::{BucketId, Content, NewObject, Operation, Precondition, Reply};
+use protocol::metadata::{Attributes, BucketId, Content, NewObject, Operation, Precondition, Reply};
 use std::time::Instant;
 
 /// Microseconds of CPU of every thread but this one (the caller).
@@ -53,6 +53,7 @@ fn put(bucket: BucketId, number: usize, size: usize) -> Operation {
         etag: "d41d8cd98f00b204e9800998ecf8427e".into(),
         headers: vec![("content-type".into(), "application/octet-stream".into())],
         checksum: None,
+        attributes: Attributes::default(),
         content: Content::Inline(vec![number as u8; size]),
     };
     let (key, precondition) = (key(number), Precondition::None);
@@ -111,6 +112,7 @@ fn main() {
         name,
         owner,
         hash_key,
+        locked: false,
     };
     let Reply::Bucket(bucket) = client.call(create).unwrap() else {
         panic!("no bucket")
@@ -119,6 +121,7 @@ fn main() {
     let get = |number| Operation::GetObject {
         bucket,
         key: key(number),
+        version: None,
     };
     let list = |_| Operation::ListObjects {
         bucket,

@@ -9,7 +9,7 @@ use crate::proposer::Proposer;
 use crate::raft::Group;
 use crate::state::{self, Change, Outcome};
 use protocol::block::HashKey;
-use protocol::metadata::{BucketId, MetadataError, Reply};
+use protocol::metadata::{BucketId, MetadataError, Reply, Versioning};
 use std::collections::HashMap;
 use std::rc::Rc;
 use tokio::sync::Mutex;
@@ -29,7 +29,13 @@ impl Buckets {
     }
 
     /// See [`protocol::metadata::Operation::CreateBucket`].
-    pub(crate) async fn create(&self, name: String, owner: String, hash_key: HashKey) -> Outcome {
+    pub(crate) async fn create(
+        &self,
+        name: String,
+        owner: String,
+        hash_key: HashKey,
+        locked: bool,
+    ) -> Outcome {
         let _one = self.one_at_a_time.lock().await;
         let id = {
             let registry = self.proposer.read(self.proposer.registry()).await?;
@@ -48,6 +54,7 @@ impl Buckets {
                 Change::OpenBucket {
                     id,
                     name: name.clone(),
+                    locked,
                 },
             )
             .await?;
@@ -56,6 +63,7 @@ impl Buckets {
             name,
             owner,
             hash_key,
+            versioned: locked,
         };
         let registered = self
             .proposer
@@ -87,21 +95,51 @@ impl Buckets {
             .await
     }
 
+    /// See [`protocol::metadata::Operation::PutVersioning`]. First the bucket's shard, where versions are made, then the registry, which tells the users:
+    /// if it is cut off between them, [`Buckets::repair`] does the second.
+    pub(crate) async fn put_versioning(&self, name: String, versioning: Versioning) -> Outcome {
+        let _one = self.one_at_a_time.lock().await;
+        let registry = self.proposer.read(self.proposer.registry()).await?;
+        let found = state::find_bucket(registry, &name).map_err(|error| unavailable(&error))?;
+        let bucket = found.ok_or(MetadataError::NoSuchBucket)?;
+        let id = bucket.id;
+        let place = self.proposer.shard(id);
+        let change = Change::PutVersioning {
+            bucket: id,
+            versioning,
+        };
+        self.proposer.propose(place, change).await?;
+        if bucket.versioned {
+            return Ok(Reply::Done);
+        }
+        self.proposer
+            .propose(
+                self.proposer.registry(),
+                Change::MarkVersioned { id, name },
+            )
+            .await
+    }
+
     /// Finishes what was cut off: to be called once after the start.
     pub(crate) async fn repair(&self) -> Result<(), MetadataError> {
         let _one = self.one_at_a_time.lock().await;
         let mut named = HashMap::new();
         let registry = self.proposer.read(self.proposer.registry()).await?;
         state::registered(registry, |bucket| {
-            drop(named.insert(bucket.id, bucket.name))
+            named.insert(bucket.id, bucket.versioned);
         })
         .map_err(|error| unavailable(&error))?;
         for group in self.proposer.groups() {
-            let mut cut_off = Vec::new();
+            let (mut cut_off, mut unmarked) = (Vec::new(), Vec::new());
             let rows = self.proposer.read(group).await?;
             let find = |place: state::Place| {
-                if !place.open || !named.contains_key(&place.id) {
-                    cut_off.push((place.id, place.name));
+                match named.get(&place.id) {
+                    Some(versioned) if place.open => {
+                        if place.versioned && !versioned {
+                            unmarked.push((place.id, place.name));
+                        }
+                    }
+                    _ => cut_off.push((place.id, place.name)),
                 }
             };
             state::rowed(rows, find).map_err(|error| unavailable(&error))?;
@@ -112,6 +150,14 @@ impl Buckets {
                     .propose(self.proposer.registry(), unregister)
                     .await?;
                 self.forget(group, id).await?;
+            }
+            for (id, name) in unmarked {
+                self.proposer
+                    .propose(
+                        self.proposer.registry(),
+                        Change::MarkVersioned { id, name },
+                    )
+                    .await?;
             }
         }
         Ok(())

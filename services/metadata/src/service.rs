@@ -87,8 +87,13 @@ impl Service {
                 name,
                 owner,
                 hash_key,
+                locked,
             } => {
-                let outcome = self.buckets.create(name, owner, hash_key).await;
+                let outcome = self.buckets.create(name, owner, hash_key, locked).await;
+                self.revised(outcome).await
+            }
+            Operation::PutVersioning { name, versioning } => {
+                let outcome = self.buckets.put_versioning(name, versioning).await;
                 self.revised(outcome).await
             }
             Operation::DeleteBucket { name } => {
@@ -180,6 +185,9 @@ fn place_of_read(operation: &Operation) -> Option<Place> {
         | Operation::ListBuckets { .. } => Some(Place::Registry),
         Operation::GetObject { bucket, .. }
         | Operation::GetPart { bucket, .. }
+        | Operation::GetVersioning { bucket }
+        | Operation::ListVersions { bucket, .. }
+        | Operation::ListObjectParts { bucket, .. }
         | Operation::ListObjects { bucket, .. }
         | Operation::GetUpload { bucket, .. }
         | Operation::ListUploads { bucket, .. }
@@ -196,6 +204,7 @@ fn grows(operation: &Operation) -> bool {
         Operation::CreateKey { .. }
             | Operation::CreateBucket { .. }
             | Operation::PutObject { .. }
+            | Operation::ChangeAttributes { .. }
             | Operation::CreateUpload { .. }
             | Operation::PutPart { .. }
             | Operation::CompleteUpload { .. }
@@ -239,15 +248,54 @@ fn change_of(operation: Operation) -> (Option<BucketId>, Option<Change>) {
         Operation::DeleteObject {
             bucket,
             key,
+            version,
             precondition,
+            bypass,
         } => (
             Some(bucket),
             Some(Change::DeleteObject {
                 bucket,
                 key,
+                version,
                 precondition,
+                bypass,
             }),
         ),
+        Operation::PutObjectLock { bucket, lock } => {
+            (Some(bucket), Some(Change::PutObjectLock { bucket, lock }))
+        }
+        Operation::ChangeAttributes {
+            bucket,
+            key,
+            version,
+            change,
+        } => {
+            let change = Change::ChangeAttributes {
+                bucket,
+                key,
+                version,
+                change,
+            };
+            (Some(bucket), Some(change))
+        }
+        Operation::RenameObject {
+            bucket,
+            source,
+            key,
+            source_conditions,
+            conditions,
+            token,
+        } => {
+            let change = Change::RenameObject {
+                bucket,
+                source,
+                key,
+                source_conditions,
+                conditions,
+                token,
+            };
+            (Some(bucket), Some(change))
+        }
         Operation::CreateUpload { bucket, upload } => {
             (Some(bucket), Some(Change::CreateUpload { bucket, upload }))
         }

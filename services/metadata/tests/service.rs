@@ -13,10 +13,8 @@ mod harness;
 
 use harness::{Client, FakeBlocks, Home, block};
 use protocol::block::{BlockRef, HashKey};
-use protocol::metadata::{
-    AccessKey, BucketId, Content, Entry, MetadataError, NewObject, Operation, Precondition, Reply,
-    Rights,
-};
+use protocol::metadata::{Attributes, AccessKey, BucketId, Content, Entry, MetadataError, NewObject, Operation, Precondition, Reply,
+    Rights,};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -37,6 +35,7 @@ fn create_bucket(client: &mut Client, name: &str, owner: &str) -> BucketId {
         name: name.into(),
         owner: owner.into(),
         hash_key,
+        locked: false,
     };
     match client.call(create).unwrap() {
         Reply::Bucket(bucket) => bucket.id,
@@ -55,6 +54,7 @@ fn put(bucket: BucketId, key: &str, blocks: &[BlockRef]) -> Operation {
         etag: "0".repeat(32),
         headers: Vec::new(),
         checksum: None,
+        attributes: Attributes::default(),
         content,
     };
     let (key, precondition) = (key.into(), Precondition::None);
@@ -71,6 +71,7 @@ fn get(bucket: BucketId, key: &str) -> Operation {
     Operation::GetObject {
         bucket,
         key: key.into(),
+        version: None,
     }
 }
 
@@ -79,7 +80,9 @@ fn delete(bucket: BucketId, key: &str) -> Operation {
     Operation::DeleteObject {
         bucket,
         key,
+        version: None,
         precondition,
+        bypass: false,
     }
 }
 
@@ -260,6 +263,7 @@ fn a_bucket_is_deleted_only_when_empty_and_its_name_is_free_again() {
         name: "home".into(),
         owner: String::new(),
         hash_key: HashKey([0; 32]),
+        locked: false,
     };
     let exists = MetadataError::BucketExists {
         owner: String::new(),
@@ -290,6 +294,7 @@ fn a_bucket_is_deleted_only_when_empty_and_its_name_is_free_again() {
         name,
         owner,
         hash_key,
+        locked: false,
     });
     assert_eq!(refused, Err(MetadataError::NoSuchAccessKey));
     create_bucket(&mut client, "other", "");
@@ -321,6 +326,7 @@ fn a_deletion_that_was_cut_off_is_finished_at_the_next_start() {
         let change = Change::OpenBucket {
             id: BucketId(closed.0 + 1),
             name: "half".into(),
+            locked: false,
         };
         let _ = store.groups()[0]
             .propose(Command { at_ms: 1, change })

@@ -20,4 +20,5 @@ pub mod range;
 pub mod routing;
 pub mod sigv2;
 pub mod sigv4;
+pub mod tags;
 pub mod xml;

@@ -18,7 +18,7 @@ use crate::state::{self, Change, MemoryStore};
 use openraft::entry::RaftEntry;
 use openraft::testing::log::{StoreBuilder, Suite};
 use openraft::vote::RaftLeaderId;
-use protocol::metadata::{BucketId, Content, NewObject, Operation, Precondition, Reply};
+use protocol::metadata::{Attributes, BucketId, Content, NewObject, Operation, Precondition, Reply};
 use std::io::{BufRead, BufReader};
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -67,6 +67,7 @@ fn put(number: u64, precondition: Precondition) -> Command {
         etag: format!("etag-{number}"),
         headers: Vec::new(),
         checksum: None,
+        attributes: Attributes::default(),
         content: Content::Inline(bytes),
     };
     let change = Change::PutObject {
@@ -88,6 +89,7 @@ fn open_bucket() -> Command {
         change: Change::OpenBucket {
             id: BUCKET,
             name: "home".into(),
+            locked: false,
         },
     }
 }
@@ -108,6 +110,7 @@ fn has(rows: &impl Rows, number: u64) -> bool {
     let get = Operation::GetObject {
         bucket: BUCKET,
         key: format!("key-{number:06}"),
+        version: None,
     };
     matches!(state::read(rows, &get).unwrap(), Some(Ok(Reply::Object(_))))
 }

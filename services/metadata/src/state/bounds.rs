@@ -3,8 +3,9 @@
 use super::rows::UPLOAD_BYTES_MAX;
 use protocol::block::{BLOCK_BYTES_MAX, BlockRef};
 use protocol::metadata::{
-    AccessKey, BLOCKS_MAX, Checksum, Content, HEADERS_BYTES_MAX, INLINE_BYTES_MAX, KEY_BYTES_MAX,
-    MetadataError, NewObject, Operation, PARTS_MAX, Part, Precondition,
+    AccessKey, AttributeChange, BLOCKS_MAX, Checksum, Content, HEADERS_BYTES_MAX, INLINE_BYTES_MAX,
+    KEY_BYTES_MAX, MetadataError, NewObject, Operation, PARTS_MAX, Part, Precondition, TAGS_MAX,
+    TAG_NAME_BYTES_MAX, TAG_VALUE_BYTES_MAX, TOKEN_BYTES_MAX, Versioning,
 };
 
 /// The longest name of a bucket or a key, and the longest access key, in bytes.
@@ -33,9 +34,39 @@ pub fn check(operation: &Operation) -> Result<(), MetadataError> {
             object_key(key)?;
             self::precondition(precondition)
         }
+        Operation::ChangeAttributes { key, change, .. } => {
+            object_key(key)?;
+            match change {
+                AttributeChange::Tags(list) => tags(list),
+                AttributeChange::Retention { .. } | AttributeChange::LegalHold(_) => Ok(()),
+            }
+        }
+        Operation::PutVersioning { versioning, .. } => bound(
+            *versioning != Versioning::Off,
+            "versioning, which can be suspended and not be undone,",
+        ),
+        Operation::RenameObject {
+            source,
+            key,
+            source_conditions,
+            conditions,
+            token,
+            ..
+        } => {
+            object_key(source)?;
+            object_key(key)?;
+            let etags = [source_conditions, conditions]
+                .into_iter()
+                .flat_map(|conditions| [&conditions.if_match, &conditions.if_none_match]);
+            let longest = etags.flatten().map(String::len).max();
+            bound(longest.unwrap_or(0) <= KEY_BYTES_MAX, "ETag of a condition")?;
+            let token = token.as_ref().map_or(0, String::len);
+            bound(token <= TOKEN_BYTES_MAX, "client token")
+        }
         Operation::CreateUpload { upload, .. } => {
             object_key(&upload.key)?;
             headers(&upload.headers)?;
+            tags(&upload.attributes.tags)?;
             let algorithm = upload
                 .checksum
                 .as_ref()
@@ -132,6 +163,13 @@ fn headers(headers: &[(String, String)]) -> Result<(), MetadataError> {
     bound(bytes <= HEADERS_BYTES_MAX, "headers")
 }
 
+fn tags(tags: &[(String, String)]) -> Result<(), MetadataError> {
+    let short = tags.iter().all(|(name, value)| {
+        name.len() <= TAG_NAME_BYTES_MAX && value.len() <= TAG_VALUE_BYTES_MAX
+    });
+    bound(tags.len() <= TAGS_MAX && short, "tags")
+}
+
 fn checksum(checksum: Option<&Checksum>) -> Result<(), MetadataError> {
     let longest = checksum.map(|sum| sum.algorithm.len().max(sum.value.len()));
     bound(longest.unwrap_or(0) <= DIGEST_BYTES_MAX, "checksum")
@@ -139,6 +177,7 @@ fn checksum(checksum: Option<&Checksum>) -> Result<(), MetadataError> {
 
 fn object(object: &NewObject) -> Result<(), MetadataError> {
     headers(&object.headers)?;
+    tags(&object.attributes.tags)?;
     checksum(object.checksum.as_ref())?;
     bound(object.etag.len() <= DIGEST_BYTES_MAX, "ETag")?;
     let held = match &object.content {

@@ -3,7 +3,7 @@
 use super::changes::each;
 use super::objects::absent;
 use super::registry::{find_bucket, find_key, is_open};
-use super::rows::{self, OBJECT_KEY_AT, PartHead, UploadRow};
+use super::rows::{self, ListedHead, OBJECT_KEY_AT, PartHead, UploadRow};
 use super::store::Rows;
 use super::uploads::{find, show};
 use super::{Outcome, changes};
@@ -16,28 +16,32 @@ use protocol::wire::MESSAGE_BYTES_MAX;
 use std::ops::ControlFlow::{self, Break, Continue};
 
 /// What the entries of one page may take of a message. The rest is for the header and for `next`, which is a key.
-const PAGE_BYTES_MAX: usize = MESSAGE_BYTES_MAX - 4 * 1024;
+pub(super) const PAGE_BYTES_MAX: usize = MESSAGE_BYTES_MAX - 4 * 1024;
 /// The most rights that are shown of one key.
 const RIGHTS_SHOWN_MAX: usize = 1_000;
 /// So many keys behind a common prefix are walked over; if it goes on, the next key is sought. A seek costs as much as about ten steps.
 const WALK_MAX: usize = 16;
 
 /// Counts what a page holds.
-struct Room {
+pub(super) struct Room {
     entries: usize,
     bytes: usize,
 }
 
 impl Room {
     fn of(limit: u32) -> Self {
+        Self::new(limit, PAGE_BYTES_MAX)
+    }
+
+    pub(super) fn new(limit: u32, bytes: usize) -> Self {
         Self {
             entries: limit.min(PAGE_MAX) as usize,
-            bytes: PAGE_BYTES_MAX,
+            bytes,
         }
     }
 
     /// Takes place for an entry with so many bytes of text, if there is.
-    fn take(&mut self, bytes: usize) -> bool {
+    pub(super) fn take(&mut self, bytes: usize) -> bool {
         // Numbers, lengths and tags of an entry are below 64 bytes.
         let bytes = bytes + 64;
         if self.entries == 0 || self.bytes < bytes {
@@ -53,13 +57,13 @@ impl Room {
 pub(super) struct Which<'a> {
     pub(super) prefix: &'a str,
     pub(super) delimiter: &'a str,
-    pub(super) after: Option<&'a After>,
 }
 
 pub(super) fn objects<R: Rows>(
     rows: &R,
     bucket: BucketId,
     which: &Which<'_>,
+    after: Option<&After>,
     limit: u32,
 ) -> Result<Outcome, Error> {
     if !is_open(rows, bucket)? {
@@ -73,7 +77,7 @@ pub(super) fn objects<R: Rows>(
     };
     let start = rows::object(bucket, which.prefix);
     let end = rows::behind(start.clone());
-    let mut from = match which.after {
+    let mut from = match after {
         None => start,
         Some(After::Key(key)) => start.max(rows::next(rows::object(bucket, key))),
         Some(After::Prefix(prefix)) => start.max(rows::behind(rows::object(bucket, prefix))),
@@ -120,6 +124,15 @@ pub(super) fn objects<R: Rows>(
     }))
 }
 
+/// The common prefix in which a key is that starts with `prefix`: up to and with the first delimiter behind it.
+pub(super) fn rolled_up<'n>(name: &'n str, prefix: &str, delimiter: &str) -> Option<&'n str> {
+    if delimiter.is_empty() {
+        return None;
+    }
+    let at = name.get(prefix.len()..)?.find(delimiter)?;
+    name.get(..prefix.len() + at + delimiter.len())
+}
+
 /// A page of objects in the making.
 struct Page {
     entries: Vec<Entry>,
@@ -137,10 +150,7 @@ impl Page {
         name: &str,
         value: &[u8],
     ) -> Result<ControlFlow<()>, Error> {
-        let rest = name.get(which.prefix.len()..).unwrap_or_default();
-        let delimited = Some(which.delimiter).filter(|delimiter| !delimiter.is_empty());
-        let found = delimited.and_then(|delimiter| Some(rest.find(delimiter)? + delimiter.len()));
-        if let Some(common) = found.and_then(|end| name.get(..which.prefix.len() + end)) {
+        if let Some(common) = rolled_up(name, which.prefix, which.delimiter) {
             if !self.room.take(common.len()) {
                 self.more = true;
                 return Ok(Break(()));
@@ -149,7 +159,7 @@ impl Page {
             self.within = Some(common.into());
             return Ok(Continue(()));
         }
-        let head = rows::decode_listed(value)?;
+        let head: ListedHead<'_> = rows::decode_listed(value)?;
         if !self.room.take(name.len() + head.etag.len()) {
             self.more = true;
             return Ok(Break(()));
@@ -198,6 +208,7 @@ pub(super) fn uploads<R: Rows>(
         let headers: usize = row
             .headers
             .iter()
+            .chain(&row.attributes.tags)
             .map(|(name, value)| name.len() + value.len() + 4)
             .sum();
         if !room.take(name.len() + row.key.len() + headers) {
@@ -221,12 +232,42 @@ pub(super) fn parts<R: Rows>(
         return absent(rows, bucket, MetadataError::NoSuchUpload);
     };
     let upload_shown = show(row, upload);
+    // The upload itself goes along.
+    let room = Room::new(limit, PAGE_BYTES_MAX - 16 * 1024);
+    let (parts, more) = parts_behind(rows, bucket, upload, after, room)?;
+    Ok(Ok(Reply::Parts {
+        upload: upload_shown,
+        parts,
+        more: more && limit > 0,
+    }))
+}
+
+/// The parts of an upload that was completed.
+pub(super) fn object_parts<R: Rows>(
+    rows: &R,
+    bucket: BucketId,
+    upload: &str,
+    after: u16,
+    limit: u32,
+) -> Result<Outcome, Error> {
+    let (parts, more) = parts_behind(rows, bucket, upload, after, Room::of(limit))?;
+    Ok(Ok(Reply::ObjectParts {
+        parts,
+        more: more && limit > 0,
+    }))
+}
+
+/// As many parts behind the number `after` as there is room for, without their blocks, and whether more follow.
+fn parts_behind<R: Rows>(
+    rows: &R,
+    bucket: BucketId,
+    upload: &str,
+    after: u16,
+    mut room: Room,
+) -> Result<(Vec<(u16, Part)>, bool), Error> {
     let end = rows::behind(rows::parts(bucket, upload));
     let from = rows::next(rows::part(bucket, upload, after));
-    let mut room = Room::of(limit);
-    // The upload itself goes along.
-    room.bytes -= 16 * 1024;
-    let (mut parts, mut more): (Vec<(u16, Part)>, bool) = (Vec::new(), false);
+    let (mut parts, mut more) = (Vec::new(), false);
     each(rows, &from, &end, |key, value| {
         let head: PartHead = rows::decode(value, "part")?;
         let checksum = head
@@ -234,7 +275,7 @@ pub(super) fn parts<R: Rows>(
             .as_ref()
             .map_or(0, |sum| sum.algorithm.len() + sum.value.len());
         if !room.take(head.etag.len() + checksum) {
-            more = limit > 0;
+            more = true;
             return Ok(Break(()));
         }
         let part = Part {
@@ -247,11 +288,7 @@ pub(super) fn parts<R: Rows>(
         parts.push((rows::part_number(key)?, part));
         Ok(Continue(()))
     })?;
-    Ok(Ok(Reply::Parts {
-        upload: upload_shown,
-        parts,
-        more,
-    }))
+    Ok((parts, more))
 }
 
 pub(super) fn buckets<R: Rows>(

@@ -9,12 +9,16 @@
 mod bounds;
 mod changes;
 mod listing;
+mod locks;
 mod objects;
 mod registry;
+mod renaming;
 mod rows;
 mod store;
 mod sweeping;
 mod uploads;
+mod version_listing;
+mod versions;
 
 #[cfg(test)]
 pub(crate) mod tests;
@@ -28,14 +32,14 @@ use crate::Error;
 use changes::Changes;
 use protocol::block::{BlockRef, HashKey};
 use protocol::metadata::{
-    AccessKey, BucketId, Checksum, Content, MetadataError, NewObject, Operation, Part,
-    Precondition, Reply, Rights, Upload,
+    AccessKey, AttributeChange, BucketId, Checksum, Conditions, Content, MetadataError, NewObject,
+    ObjectLock, Operation, Part, Precondition, Reply, Rights, Upload, VersionId, Versioning,
 };
 use serde::{Deserialize, Serialize};
 
 /// Number of the form of commands and rows on the disk: raised with each change of either, or of the types of
 /// `protocol::metadata` in them.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 /// What a command came to: a reply, or why it was refused.
 pub type Outcome = Result<Reply, MetadataError>;
@@ -76,6 +80,12 @@ pub enum Change {
         name: String,
         owner: String,
         hash_key: HashKey,
+        versioned: bool,
+    },
+    /// Shard 0: the bucket has versions from now on, after [`Change::PutVersioning`]. Harmless to repeat.
+    MarkVersioned {
+        id: BucketId,
+        name: String,
     },
     /// Shard 0: the name is free again, after [`Change::CloseBucket`]. Harmless to repeat.
     UnregisterBucket {
@@ -86,6 +96,7 @@ pub enum Change {
     OpenBucket {
         id: BucketId,
         name: String,
+        locked: bool,
     },
     /// The bucket's shard: if it is empty, nothing enters it any more. Harmless to repeat.
     CloseBucket {
@@ -105,7 +116,31 @@ pub enum Change {
     DeleteObject {
         bucket: BucketId,
         key: String,
+        version: Option<VersionId>,
         precondition: Precondition,
+        bypass: bool,
+    },
+    PutVersioning {
+        bucket: BucketId,
+        versioning: Versioning,
+    },
+    PutObjectLock {
+        bucket: BucketId,
+        lock: ObjectLock,
+    },
+    ChangeAttributes {
+        bucket: BucketId,
+        key: String,
+        version: Option<VersionId>,
+        change: AttributeChange,
+    },
+    RenameObject {
+        bucket: BucketId,
+        source: String,
+        key: String,
+        source_conditions: Conditions,
+        conditions: Conditions,
+        token: Option<String>,
     },
     CreateUpload {
         bucket: BucketId,
@@ -197,7 +232,31 @@ pub fn read<R: Rows>(rows: &R, operation: &Operation) -> Result<Option<Outcome>,
             after,
             limit,
         } => listing::buckets(rows, access_key.as_deref(), after.as_deref(), *limit)?,
-        Operation::GetObject { bucket, key } => objects::get(rows, *bucket, key)?,
+        Operation::GetObject {
+            bucket,
+            key,
+            version,
+        } => objects::get(rows, *bucket, key, *version)?,
+        Operation::GetVersioning { bucket } => locks::get_versioning(rows, *bucket)?,
+        Operation::ListVersions {
+            bucket,
+            prefix,
+            delimiter,
+            after,
+            limit,
+        } => {
+            let which = listing::Which {
+                prefix,
+                delimiter,
+            };
+            version_listing::versions(rows, *bucket, &which, after.as_ref(), *limit)?
+        }
+        Operation::ListObjectParts {
+            bucket,
+            upload,
+            after,
+            limit,
+        } => listing::object_parts(rows, *bucket, upload, *after, *limit)?,
         Operation::GetPart {
             bucket,
             upload,
@@ -213,9 +272,8 @@ pub fn read<R: Rows>(rows: &R, operation: &Operation) -> Result<Option<Outcome>,
             let which = listing::Which {
                 prefix,
                 delimiter,
-                after: after.as_ref(),
             };
-            listing::objects(rows, *bucket, &which, *limit)?
+            listing::objects(rows, *bucket, &which, after.as_ref(), *limit)?
         }
         Operation::GetUpload {
             bucket,
@@ -259,9 +317,13 @@ fn change<R: Rows>(changes: &mut Changes<'_, R>, change: &Change) -> Result<Outc
             name,
             owner,
             hash_key,
-        } => registry::register_bucket(changes, *id, name, owner, *hash_key),
+            versioned,
+        } => registry::register_bucket(changes, *id, name, owner, *hash_key, *versioned),
+        Change::MarkVersioned { id, name } => registry::mark_versioned(changes, *id, name),
         Change::UnregisterBucket { id, name } => registry::unregister_bucket(changes, *id, name),
-        Change::OpenBucket { id, name } => registry::open_bucket(changes, *id, name),
+        Change::OpenBucket { id, name, locked } => {
+            registry::open_bucket(changes, *id, name, *locked)
+        }
         Change::CloseBucket { id } => registry::close_bucket(changes, *id),
         Change::ForgetBucket { id } => registry::forget_bucket(changes, *id),
         Change::PutObject {
@@ -274,8 +336,37 @@ fn change<R: Rows>(changes: &mut Changes<'_, R>, change: &Change) -> Result<Outc
         Change::DeleteObject {
             bucket,
             key,
+            version,
             precondition,
-        } => objects::delete(changes, *bucket, key, precondition),
+            bypass,
+        } => objects::delete(changes, *bucket, key, *version, precondition, *bypass),
+        Change::PutVersioning { bucket, versioning } => {
+            locks::put_versioning(changes, *bucket, *versioning)
+        }
+        Change::PutObjectLock { bucket, lock } => locks::put_lock(changes, *bucket, *lock),
+        Change::ChangeAttributes {
+            bucket,
+            key,
+            version,
+            change,
+        } => locks::change_attributes(changes, *bucket, key, *version, change),
+        Change::RenameObject {
+            bucket,
+            source,
+            key,
+            source_conditions,
+            conditions,
+            token,
+        } => {
+            let rename = renaming::Rename {
+                source,
+                key,
+                source_conditions,
+                conditions,
+                token: token.as_deref(),
+            };
+            renaming::rename(changes, *bucket, &rename)
+        }
         Change::CreateUpload { bucket, upload } => uploads::create(changes, *bucket, upload),
         Change::PutPart {
             bucket,

@@ -2,15 +2,45 @@
 
 use super::Outcome;
 use super::changes::{self, Changes, references};
+use super::locks;
 use super::registry::{bucket_row, is_open};
-use super::rows::{self, CONTENT_HERE_BYTES_MAX, ObjectHead};
+use super::rows::{self, BucketRow, CONTENT_HERE_BYTES_MAX, ObjectHead, Version};
 use super::store::Rows;
+use super::versions;
 use crate::Error;
 use protocol::block::BlockRef;
 use protocol::metadata::{
-    BucketId, Content, MetadataError, NewObject, Object, Precondition, Reply,
+    BucketId, Content, MetadataError, NewObject, Object, Precondition, Reply, VersionId, Versioning,
 };
 
+/// An object's key in its open bucket, whose row is written back with each change.
+pub(super) struct Place<'k> {
+    pub(super) bucket: BucketId,
+    pub(super) key: &'k str,
+    pub(super) row: BucketRow,
+}
+
+impl<'k> Place<'k> {
+    /// `None`: there is no such bucket, or it is being deleted.
+    pub(super) fn find<R: Rows>(
+        rows: &R,
+        bucket: BucketId,
+        key: &'k str,
+    ) -> Result<Option<Self>, Error> {
+        let row = bucket_row(rows, bucket)?.filter(|row| row.open);
+        Ok(row.map(|row| Self { bucket, key, row }))
+    }
+
+    /// What a version is called in an answer: nothing in a bucket without versions.
+    pub(super) fn shown(&self, version: Version) -> Option<VersionId> {
+        match self.row.versioning {
+            Versioning::Off => None,
+            Versioning::Enabled | Versioning::Suspended => Some(version.id()),
+        }
+    }
+}
+
+/// The current version, unless it is a delete marker.
 pub(super) fn head<R: Rows>(
     rows: &R,
     bucket: BucketId,
@@ -19,31 +49,40 @@ pub(super) fn head<R: Rows>(
     changes::get(rows, &rows::object(bucket, key), "object")
 }
 
-/// The content of an object whose head is `head`.
-fn content<R: Rows>(
+/// The content of a version, `here` if it stands in its head.
+pub(super) fn content<R: Rows>(
     rows: &R,
     bucket: BucketId,
     key: &str,
-    head: Option<Content>,
+    version: Version,
+    here: Option<Content>,
 ) -> Result<Content, Error> {
-    match head {
+    match here {
         Some(content) => Ok(content),
-        None => changes::get(rows, &rows::content(bucket, key), "content")?
+        None => changes::get(rows, &rows::content(bucket, key, version), "content")?
             .ok_or(Error::Damaged("content, which is missing")),
     }
 }
 
-pub(super) fn get<R: Rows>(rows: &R, bucket: BucketId, key: &str) -> Result<Outcome, Error> {
-    let Some(head) = head(rows, bucket, key)? else {
-        return absent(rows, bucket, MetadataError::NoSuchKey);
+pub(super) fn get<R: Rows>(
+    rows: &R,
+    bucket: BucketId,
+    key: &str,
+    version: Option<VersionId>,
+) -> Result<Outcome, Error> {
+    let head = match versions::find(rows, bucket, key, version)? {
+        Ok(head) => head,
+        Err(error) => return Ok(Err(error)),
     };
-    let content = content(rows, bucket, key, head.content)?;
+    let content = content(rows, bucket, key, head.version, head.content)?;
     Ok(Ok(Reply::Object(Object {
         size: head.size,
         etag: head.etag,
         headers: head.headers,
         checksum: head.checksum,
         modified_ms: head.modified_ms,
+        version: head.version.id(),
+        attributes: head.attributes,
         content,
     })))
 }
@@ -69,9 +108,9 @@ pub(super) fn put<R: Rows>(
     precondition: &Precondition,
     copied: bool,
 ) -> Result<Outcome, Error> {
-    if !is_open(changes.rows, bucket)? {
+    let Some(place) = Place::find(changes.rows, bucket, key)? else {
         return Ok(Err(MetadataError::NoSuchBucket));
-    }
+    };
     let old = head(changes.rows, bucket, key)?;
     if let Err(error) = holds(precondition, old.as_ref()) {
         return Ok(Err(error));
@@ -87,74 +126,126 @@ pub(super) fn put<R: Rows>(
         etag: object.etag.clone(),
         modified_ms: changes.at_ms,
         checksum: object.checksum.clone(),
+        version: Version::ONLY,
         headers: object.headers.clone(),
+        attributes: object.attributes.clone(),
+        renamed: None,
         content: Some(object.content.clone()),
     };
-    replace(changes, bucket, key, old, Some(new))
+    write(changes, place, old, new)
 }
 
 pub(super) fn delete<R: Rows>(
     changes: &mut Changes<'_, R>,
     bucket: BucketId,
     key: &str,
+    version: Option<VersionId>,
     precondition: &Precondition,
+    bypass: bool,
 ) -> Result<Outcome, Error> {
-    let Some(old) = head(changes.rows, bucket, key)? else {
-        return match holds(precondition, None) {
-            Ok(()) if is_open(changes.rows, bucket)? => Ok(Ok(Reply::Done)),
-            Ok(()) => Ok(Err(MetadataError::NoSuchBucket)),
-            Err(error) => absent(changes.rows, bucket, error),
-        };
+    let Some(mut place) = Place::find(changes.rows, bucket, key)? else {
+        return Ok(Err(MetadataError::NoSuchBucket));
     };
-    if let Err(error) = holds(precondition, Some(&old)) {
+    let current = head(changes.rows, bucket, key)?;
+    if let Err(error) = holds(precondition, current.as_ref()) {
         return Ok(Err(error));
     }
-    replace(changes, bucket, key, Some(old), None)
+    let deleted = match (version, place.row.versioning) {
+        (Some(version), _) => versions::remove(changes, &mut place, current, version, bypass)?,
+        (None, Versioning::Off) => match current {
+            None => return Ok(Ok(nothing_deleted())),
+            Some(current) => {
+                changes.delete(rows::object(bucket, key));
+                drop_version(changes, &mut place, current, bypass)?.map(|()| nothing_deleted())
+            }
+        },
+        (None, _) => versions::mark_deleted(changes, &mut place, current)?,
+    };
+    if deleted.is_ok() {
+        changes.put(rows::bucket(bucket), &place.row)?;
+    }
+    Ok(deleted)
 }
 
-/// Puts `new` (whose content is given) in the place of `old`, with everything that hangs on them.
-pub(super) fn replace<R: Rows>(
-    changes: &mut Changes<'_, R>,
-    bucket: BucketId,
-    key: &str,
-    old: Option<ObjectHead>,
-    new: Option<ObjectHead>,
-) -> Result<Outcome, Error> {
-    let mut row = bucket_row(changes.rows, bucket)?.ok_or(Error::Damaged("bucket of an object"))?;
-    if let Some(old) = old {
-        let apart = old.content.is_none();
-        release(
-            changes,
-            bucket,
-            content(changes.rows, bucket, key, old.content)?,
-        )?;
-        if apart {
-            changes.delete(rows::content(bucket, key));
-        }
-        row.usage.objects = row.usage.objects.saturating_sub(1);
-        row.usage.bytes = row.usage.bytes.saturating_sub(old.size);
+/// The answer to the deletion of an object in a bucket without versions.
+fn nothing_deleted() -> Reply {
+    Reply::Deleted {
+        version: None,
+        marker: false,
     }
-    let reply = match new {
-        None => {
-            changes.delete(rows::object(bucket, key));
-            Reply::Done
-        }
-        Some(mut new) => {
-            if let Some(content) = new.content.take_if(|content| is_long(content)) {
-                changes.put(rows::content(bucket, key), &content)?;
-            }
-            changes.put(rows::object(bucket, key), &new)?;
-            row.usage.objects = row.usage.objects.saturating_add(1);
-            row.usage.bytes = row.usage.bytes.saturating_add(new.size);
-            Reply::Written {
-                etag: new.etag,
-                modified_ms: new.modified_ms,
-                size: new.size,
-            }
-        }
+}
+
+/// Makes `new`, whose content is given and referred to, the current version: in place of `old`, which is the current one, or on top of it.
+pub(super) fn write<R: Rows>(
+    changes: &mut Changes<'_, R>,
+    mut place: Place<'_>,
+    old: Option<ObjectHead>,
+    mut new: ObjectHead,
+) -> Result<Outcome, Error> {
+    if let Err(error) = locks::begin(&mut new.attributes, place.row.lock, changes.at_ms) {
+        return Ok(Err(error));
+    }
+    new.version = match versions::make_room(changes, &mut place, old)? {
+        Ok(version) => version,
+        Err(error) => return Ok(Err(error)),
     };
-    changes.put(rows::bucket(bucket), &row)?;
+    let reply = Reply::Written {
+        etag: new.etag.clone(),
+        modified_ms: new.modified_ms,
+        size: new.size,
+        version: place.shown(new.version),
+    };
+    insert(changes, &mut place, new)?;
+    changes.put(rows::bucket(place.bucket), &place.row)?;
     Ok(Ok(reply))
+}
+
+/// Writes the rows of a new current version, whose content is given.
+pub(super) fn insert<R: Rows>(
+    changes: &mut Changes<'_, R>,
+    place: &mut Place<'_>,
+    mut new: ObjectHead,
+) -> Result<(), Error> {
+    if let Some(content) = new.content.take_if(|content| is_long(content)) {
+        changes.put(rows::content(place.bucket, place.key, new.version), &content)?;
+    }
+    changes.put(rows::object(place.bucket, place.key), &new)?;
+    let usage = &mut place.row.usage;
+    usage.objects = usage.objects.saturating_add(1);
+    usage.bytes = usage.bytes.saturating_add(new.size);
+    Ok(())
+}
+
+/// Lets go of a version, with everything that hangs on it but the row of its head. The one way in which a version ends, and so where its
+/// protection is judged.
+pub(super) fn drop_version<R: Rows>(
+    changes: &mut Changes<'_, R>,
+    place: &mut Place<'_>,
+    old: ObjectHead,
+    bypass: bool,
+) -> Result<Result<(), MetadataError>, Error> {
+    if locks::protect(&old.attributes, changes.at_ms, bypass) {
+        return Ok(Err(MetadataError::Locked));
+    }
+    forget(changes, place, &old);
+    let (bucket, key) = (place.bucket, place.key);
+    let content = content(changes.rows, bucket, key, old.version, old.content)?;
+    release(changes, bucket, content)?;
+    Ok(Ok(()))
+}
+
+/// Removes the content row of a version, if it has one, and what it counts for. What it refers to is the caller's affair.
+pub(super) fn forget<R: Rows>(
+    changes: &mut Changes<'_, R>,
+    place: &mut Place<'_>,
+    old: &ObjectHead,
+) {
+    if old.content.is_none() {
+        changes.delete(rows::content(place.bucket, place.key, old.version));
+    }
+    let usage = &mut place.row.usage;
+    usage.objects = usage.objects.saturating_sub(1);
+    usage.bytes = usage.bytes.saturating_sub(old.size);
 }
 
 /// Lets go of what an object's content refers to.

@@ -6,7 +6,9 @@ use super::rows::{self, BucketRow, Registry};
 use super::store::Rows;
 use crate::Error;
 use protocol::block::HashKey;
-use protocol::metadata::{AccessKey, Bucket, BucketId, BucketUsage, MetadataError, Reply, Rights};
+use protocol::metadata::{
+    AccessKey, Bucket, BucketId, BucketUsage, MetadataError, ObjectLock, Reply, Rights, Versioning,
+};
 use std::ops::ControlFlow;
 
 /// What the creator of a bucket and every root key may do.
@@ -184,6 +186,7 @@ pub(super) fn register_bucket<R: Rows>(
     name: &str,
     owner: &str,
     hash_key: HashKey,
+    versioned: bool,
 ) -> Result<Outcome, Error> {
     if let Some(bucket) = find_bucket(changes.rows, name)? {
         return Ok(Err(MetadataError::BucketExists {
@@ -207,6 +210,7 @@ pub(super) fn register_bucket<R: Rows>(
         owner: owner.into(),
         created_ms: changes.at_ms,
         hash_key,
+        versioned,
     };
     changes.put(rows::bucket_name(name), &bucket)?;
     registry.next_bucket = id.0 + 1;
@@ -233,10 +237,32 @@ pub(super) fn unregister_bucket<R: Rows>(
     Ok(Ok(Reply::Done))
 }
 
+/// The bucket of that number and name has versions from now on, which its users must know.
+pub(super) fn mark_versioned<R: Rows>(
+    changes: &mut Changes<'_, R>,
+    id: BucketId,
+    name: &str,
+) -> Result<Outcome, Error> {
+    let Some(bucket) = find_bucket(changes.rows, name)?.filter(|bucket| bucket.id == id) else {
+        return Ok(Err(MetadataError::NoSuchBucket));
+    };
+    if !bucket.versioned {
+        let bucket = Bucket {
+            versioned: true,
+            ..bucket
+        };
+        changes.put(rows::bucket_name(name), &bucket)?;
+        let registry = registry(changes.rows)?;
+        revise(changes, registry)?;
+    }
+    Ok(Ok(Reply::Done))
+}
+
 pub(super) fn open_bucket<R: Rows>(
     changes: &mut Changes<'_, R>,
     id: BucketId,
     name: &str,
+    locked: bool,
 ) -> Result<Outcome, Error> {
     // A row may be left of a creation that was cut off before its bucket got a name; nothing can have entered it.
     if bucket_row(changes.rows, id)?.is_some_and(|bucket| bucket.usage.objects > 0) {
@@ -247,6 +273,12 @@ pub(super) fn open_bucket<R: Rows>(
         name: name.into(),
         open: true,
         usage: BucketUsage::default(),
+        versioning: match locked {
+            true => Versioning::Enabled,
+            false => Versioning::Off,
+        },
+        lock: locked.then(ObjectLock::default),
+        last_version: 0,
     };
     changes.put(rows::bucket(id), &bucket)?;
     Ok(Ok(Reply::Done))
@@ -260,7 +292,9 @@ pub(super) fn close_bucket<R: Rows>(
         return Ok(Err(MetadataError::NoSuchBucket));
     };
     let uploads = any(changes.rows, rows::listed_uploads(id, ""))?;
-    if bucket.usage.objects > 0 || uploads {
+    // Delete markers are not counted.
+    let versions = any(changes.rows, rows::older(id, ""))?;
+    if bucket.usage.objects > 0 || uploads || versions {
         return Ok(Err(MetadataError::BucketNotEmpty));
     }
     changes.put(
@@ -303,6 +337,8 @@ pub struct Place {
     pub open: bool,
     /// What it holds.
     pub usage: BucketUsage,
+    /// Has or had versioning.
+    pub versioned: bool,
 }
 
 /// Every bucket that has a row in this shard.
@@ -316,6 +352,7 @@ pub fn rowed<R: Rows>(rows: &R, mut show: impl FnMut(Place)) -> Result<(), Error
             name: row.name,
             open: row.open,
             usage: row.usage,
+            versioned: row.versioning != Versioning::Off,
         });
         Ok(ControlFlow::Continue(()))
     })

@@ -11,8 +11,10 @@
 //! | `a` | bucket name, 0, access key | nothing: the way back from a bucket to its `A` rows | shard 0 |
 //! | `B` | bucket name | `Bucket` | shard 0 |
 //! | `b` | bucket | [`BucketRow`] | the bucket's shard, as all below |
-//! | `o` | bucket, object key | [`ObjectHead`] | |
-//! | `c` | bucket, object key | [`Content`] that is too long to stand in the head, which listings read | |
+//! | `o` | bucket, object key | [`ObjectHead`] of the current version, unless that is a delete marker | |
+//! | `v` | bucket, object key (escaped), order from high to low | [`Older`]: a noncurrent version, or a delete marker | |
+//! | `n` | bucket, object key (escaped) | the order of the version `null`, if that is in a `v` row | |
+//! | `c` | bucket, object key (escaped), order | [`Content`] of a version that is too long to stand in the head, which listings read | |
 //! | `U` | bucket, upload | [`UploadRow`] of an upload under way | |
 //! | `u` | bucket, object key (escaped), time, upload | nothing: uploads in the order of listings | |
 //! | `p` | bucket, length of upload, upload, number | [`PartHead`], of uploads under way, completed and dead | |
@@ -20,10 +22,17 @@
 //! | `x` | bucket, upload | numbers of the parts to keep: this upload has parts that nobody needs | |
 //! | `r` | block | how many objects and parts refer to it | |
 //! | `g` | time, block | nothing: nobody referred to this block at that time | |
+//!
+//! So the current version is found in one read, a listing of objects meets nothing but objects, and a bucket that never had versions
+//! has no `v` and no `n` row. A key that has an `o` row has no `v` row of a higher order; a key that has none but has `v` rows is deleted, and
+//! the first of them is the delete marker that says so. A version keeps its order, and with it the place of its content, when another one
+//! comes on top of it: only the head moves.
 
 use crate::Error;
 use protocol::block::{BlockId, BlockRef, Place};
-use protocol::metadata::{BucketId, BucketUsage, Checksum, Content};
+use protocol::metadata::{
+    Attributes, BucketId, BucketUsage, Checksum, Content, ObjectLock, VersionId, Versioning,
+};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 /// Content whose encoding is longer than this, in bytes, stands in a row of its own.
@@ -55,18 +64,79 @@ pub(crate) struct BucketRow {
     pub(crate) open: bool,
     /// Counted along with each change.
     pub(crate) usage: BucketUsage,
+    pub(crate) versioning: Versioning,
+    pub(crate) lock: Option<ObjectLock>,
+    /// The order of the version that was made last; 0 before the first.
+    pub(crate) last_version: u64,
 }
 
-/// An object without its longer content. The first four fields are what a listing reads.
+/// A version among those of its key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Version {
+    /// Higher is newer. 0 for what was written before the bucket had versions.
+    pub(crate) order: u64,
+    /// It is the version `null`; every other is named by its order.
+    pub(crate) null: bool,
+}
+
+impl Version {
+    /// The version of a bucket without versions.
+    pub(crate) const ONLY: Self = Self {
+        order: 0,
+        null: true,
+    };
+
+    pub(crate) fn id(self) -> VersionId {
+        match self.null {
+            true => VersionId::Null,
+            false => VersionId::Number(self.order),
+        }
+    }
+}
+
+/// An object without its longer content. The first five fields are what listings read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ObjectHead {
     pub(crate) size: u64,
     pub(crate) etag: String,
     pub(crate) modified_ms: u64,
     pub(crate) checksum: Option<Checksum>,
+    pub(crate) version: Version,
     pub(crate) headers: Vec<(String, String)>,
+    pub(crate) attributes: Attributes,
+    /// The client's token of the rename that brought it here, and its key before.
+    pub(crate) renamed: Option<(String, String)>,
     /// `None`: in the `c` row.
     pub(crate) content: Option<Content>,
+}
+
+/// What stands in a `v` row.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Older {
+    /// A noncurrent version.
+    Object(ObjectHead),
+    /// A delete marker, current or not.
+    Marker { version: Version, modified_ms: u64 },
+}
+
+impl Older {
+    pub(crate) fn version(&self) -> Version {
+        match self {
+            Self::Object(head) => head.version,
+            Self::Marker { version, .. } => *version,
+        }
+    }
+}
+
+/// The start of an [`Older`], borrowed from the row.
+#[derive(Debug, Deserialize)]
+pub(crate) enum ListedOlder<'a> {
+    #[serde(borrow)]
+    Object(ListedHead<'a>),
+    Marker {
+        version: Version,
+        modified_ms: u64,
+    },
 }
 
 /// The start of an [`ObjectHead`], borrowed from the row.
@@ -78,6 +148,7 @@ pub(crate) struct ListedHead<'a> {
     pub(crate) modified_ms: u64,
     #[serde(borrow)]
     pub(crate) checksum: Option<ListedChecksum<'a>>,
+    pub(crate) version: Version,
 }
 
 /// A [`Checksum`], borrowed.
@@ -100,6 +171,7 @@ pub(crate) struct UploadRow {
     pub(crate) key: String,
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) checksum: Option<(String, bool)>,
+    pub(crate) attributes: Attributes,
     pub(crate) initiated_ms: u64,
 }
 
@@ -127,8 +199,8 @@ pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8], what: &'static str) -> R
     }
 }
 
-/// The listed start of an object's row.
-pub(crate) fn decode_listed(bytes: &[u8]) -> Result<ListedHead<'_>, Error> {
+/// The listed start of an `o` or a `v` row.
+pub(crate) fn decode_listed<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, Error> {
     match postcard::take_from_bytes(bytes) {
         Ok((head, _)) => Ok(head),
         Err(_) => Err(Error::Damaged("object")),
@@ -217,8 +289,55 @@ pub(crate) fn object(bucket: BucketId, object_key: &str) -> Vec<u8> {
 /// The length of what stands before the object's key in an `o` row.
 pub(crate) const OBJECT_KEY_AT: usize = 9;
 
-pub(crate) fn content(bucket: BucketId, object_key: &str) -> Vec<u8> {
-    key(b'c', Some(bucket), &[object_key.as_bytes()])
+pub(crate) fn content(bucket: BucketId, object_key: &str, version: Version) -> Vec<u8> {
+    let rest: [&[u8]; 3] = [
+        &escaped(object_key),
+        &[0, 0],
+        &version.order.to_be_bytes(),
+    ];
+    key(b'c', Some(bucket), &rest)
+}
+
+/// The start of all `v` rows of the keys that start so.
+pub(crate) fn older(bucket: BucketId, prefix: &str) -> Vec<u8> {
+    key(b'v', Some(bucket), &[&escaped(prefix)])
+}
+
+/// The start of all `v` rows of exactly this key.
+pub(crate) fn older_of(bucket: BucketId, object_key: &str) -> Vec<u8> {
+    key(b'v', Some(bucket), &[&escaped(object_key), &[0, 0]])
+}
+
+pub(crate) fn older_version(bucket: BucketId, object_key: &str, order: u64) -> Vec<u8> {
+    let mut row = older_of(bucket, object_key);
+    row.extend_from_slice(&(u64::MAX - order).to_be_bytes());
+    row
+}
+
+pub(crate) fn older_null(bucket: BucketId, object_key: &str) -> Vec<u8> {
+    key(b'n', Some(bucket), &[&escaped(object_key)])
+}
+
+/// The object's key out of the key of a `v` row.
+pub(crate) fn key_of_older(key: &[u8]) -> Result<String, Error> {
+    let mut name = Vec::with_capacity(key.len());
+    let mut rest = key.get(OBJECT_KEY_AT..).unwrap_or_default();
+    loop {
+        rest = match rest {
+            [0, u8::MAX, after @ ..] => {
+                name.push(0);
+                after
+            }
+            [0, 0, order @ ..] if order.len() == 8 => {
+                return String::from_utf8(name).map_err(|_| Error::Damaged("object key"));
+            }
+            [byte, after @ ..] if *byte != 0 => {
+                name.push(*byte);
+                after
+            }
+            _ => return Err(Error::Damaged("key of an older version")),
+        };
+    }
 }
 
 pub(crate) fn upload(bucket: BucketId, upload: &str) -> Vec<u8> {

@@ -2,9 +2,9 @@
 
 use super::Outcome;
 use super::changes::{self, Changes, any, each};
-use super::objects::{self, absent, all_referenced, holds};
-use super::registry::is_open;
-use super::rows::{self, BLOCKS_HERE_MAX, ObjectHead, PartHead, UploadRow};
+use super::objects::{self, Place, absent, all_referenced, holds};
+use super::registry::bucket_row;
+use super::rows::{self, BLOCKS_HERE_MAX, ObjectHead, PartHead, UploadRow, Version};
 use super::store::Rows;
 use crate::Error;
 use md5::{Digest, Md5};
@@ -41,6 +41,7 @@ pub(super) fn show(row: UploadRow, upload: &str) -> Upload {
         key: row.key,
         headers: row.headers,
         checksum: row.checksum,
+        attributes: row.attributes,
         initiated_ms: row.initiated_ms,
     }
 }
@@ -101,8 +102,12 @@ pub(super) fn create<R: Rows>(
     bucket: BucketId,
     upload: &Upload,
 ) -> Result<Outcome, Error> {
-    if !is_open(changes.rows, bucket)? {
+    let Some(row) = bucket_row(changes.rows, bucket)?.filter(|row| row.open) else {
         return Ok(Err(MetadataError::NoSuchBucket));
+    };
+    let attributes = &upload.attributes;
+    if row.lock.is_none() && (attributes.retention.is_some() || attributes.legal_hold.is_some()) {
+        return Ok(Err(MetadataError::NoObjectLock));
     }
     // Also the parts of a completed or a dead upload carry its name.
     let name = &upload.upload;
@@ -118,6 +123,7 @@ pub(super) fn create<R: Rows>(
         key: upload.key.clone(),
         headers: upload.headers.clone(),
         checksum: upload.checksum.clone(),
+        attributes: upload.attributes.clone(),
         initiated_ms: changes.at_ms,
     };
     changes.put(rows::upload(bucket, name), &row)?;
@@ -187,9 +193,12 @@ pub(super) fn complete<R: Rows>(
     (key, upload): (&str, &str),
     whole: &Whole<'_>,
 ) -> Result<Outcome, Error> {
+    let Some(place) = Place::find(changes.rows, bucket, key)? else {
+        return Ok(Err(MetadataError::NoSuchBucket));
+    };
     let old = objects::head(changes.rows, bucket, key)?;
     let Some(row) = find(changes.rows, bucket, key, upload)? else {
-        return repeated(changes.rows, bucket, (key, upload), old, whole.etag);
+        return repeated(changes.rows, &place, upload, old, whole.etag);
     };
     if let Err(error) = holds(whole.precondition, old.as_ref()) {
         return Ok(Err(error));
@@ -214,41 +223,40 @@ pub(super) fn complete<R: Rows>(
         etag,
         modified_ms: changes.at_ms,
         checksum: whole.checksum.clone(),
+        version: Version::ONLY,
         headers: row.headers,
+        attributes: row.attributes,
+        renamed: None,
         content: Some(Content::Parts {
             upload: upload.into(),
             parts,
         }),
     };
-    objects::replace(changes, bucket, key, old, Some(new))
+    objects::write(changes, place, old, new)
 }
 
 /// An upload that is not under way: if the object is the one that it made, this call is a repetition.
 fn repeated<R: Rows>(
     rows: &R,
-    bucket: BucketId,
-    (key, upload): (&str, &str),
+    place: &Place<'_>,
+    upload: &str,
     object: Option<ObjectHead>,
     etag: &str,
 ) -> Result<Outcome, Error> {
     let Some(object) = object.filter(|object| object.etag == etag) else {
-        return absent(rows, bucket, MetadataError::NoSuchUpload);
+        return Ok(Err(MetadataError::NoSuchUpload));
     };
-    let content = match object.content {
-        None => changes::get(rows, &rows::content(bucket, key), "content")?,
-        here => here,
-    };
+    let (bucket, key, version) = (place.bucket, place.key, object.version);
+    let content = objects::content(rows, bucket, key, version, object.content)?;
     match content {
-        Some(Content::Parts {
+        Content::Parts {
             upload: made_by, ..
-        }) if made_by == upload => {
-            let (etag, modified_ms, size) = (object.etag, object.modified_ms, object.size);
-            Ok(Ok(Reply::Written {
-                etag,
-                modified_ms,
-                size,
-            }))
-        }
+        } if made_by == upload => Ok(Ok(Reply::Written {
+            etag: object.etag,
+            modified_ms: object.modified_ms,
+            size: object.size,
+            version: place.shown(version),
+        })),
         _ => Ok(Err(MetadataError::NoSuchUpload)),
     }
 }

@@ -21,6 +21,7 @@ fn populated() -> MemoryStore {
         name: "home".into(),
         owner: "A".into(),
         hash_key: HashKey([1; 32]),
+        versioned: true,
     };
     run(&mut store, register).unwrap();
     run(&mut store, put("inline", Content::Inline(vec![1; 9]))).unwrap();
@@ -64,14 +65,17 @@ fn use_all(store: &MemoryStore) {
         Operation::GetObject {
             bucket,
             key: "apart".into(),
+            version: None,
         },
         Operation::GetObject {
             bucket,
             key: "blocks".into(),
+            version: None,
         },
         Operation::GetObject {
             bucket,
             key: "whole".into(),
+            version: None,
         },
         Operation::GetPart {
             bucket,

@@ -9,9 +9,12 @@
 mod damage;
 pub(crate) mod model;
 mod promises;
+mod renames;
 mod sequences;
+mod versions;
 
 use super::*;
+use protocol::metadata::Attributes;
 use md5::Digest;
 use protocol::block::{BlockId, Place};
 
@@ -26,6 +29,7 @@ fn opened() -> MemoryStore {
         Change::OpenBucket {
             id: BUCKET,
             name: "home".into(),
+            locked: false,
         },
     )
     .unwrap();
@@ -73,6 +77,7 @@ fn object(content: Content) -> NewObject {
         etag: format!("etag-{size}"),
         headers,
         checksum: None,
+        attributes: Attributes::default(),
         content,
     }
 }
@@ -93,19 +98,38 @@ fn put_if(key: &str, content: Content, precondition: Precondition) -> Change {
 }
 
 fn delete(key: &str) -> Change {
+    delete_version(key, None)
+}
+
+fn delete_version(key: &str, version: Option<VersionId>) -> Change {
     Change::DeleteObject {
         bucket: BUCKET,
         key: key.into(),
+        version,
         precondition: Precondition::None,
+        bypass: false,
     }
 }
 
+fn set_versioning(store: &mut MemoryStore, versioning: Versioning) {
+    let change = Change::PutVersioning {
+        bucket: BUCKET,
+        versioning,
+    };
+    run(store, change).unwrap();
+}
+
 fn get(store: &MemoryStore, key: &str) -> Outcome {
+    get_version(store, key, None)
+}
+
+fn get_version(store: &MemoryStore, key: &str, version: Option<VersionId>) -> Outcome {
     ask(
         store,
         Operation::GetObject {
             bucket: BUCKET,
             key: key.into(),
+            version,
         },
     )
 }
@@ -116,6 +140,7 @@ fn create_upload(key: &str, upload: &str) -> Change {
         key: key.into(),
         headers: Vec::new(),
         checksum: None,
+        attributes: Attributes::default(),
         initiated_ms: 0,
     };
     Change::CreateUpload {

@@ -27,6 +27,7 @@ fn register(store: &mut MemoryStore, id: u64, name: &str, owner: &str) -> Outcom
         Change::OpenBucket {
             id: BucketId(id),
             name: name.into(),
+            locked: false,
         },
     )?;
     run(
@@ -36,6 +37,7 @@ fn register(store: &mut MemoryStore, id: u64, name: &str, owner: &str) -> Outcom
             name: name.into(),
             owner: owner.into(),
             hash_key: HashKey([7; 32]),
+            versioned: false,
         },
     )
 }
@@ -52,7 +54,8 @@ fn an_object_comes_back_as_it_was_put() {
             Reply::Written {
                 etag,
                 modified_ms: 1_000,
-                size
+                size,
+                version: None,
             }
         );
         let Reply::Object(object) = get(&store, "a").unwrap() else {
@@ -98,7 +101,9 @@ fn a_precondition_is_judged_on_the_present_object() {
         let delete = Change::DeleteObject {
             bucket: BUCKET,
             key: "a".into(),
+            version: None,
             precondition,
+            bypass: false,
         };
         assert_eq!(run(&mut store, delete).map(|_| ()), expected);
     };
@@ -206,7 +211,8 @@ fn a_completed_upload_is_its_parts_and_drops_the_others() {
         Reply::Written {
             etag: etag.clone(),
             modified_ms: 1_000,
-            size
+            size,
+            version: None,
         }
     );
     let Reply::Object(object) = get(&store, "a").unwrap() else {
@@ -889,5 +895,6 @@ fn calls_that_break_a_bound_are_refused_before_the_log() {
         name: String::new(),
         owner: String::new(),
         hash_key: HashKey([0; 32]),
+        locked: false,
     });
 }

@@ -1,9 +1,9 @@
 //! Random sequences of commands against the model.
 
-use super::model::{Model, ModelObject, check_invariants};
+use super::model::{Model, ModelObject, ModelVersion, check_invariants};
 use super::*;
 use proptest::prelude::*;
-use protocol::metadata::{After, Entry};
+use protocol::metadata::{After, AfterVersion, Entry, VersionEntry};
 use std::collections::{BTreeMap, BTreeSet};
 
 #[derive(Debug, Clone)]
@@ -18,6 +18,24 @@ enum Step {
     Delete {
         key: String,
         precondition: u8,
+    },
+    /// The version that stands there in the model's list of the key, or one that does not exist.
+    DeleteVersion {
+        key: String,
+        at: usize,
+        precondition: u8,
+    },
+    SetVersioning(Versioning),
+    Lock,
+    Hold {
+        key: String,
+        at: usize,
+        on: bool,
+    },
+    Rename {
+        source: String,
+        key: String,
+        onto_nothing: bool,
     },
     Create {
         key: String,
@@ -68,6 +86,19 @@ fn steps() -> impl Strategy<Value = Step> {
             }
         ),
         2 => (keys(), 0_u8..4).prop_map(|(key, precondition)| Step::Delete { key, precondition }),
+        3 => (keys(), 0_usize..4, 0_u8..4).prop_map(
+            |(key, at, precondition)| Step::DeleteVersion { key, at, precondition }
+        ),
+        1 => prop::sample::select(vec![Versioning::Enabled, Versioning::Suspended])
+            .prop_map(Step::SetVersioning),
+        1 => prop::bool::weighted(0.2).prop_map(|lock| match lock {
+            true => Step::Lock,
+            false => Step::Reclaim,
+        }),
+        1 => (keys(), 0_usize..3, any::<bool>()).prop_map(|(key, at, on)| Step::Hold { key, at, on }),
+        1 => (keys(), keys(), any::<bool>()).prop_map(
+            |(source, key, onto_nothing)| Step::Rename { source, key, onto_nothing }
+        ),
         2 => (keys(), 0_u8..3).prop_map(|(key, upload)| Step::Create { key, upload }),
         4 => (0_u8..3, 1_u16..4, numbers(), any::<bool>()).prop_map(
             |(upload, number, blocks, copied)| Step::PutPart { upload, number, blocks, copied }
@@ -112,7 +143,7 @@ impl Bench {
     }
 
     fn precondition(&self, which: u8, key: &str) -> (Precondition, Result<(), MetadataError>) {
-        let present = self.model.objects.get(key);
+        let present = self.model.current(key);
         let failed = Err(MetadataError::PreconditionFailed);
         match which {
             0 => (Precondition::None, Ok(())),
@@ -175,23 +206,26 @@ impl Bench {
                     precondition,
                     copied,
                 };
-                assert_eq!(self.run(change).map(|_| ()), expected);
-                if expected.is_ok() {
-                    self.model.objects.insert(key, made);
+                let outcome = self.run(change);
+                assert_eq!(outcome.clone().map(|_| ()), expected);
+                if let Ok(Reply::Written { version, .. }) = outcome {
+                    self.model.write(&key, version, Some(made));
                 }
             }
-            Step::Delete { key, precondition } => {
-                let (precondition, expected) = self.precondition(precondition, &key);
-                let change = Change::DeleteObject {
-                    bucket: BUCKET,
-                    key: key.clone(),
-                    precondition,
-                };
-                assert_eq!(self.run(change).map(|_| ()), expected);
-                if expected.is_ok() {
-                    self.model.objects.remove(&key);
-                }
-            }
+            Step::Delete { key, precondition } => self.delete(&key, precondition),
+            Step::DeleteVersion {
+                key,
+                at,
+                precondition,
+            } => self.delete_version(&key, at, precondition),
+            Step::SetVersioning(versioning) => self.set_versioning(versioning),
+            Step::Lock => self.lock(),
+            Step::Hold { key, at, on } => self.hold(&key, at, on),
+            Step::Rename {
+                source,
+                key,
+                onto_nothing,
+            } => self.rename(&source, &key, onto_nothing),
             Step::Create { key, upload } => {
                 let name = upload.to_string();
                 if self.run(create_upload(&key, &name)).is_ok() {
@@ -293,8 +327,9 @@ impl Bench {
         {
             *flag = precondition;
         }
-        assert_eq!(self.run(change.clone()).map(|_| ()), expected);
-        if expected.is_ok() {
+        let outcome = self.run(change.clone());
+        assert_eq!(outcome.clone().map(|_| ()), expected);
+        if let Ok(Reply::Written { version, .. }) = outcome {
             let blocks: Vec<BlockRef> = found
                 .iter()
                 .flat_map(|(_, blocks)| blocks.clone())
@@ -305,7 +340,7 @@ impl Bench {
                 blocks,
                 upload: Some(name.clone()),
             };
-            self.model.objects.insert(key, object);
+            self.model.write(&key, version, Some(object));
             self.model.uploads.remove(&name);
             // Repeated, whatever the precondition says of the new object.
             assert!(self.run(change).is_ok());
@@ -319,30 +354,189 @@ impl Bench {
             self.store, self.replica,
             "replicas hold the same rows, byte for byte"
         );
-        for (key, expected) in &self.model.objects {
-            let Ok(Reply::Object(object)) = get(&self.store, key) else {
-                panic!("{key:?} is gone")
-            };
-            assert_eq!((object.size, &object.etag), (expected.size, &expected.etag));
-            let blocks = match object.content {
-                Content::Inline(bytes) => {
-                    assert_eq!(bytes.len() as u64, expected.size);
-                    Vec::new()
+        for (key, versions) in &self.model.versions {
+            for version in versions {
+                self.check_version(key, version);
+            }
+            match (get(&self.store, key), self.model.current(key)) {
+                (Ok(Reply::Object(object)), Some(_)) => assert_eq!(object.version, versions[0].id),
+                (Err(MetadataError::DeleteMarker { version, .. }), None) => {
+                    assert_eq!(version, versions[0].id);
                 }
-                Content::Blocks(blocks) => blocks,
-                Content::Parts { upload, parts } => {
-                    assert_eq!(Some(&upload), expected.upload.as_ref());
-                    parts
-                        .iter()
-                        .flat_map(|(number, _)| self.part_blocks(&upload, *number))
-                        .collect()
-                }
-            };
-            assert_eq!(blocks, expected.blocks);
+                other => panic!("{key:?}: {other:?}"),
+            }
         }
+        assert_eq!(get(&self.store, "never"), Err(MetadataError::NoSuchKey));
+        assert_eq!(
+            timeless_versions(self.version_pages("", "", 1_000)),
+            self.model.list_versions("", "")
+        );
         for (upload, (_, parts)) in &self.model.uploads {
             for (number, (_, blocks)) in parts {
                 assert_eq!(&self.part_blocks(upload, *number), blocks);
+            }
+        }
+    }
+
+    fn check_version(&self, key: &str, version: &ModelVersion) {
+        let found = get_version(&self.store, key, Some(version.id));
+        let Some(expected) = &version.object else {
+            assert!(matches!(found, Err(MetadataError::DeleteMarker { .. })), "{key:?}");
+            return;
+        };
+        let Ok(Reply::Object(object)) = found else {
+            panic!("{key:?} {:?} is gone", version.id)
+        };
+        assert_eq!((object.size, &object.etag), (expected.size, &expected.etag));
+        assert_eq!(object.attributes.legal_hold == Some(true), version.held);
+        let blocks = match object.content {
+            Content::Inline(bytes) => {
+                assert_eq!(bytes.len() as u64, expected.size);
+                Vec::new()
+            }
+            Content::Blocks(blocks) => blocks,
+            Content::Parts { upload, parts } => {
+                assert_eq!(Some(&upload), expected.upload.as_ref());
+                parts
+                    .iter()
+                    .flat_map(|(number, _)| self.part_blocks(&upload, *number))
+                    .collect()
+            }
+        };
+        assert_eq!(blocks, expected.blocks);
+    }
+
+    fn delete(&mut self, key: &str, precondition: u8) {
+        let (precondition, expected) = self.precondition(precondition, key);
+        let change = Change::DeleteObject {
+            bucket: BUCKET,
+            key: key.into(),
+            version: None,
+            precondition,
+            bypass: false,
+        };
+        let outcome = self.run(change);
+        assert_eq!(outcome.clone().map(|_| ()), expected);
+        if let Ok(Reply::Deleted { version, marker }) = outcome {
+            assert_eq!(marker, self.model.versioning != Versioning::Off);
+            self.model.write(key, version, None);
+        }
+    }
+
+    /// The version at that place of the model's list, or one that does not exist.
+    fn version_at(&self, key: &str, at: usize) -> VersionId {
+        let versions = self.model.versions.get(key);
+        let found = versions.and_then(|versions| versions.get(at));
+        found.map_or(VersionId::Number(7), |version| version.id)
+    }
+
+    fn delete_version(&mut self, key: &str, at: usize, precondition: u8) {
+        let id = self.version_at(key, at);
+        let (precondition, holds) = self.precondition(precondition, key);
+        let change = Change::DeleteObject {
+            bucket: BUCKET,
+            key: key.into(),
+            version: Some(id),
+            precondition,
+            bypass: true,
+        };
+        let was = self.model.versions.get(key).cloned().unwrap_or_default();
+        let is_marker = was.iter().any(|one| one.id == id && one.object.is_none());
+        let expected = holds.and_then(|()| self.model.remove(key, id));
+        let reply = Reply::Deleted {
+            version: Some(id),
+            marker: is_marker,
+        };
+        assert_eq!(self.run(change), expected.map(|()| reply));
+    }
+
+    fn set_versioning(&mut self, versioning: Versioning) {
+        let change = Change::PutVersioning {
+            bucket: BUCKET,
+            versioning,
+        };
+        let allowed = !self.model.locked || versioning == Versioning::Enabled;
+        assert_eq!(self.run(change).is_ok(), allowed);
+        if allowed {
+            self.model.versioning = versioning;
+        }
+    }
+
+    fn lock(&mut self) {
+        let change = Change::PutObjectLock {
+            bucket: BUCKET,
+            lock: ObjectLock::default(),
+        };
+        let allowed = self.model.versioning == Versioning::Enabled;
+        assert_eq!(self.run(change).is_ok(), allowed);
+        self.model.locked |= allowed;
+    }
+
+    fn hold(&mut self, key: &str, at: usize, on: bool) {
+        let id = self.version_at(key, at);
+        let change = Change::ChangeAttributes {
+            bucket: BUCKET,
+            key: key.into(),
+            version: Some(id),
+            change: AttributeChange::LegalHold(on),
+        };
+        let outcome = self.run(change);
+        let locked = self.model.locked;
+        let versions = self.model.versions.get_mut(key);
+        let found = versions.and_then(|versions| versions.get_mut(at));
+        match found.filter(|version| version.object.is_some()) {
+            Some(version) if locked => {
+                assert_eq!(outcome, Ok(Reply::Changed { version: id }));
+                version.held = on;
+            }
+            _ => assert!(outcome.is_err()),
+        }
+    }
+
+    fn rename(&mut self, source: &str, key: &str, onto_nothing: bool) {
+        let mut conditions = Conditions::default();
+        conditions.if_none_match = onto_nothing.then(|| "*".into());
+        let change = Change::RenameObject {
+            bucket: BUCKET,
+            source: source.into(),
+            key: key.into(),
+            source_conditions: Conditions::default(),
+            conditions,
+            token: None,
+        };
+        let outcome = self.run(change).map(|_| ());
+        if self.model.versioning != Versioning::Off {
+            assert!(matches!(outcome, Err(MetadataError::WrongBucketState(_))));
+        } else if self.model.current(source).is_none() {
+            assert_eq!(outcome, Err(MetadataError::NoSuchKey));
+        } else if onto_nothing && self.model.current(key).is_some() {
+            assert_eq!(outcome, Err(MetadataError::PreconditionFailed));
+        } else {
+            assert_eq!(outcome, Ok(()));
+            let moved = self.model.versions.remove(source).unwrap();
+            self.model.versions.insert(key.into(), moved);
+        }
+    }
+
+    /// The pages of a listing of versions, one behind the other.
+    fn version_pages(&self, prefix: &str, delimiter: &str, limit: u32) -> Vec<VersionEntry> {
+        let (mut all, mut after): (Vec<VersionEntry>, Option<AfterVersion>) = (Vec::new(), None);
+        loop {
+            let list = Operation::ListVersions {
+                bucket: BUCKET,
+                prefix: prefix.into(),
+                delimiter: delimiter.into(),
+                after: after.clone(),
+                limit,
+            };
+            let Ok(Reply::Versions { entries, next }) = ask(&self.store, list) else {
+                panic!("no page")
+            };
+            assert!(entries.len() <= limit as usize);
+            all.extend(entries);
+            match next {
+                None => return all,
+                next => after = next,
             }
         }
     }
@@ -393,6 +587,17 @@ fn timeless(mut entries: Vec<Entry>) -> Vec<Entry> {
     entries
 }
 
+fn timeless_versions(mut entries: Vec<VersionEntry>) -> Vec<VersionEntry> {
+    for entry in &mut entries {
+        if let VersionEntry::Object { modified_ms, .. } | VersionEntry::Marker { modified_ms, .. } =
+            entry
+        {
+            *modified_ms = 0;
+        }
+    }
+    entries
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
 
@@ -416,8 +621,14 @@ proptest! {
             let key = bench.model.uploads[&upload].0.clone();
             run(&mut bench.store, Change::AbortUpload { bucket: BUCKET, key, upload }).unwrap();
         }
-        for key in bench.model.objects.clone().into_keys() {
-            run(&mut bench.store, delete(&key)).unwrap();
+        for (key, versions) in bench.model.versions.clone() {
+            for (at, version) in versions.into_iter().enumerate() {
+                if version.held {
+                    bench.hold(&key, at, false);
+                }
+                run(&mut bench.store, delete_version(&key, Some(version.id))).unwrap();
+                bench.model.remove(&key, version.id).unwrap();
+            }
         }
         reclaim_all(&mut bench.store);
         check_invariants(&bench.store);
@@ -438,6 +649,37 @@ proptest! {
             let blocks = Vec::new();
             bench.step(Step::Put { key, blocks, inline: 3, precondition: 0, copied: false });
         }
+        let expected = bench.model.list(&prefix, delimiter);
+        prop_assert_eq!(timeless(bench.pages(&prefix, delimiter, limit)), expected);
+    }
+
+    #[test]
+    fn the_pages_of_a_listing_of_versions_are_the_filtered_versions(
+        writes in prop::collection::vec(("[ab/\0]{1,4}", any::<bool>()), 0..150),
+        suspend_at in 0_usize..150,
+        prefix in "[ab/]{0,2}",
+        delimiter in prop::sample::select(vec!["", "/", "a", "//", "b/"]),
+        limit in 1_u32..9,
+    ) {
+        let mut bench = Bench::new();
+        for (number, (key, delete)) in writes.into_iter().enumerate() {
+            if number == 5 {
+                bench.set_versioning(Versioning::Enabled);
+            }
+            if number == suspend_at {
+                bench.set_versioning(Versioning::Suspended);
+            }
+            bench.step(match delete {
+                true => Step::Delete { key, precondition: 0 },
+                false => {
+                    let blocks = Vec::new();
+                    Step::Put { key, blocks, inline: number, precondition: 0, copied: false }
+                }
+            });
+        }
+        let expected = bench.model.list_versions(&prefix, delimiter);
+        let pages = bench.version_pages(&prefix, delimiter, limit);
+        prop_assert_eq!(timeless_versions(pages), expected);
         let expected = bench.model.list(&prefix, delimiter);
         prop_assert_eq!(timeless(bench.pages(&prefix, delimiter, limit)), expected);
     }
