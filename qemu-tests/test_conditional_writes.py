@@ -1,13 +1,16 @@
 """Writes on a condition are atomic: of many at once, exactly one succeeds."""
 
 import threading
+from datetime import timedelta
 
 import pytest
 from botocore.exceptions import ClientError
 
 from samples import INLINE_MAX, MIB, bytes_of, refused
+from wire import Key, Request, md5_base64, send
 
 WRITERS = 32
+NO_ETAG = '"00000000000000000000000000000000"'
 LOST = {"PreconditionFailed", "ConditionalRequestConflict"}
 """What AWS answers to those that come second: 412, or 409 while the first is still under way."""
 
@@ -133,9 +136,81 @@ def test_conditions_of_a_completion(s3, bucket):
     assert s3.get_object(Bucket=bucket, Key="k")["Body"].read() == b"second"
 
 
-def test_conditional_delete_is_obeyed_or_refused(s3, bucket):
-    s3.put_object(Bucket=bucket, Key="k", Body=b"1")
-    with pytest.raises(ClientError) as caught:
-        s3.delete_object(Bucket=bucket, Key="k", IfMatch='"00000000000000000000000000000000"')
-    assert caught.value.response["Error"]["Code"] in {"PreconditionFailed", "NotImplemented"}
+def test_conditions_of_a_delete(s3, bucket):
+    etag = s3.put_object(Bucket=bucket, Key="k", Body=b"1")["ETag"]
+    with refused("PreconditionFailed", 412):
+        s3.delete_object(Bucket=bucket, Key="k", IfMatch=NO_ETAG)
+    done = s3.delete_objects(Bucket=bucket, Delete={"Objects": [{"Key": "k", "ETag": NO_ETAG}]})
+    assert [entry["Code"] for entry in done["Errors"]] == ["PreconditionFailed"]
     assert s3.get_object(Bucket=bucket, Key="k")["Body"].read() == b"1"
+    s3.delete_object(Bucket=bucket, Key="k", IfMatch=etag)
+    with refused("NoSuchKey", 404):
+        s3.delete_object(Bucket=bucket, Key="k", IfMatch=etag)
+    with refused("PreconditionFailed", 412):
+        s3.delete_object(Bucket=bucket, Key="k", IfMatch="*")
+    s3.put_object(Bucket=bucket, Key="k", Body=b"2")
+    s3.delete_object(Bucket=bucket, Key="k", IfMatch="*")
+
+
+def test_of_32_deletions_of_one_object_one_succeeds(s3, bucket):
+    etag = s3.put_object(Bucket=bucket, Key="k", Body=b"1")["ETag"]
+    start, results = threading.Barrier(WRITERS), []
+
+    def delete():
+        start.wait()
+        try:
+            s3.delete_object(Bucket=bucket, Key="k", IfMatch=etag)
+            results.append("won")
+        except ClientError as error:
+            results.append(error.response["Error"]["Code"])
+
+    threads = [threading.Thread(target=delete) for _ in range(WRITERS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(results) == ["NoSuchKey"] * (WRITERS - 1) + ["won"]
+
+
+def test_of_32_copies_on_a_condition_one_succeeds(s3, bucket):
+    for number in range(WRITERS):
+        s3.put_object(Bucket=bucket, Key=f"source{number}", Body=bytes_of(200_000, number))
+    won = race(lambda number: s3.copy_object(
+        Bucket=bucket, Key="k", CopySource={"Bucket": bucket, "Key": f"source{number}"}, IfNoneMatch="*",
+    ))
+    assert len(won) == 1, won
+    assert s3.get_object(Bucket=bucket, Key="k")["Body"].read() == bytes_of(200_000, won[0])
+
+
+def test_conditions_of_a_copy_on_both_sides(s3, bucket):
+    source = s3.put_object(Bucket=bucket, Key="source", Body=b"1")["ETag"]
+    target = s3.put_object(Bucket=bucket, Key="k", Body=b"2")["ETag"]
+    modified = s3.head_object(Bucket=bucket, Key="source")["LastModified"]
+    copy = {"Bucket": bucket, "Key": "k", "CopySource": {"Bucket": bucket, "Key": "source"}}
+    for conditions in (
+        {"IfNoneMatch": "*"}, {"IfMatch": NO_ETAG}, {"CopySourceIfMatch": NO_ETAG}, {"CopySourceIfNoneMatch": source},
+        {"CopySourceIfModifiedSince": modified}, {"CopySourceIfUnmodifiedSince": modified - timedelta(seconds=1)},
+    ):
+        with refused("PreconditionFailed", 412):
+            s3.copy_object(**copy, **conditions)
+    assert s3.get_object(Bucket=bucket, Key="k")["Body"].read() == b"2"
+    s3.copy_object(**copy, IfMatch=target, CopySourceIfMatch=source, CopySourceIfUnmodifiedSince=modified)
+    assert s3.get_object(Bucket=bucket, Key="k")["Body"].read() == b"1"
+
+
+def test_delete_objects_wants_a_digest_of_its_document(home, s3, bucket):
+    key = Key(home.ready["access_key"], home.ready["secret_key"], home.ready["region"])
+    body = b"<Delete><Object><Key>k</Key></Object></Delete>"
+    s3.put_object(Bucket=bucket, Key="k", Body=b"1")
+
+    def ask(headers):
+        request = Request("POST", f"/{bucket}", [("delete", "")], {"Host": "h", **headers}, body).sign(key)
+        return send(home.address, request.bytes())
+
+    answer = ask({})
+    assert (answer.status, answer.code) == (400, "InvalidRequest")
+    assert ask({"Content-MD5": md5_base64(b"other")}).code == "BadDigest"
+    assert s3.get_object(Bucket=bucket, Key="k")["Body"].read() == b"1"
+    assert ask({"Content-MD5": md5_base64(body)}).status == 200
+    with refused("404"):
+        s3.head_object(Bucket=bucket, Key="k")

@@ -12,7 +12,7 @@ use protocol::bus::{Accept, Connect, ConnectCall, Door, Supply};
 use protocol::channel::{Channel, DESCRIPTORS_MAX, ReceiveBuffer, ReceiveError};
 use protocol::inspect::{Inspect, Operator, Outcome, Verb};
 use protocol::membership::Membership;
-use protocol::metadata::{Call, Content, Metadata, NewObject, Operation, Precondition};
+use protocol::metadata::{Attributes, Call, Content, Metadata, NewObject, Operation, Precondition};
 use protocol::start::{Order, Say, Start};
 use protocol::wire::{Conversation, DecodeError, MESSAGE_BYTES_MAX, Numbered, decode, encode};
 use rustix::net::{RecvFlags, SendFlags};
@@ -71,7 +71,8 @@ proptest! {
     #[test]
     fn calls_survive_the_journey(id in any::<u32>(), key in ".{0,80}", bytes in vec(any::<u8>(), 0..9_000), revision in any::<u64>()) {
         let object = NewObject {
-            size: bytes.len() as u64, etag: "e".into(), headers: vec![("content-type".into(), key.clone())], checksum: None,
+            size: bytes.len() as u64, etag: "e".into(), headers: vec![("attributes: Attributes::default(),
+            content-type".into(), key.clone())], checksum: None,
             content: Content::Inline(bytes.clone()),
         };
         let operation = Operation::PutObject {

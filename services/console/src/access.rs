@@ -196,6 +196,7 @@ pub(crate) async fn bucket(verbs: &Verbs, words: &[&str]) -> Answer {
                 name: (*name).into(),
                 owner: String::new(),
                 hash_key: HashKey(hash_key),
+                locked: false,
             };
             verbs.change(operation).await?;
             Ok(Report::Done(

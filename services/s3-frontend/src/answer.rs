@@ -182,7 +182,7 @@ pub(crate) fn set(answer: &mut Answer, name: &'static str, value: &str) {
 }
 
 /// The answer to a request that failed. HEAD gets the status alone, and so does 304.
-pub(crate) fn error(error: S3Error, request_id: &str, is_head: bool) -> Answer {
+pub(crate) fn error(mut error: S3Error, request_id: &str, is_head: bool) -> Answer {
     let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let size = error
         .extra
@@ -192,12 +192,16 @@ pub(crate) fn error(error: S3Error, request_id: &str, is_head: bool) -> Answer {
         .filter(|_| error.code == ErrorCode::InvalidRange)
         .and_then(|(_, size)| size.parse().ok())
         .map(content_range_unsatisfied);
+    let headers = std::mem::take(&mut error.headers);
     let mut answer = if is_head || status == StatusCode::NOT_MODIFIED {
         empty(status)
     } else {
         xml(error.and("HostId", request_id).to_xml(request_id))
     };
     *answer.status_mut() = status;
+    for (name, value) in &headers {
+        set(&mut answer, name, value);
+    }
     if let Some(unsatisfied) = unsatisfied {
         set(&mut answer, "content-range", &unsatisfied);
     }

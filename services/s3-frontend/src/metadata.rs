@@ -95,6 +95,19 @@ fn refusal(error: MetadataError) -> S3Error {
         }
         MetadataError::PreconditionFailed => ErrorCode::PreconditionFailed.into(),
         MetadataError::SourceChanged => ErrorCode::OperationAborted.into(),
+        MetadataError::NoSuchVersion => ErrorCode::NoSuchVersion.into(),
+        // Operations that look at versions say more.
+        MetadataError::DeleteMarker { .. } => ErrorCode::NoSuchKey.into(),
+        MetadataError::Locked => {
+            let message = "Access Denied because object protected by object lock.";
+            S3Error::with(ErrorCode::AccessDenied, message)
+        }
+        MetadataError::NoObjectLock => {
+            let message = "Bucket is missing Object Lock Configuration";
+            S3Error::with(ErrorCode::InvalidRequest, message)
+        }
+        MetadataError::WrongBucketState(why) => S3Error::with(ErrorCode::InvalidBucketState, why),
+        MetadataError::TokenReused => ErrorCode::IdempotencyParameterMismatch.into(),
         MetadataError::Full => ErrorCode::InsufficientStorage.into(),
         // Keys or buckets change faster than we can follow; nothing was done.
         MetadataError::Stale => ErrorCode::ServiceUnavailable.into(),

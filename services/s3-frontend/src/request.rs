@@ -194,13 +194,29 @@ fn needs(operation: Operation) -> (Need, bool) {
     use Operation as O;
     match operation {
         O::CreateBucket => (Need::CreateBuckets, false),
-        O::DeleteBucket => (Need::Owner, false),
-        O::HeadBucket | O::GetBucketLocation | O::GetBucketVersioning => (Need::Any, true),
-        O::GetObject | O::HeadObject | O::ListObjects | O::ListObjectsV2 => (Need::Read, false),
+        O::DeleteBucket | O::PutBucketVersioning | O::PutObjectLockConfiguration => {
+            (Need::Owner, false)
+        }
+        O::HeadBucket | O::GetBucketLocation => (Need::Any, true),
+        O::GetBucketVersioning | O::GetObjectLockConfiguration => (Need::Any, false),
+        O::GetObject
+        | O::HeadObject
+        | O::GetObjectAttributes
+        | O::GetObjectTagging
+        | O::GetObjectRetention
+        | O::GetObjectLegalHold
+        | O::ListObjects
+        | O::ListObjectsV2
+        | O::ListObjectVersions => (Need::Read, false),
         O::PutObject
         | O::CopyObject
         | O::DeleteObject
         | O::DeleteObjects
+        | O::PutObjectTagging
+        | O::DeleteObjectTagging
+        | O::PutObjectRetention
+        | O::PutObjectLegalHold
+        | O::RenameObject
         | O::CreateMultipartUpload
         | O::UploadPart
         | O::UploadPartCopy

@@ -51,7 +51,9 @@ codes! {
     EntityTooLarge 400 "Your proposed upload exceeds the maximum allowed object size."
     EntityTooSmall 400 "Your proposed upload is smaller than the minimum allowed size"
     ExpiredToken 400 "The provided token has expired."
+    IdempotencyParameterMismatch 400 "The client token belongs to a rename of another object."
     IllegalLocationConstraintException 400 "The specified location constraint is incompatible for the region specific endpoint this request was sent to."
+    IllegalVersioningConfigurationException 400 "The Versioning element must be specified"
     IncompleteBody 400 "You did not provide the number of bytes specified by the Content-Length HTTP header."
     InsufficientStorage 507 "There is no space left to store the data. Deleting and reading still work."
     InternalError 500 "We encountered an internal error. Please try again."
@@ -85,6 +87,7 @@ codes! {
     NoSuchCORSConfiguration 404 "The CORS configuration does not exist"
     NoSuchKey 404 "The specified key does not exist."
     NoSuchLifecycleConfiguration 404 "The lifecycle configuration does not exist"
+    NoSuchObjectLockConfiguration 404 "The specified object does not have a ObjectLock configuration"
     NoSuchTagSet 404 "The TagSet does not exist"
     NoSuchUpload 404 "The specified upload does not exist. The upload ID may be invalid, or the upload may have been aborted or completed."
     NoSuchVersion 404 "The specified version does not exist."
@@ -118,6 +121,8 @@ pub struct S3Error {
     /// Further elements, in order, that AWS adds to some errors (`ArgumentName`, `Region`,
     /// `ServerTime`, …).
     pub extra: Vec<(&'static str, String)>,
+    /// Headers of the answer, in lower case, that AWS adds to some errors (`x-amz-delete-marker`).
+    pub headers: Vec<(&'static str, String)>,
 }
 
 impl S3Error {
@@ -133,6 +138,7 @@ impl S3Error {
             message: message.into(),
             resource: None,
             extra: Vec::new(),
+            headers: Vec::new(),
         }
     }
 
@@ -167,6 +173,13 @@ impl S3Error {
     #[must_use]
     pub fn and(mut self, element: &'static str, value: impl Into<String>) -> S3Error {
         self.extra.push((element, value.into()));
+        self
+    }
+
+    /// The same error with one more header in its answer.
+    #[must_use]
+    pub fn with_header(mut self, name: &'static str, value: impl Into<String>) -> S3Error {
+        self.headers.push((name, value.into()));
         self
     }
 

@@ -254,6 +254,19 @@ fn verdict(name: &str, value: &str) -> bool {
         | "x-amz-copy-source-if-unmodified-since"
         | "x-amz-metadata-directive"
         | "x-amz-mp-object-size" // compared by CompleteMultipartUpload
+        | "x-amz-tagging"
+        | "x-amz-tagging-directive"
+        | "x-amz-object-lock-mode"
+        | "x-amz-object-lock-retain-until-date"
+        | "x-amz-object-lock-legal-hold"
+        | "x-amz-bypass-governance-retention"
+        | "x-amz-bucket-object-lock-enabled"
+        | "x-amz-rename-source"
+        | "x-amz-rename-source-if-match"
+        | "x-amz-rename-source-if-none-match"
+        | "x-amz-rename-source-if-modified-since"
+        | "x-amz-rename-source-if-unmodified-since"
+        | "x-amz-client-token" // of RenameObject
         | "x-amz-object-attributes" // only GetObjectAttributes reads it
         | "x-amz-max-parts"
         | "x-amz-part-number-marker" => true,
@@ -278,17 +291,14 @@ fn verdict(name: &str, value: &str) -> bool {
 
         // What a bucket is like anyway.
         "x-amz-object-ownership" => value == "BucketOwnerEnforced",
-        "x-amz-bucket-object-lock-enabled" => value.eq_ignore_ascii_case("false"),
-        "x-amz-tagging-directive" => value == "COPY", // nothing has tags, so all are copied
         "x-amz-bucket-namespace" => value == "global",
 
         // Everything else promises something: x-amz-server-side-encryption* (encryption at rest),
-        // x-amz-object-lock-*, x-amz-bypass-governance-retention and x-amz-mfa (protection against
-        // deletion), x-amz-tagging, x-amz-grant-* (rights), x-amz-website-redirect-location,
+        // x-amz-mfa (protection against deletion), x-amz-grant-* (rights), x-amz-website-redirect-location,
         // x-amz-expected-bucket-owner and x-amz-source-expected-bucket-owner (a condition that we
         // cannot check: there are no AWS accounts here),
         // x-amz-copy-source-server-side-encryption-*, x-amz-write-offset-bytes,
-        // x-amz-rename-source*, x-amz-if-match-* (conditions of directory buckets), and whatever
+        // x-amz-if-match-* (conditions of directory buckets), and whatever
         // AWS invents next.
         _ => false,
     }
@@ -313,10 +323,22 @@ pub(crate) fn parameter_verdict(name: &str, value: &str) -> bool {
             | "x-amz-signedheaders"
             | "x-amz-sdk-checksum-algorithm"
     );
-    let honoured_only_as_header = name.starts_with("x-amz-copy-source")
+    let honoured_only_as_header = [
+        "x-amz-copy-source",
+        "x-amz-tagging",
+        "x-amz-object-lock-",
+        "x-amz-rename-source",
+    ]
+    .iter()
+    .any(|start| name.starts_with(start))
         || matches!(
             name,
-            "x-amz-metadata-directive" | "x-amz-mp-object-size" | "x-amz-trailer"
+            "x-amz-metadata-directive"
+                | "x-amz-mp-object-size"
+                | "x-amz-trailer"
+                | "x-amz-bypass-governance-retention"
+                | "x-amz-bucket-object-lock-enabled"
+                | "x-amz-client-token"
         );
     signature || (!honoured_only_as_header && verdict(name, value))
 }
@@ -340,10 +362,6 @@ mod tests {
         for (name, value) in [
             ("x-amz-server-side-encryption", "AES256"),
             ("x-amz-server-side-encryption-customer-key", "a2V5"),
-            ("x-amz-object-lock-mode", "GOVERNANCE"),
-            ("x-amz-bypass-governance-retention", "true"),
-            ("x-amz-tagging", "a=b"),
-            ("x-amz-tagging-directive", "REPLACE"),
             ("x-amz-acl", "public-read"),
             ("x-amz-grant-read", "id=1"),
             ("x-amz-website-redirect-location", "/x"),

@@ -230,6 +230,7 @@ impl World {
                     owner: String::new(),
                     created_ms: 1,
                     hash_key,
+                    versioned: false,
                 })
             }
             Operation::DeleteKey { .. } | Operation::DeleteBucket { .. } => Reply::Done,
@@ -269,6 +270,7 @@ impl World {
                 owner: String::new(),
                 created_ms: 1,
                 hash_key: protocol::block::HashKey([0; 32]),
+                versioned: false,
             };
             (bucket, BucketUsage::default())
         };

@@ -7,7 +7,7 @@
 
 use super::list_parts::{Found, checksum_of, find_parts};
 use super::upload_part::upload_id;
-use super::{algorithm_of, precondition, type_of};
+use super::{algorithm_of, precondition, type_of, version_id};
 use crate::answer::{self, Answer};
 use crate::metadata::{Failure, unexpected};
 use crate::request::Request;
@@ -57,8 +57,8 @@ pub(super) async fn complete(request: &mut Request<'_>) -> Result<Answer, S3Erro
         checksum: checksum.clone(),
         precondition: condition,
     };
-    let etag = match admission.write(operation).await? {
-        Reply::Written { etag, .. } => etag,
+    let (etag, version) = match admission.write(operation).await? {
+        Reply::Written { etag, version, .. } => (etag, version),
         other => return Err(unexpected(&other)),
     };
     let location = format!("/{}/{}", request.bucket_name(), query::encode(key));
@@ -72,7 +72,9 @@ pub(super) async fn complete(request: &mut Request<'_>) -> Result<Answer, S3Erro
             Some((algorithm, kept.value.as_str(), type_of(kept.composite)))
         }),
     };
-    Ok(answer::xml(result.to_xml()))
+    let mut answer = answer::xml(result.to_xml());
+    version_id::tell_made(&mut answer, version);
+    Ok(answer)
 }
 
 /// Compares what the client lists with what was uploaded; the entity tag and the checksum of the

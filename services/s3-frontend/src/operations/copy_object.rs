@@ -8,14 +8,15 @@
 
 use super::copy_source::{self, Source};
 use super::object_data::{DEFAULT_ALGORITHM, check_size, kept_checksum, kept_headers};
+use super::object_attributes::attributes;
 use super::put_object::check_early;
-use super::{precondition, type_of};
+use super::{precondition, type_of, version_id};
 use crate::answer::{self, Answer};
 use crate::blocks::{BlockWriter, Hold, ReadFailure, Reader, copy_into};
 use crate::limits::{CHANGES_MAX, UPLOAD_KIB};
 use crate::metadata::{Failure, unexpected};
 use crate::request::Request;
-use protocol::metadata::{Content, MetadataError, NewObject, Operation, Reply};
+use protocol::metadata::{Attributes, Content, MetadataError, NewObject, Operation, Reply};
 use s3_wire::body::BodyChecks;
 use s3_wire::checksum::{self, Algorithm, Expected};
 use s3_wire::conditions::WriteCondition;
@@ -23,7 +24,7 @@ use s3_wire::error::{ErrorCode, S3Error};
 use s3_wire::sigv4::PayloadHash;
 use s3_wire::xml::CopyObjectResult;
 
-/// What becomes of the source's headers.
+/// What becomes of the source's headers, or of its tags. New ones beside `COPY` change nothing, as with AWS.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Directive {
     Copy,
@@ -32,13 +33,18 @@ enum Directive {
 
 /// See the module.
 pub(super) async fn copy_object(request: &mut Request<'_>) -> Result<Answer, S3Error> {
-    let directive = directive(request)?;
+    let directive = directive(request, "x-amz-metadata-directive")?;
+    let tagging = directive(request, "x-amz-tagging-directive")?;
+    let attributes = attributes(request)?;
     let algorithm = checksum::chosen_algorithm(&request.head.headers)?;
     let replaced = kept_headers(request)?;
     let condition = precondition(WriteCondition::from_headers(&request.head.headers)?);
     let bucket = request.admission.bucket()?.clone();
-    let (source_bucket, source_key) = copy_source::admit(request).await?;
-    let onto_itself = source_bucket.id == bucket.id && source_key == request.key();
+    let place = copy_source::admit(request).await?;
+    // An older version may be brought back so.
+    let onto_itself = place.bucket.id == bucket.id
+        && place.key == request.key()
+        && place.version.is_none();
     if onto_itself && directive == Directive::Copy && algorithm.is_none() {
         let message = "This copy request is illegal because it is trying to copy an object to \
                        itself without changing the object's metadata, storage class, website \
@@ -48,19 +54,23 @@ pub(super) async fn copy_object(request: &mut Request<'_>) -> Result<Answer, S3E
     check_early(&request.admission, bucket.id, request.key(), &condition).await?;
 
     for _ in 0..CHANGES_MAX {
-        let source = copy_source::find(request, &source_bucket, &source_key).await?;
+        let source = copy_source::find(request, &place).await?;
         check_size(source.object.size)?;
         let headers = match directive {
             Directive::Copy => source.object.headers.clone(),
             Directive::Replace => replaced.clone(),
         };
-        let refers = source_bucket.id == bucket.id && !wants_other_checksum(&source, algorithm);
+        let refers = place.bucket.id == bucket.id && !wants_other_checksum(&source, algorithm);
         let (mut object, hold) = match make_copy(request, &source, refers, algorithm).await {
             Ok(made) => made,
             Err(ReadFailure::Gone) => continue,
             Err(ReadFailure::Error(error)) => return Err(error),
         };
         object.headers = headers;
+        object.attributes = attributes.clone();
+        if tagging == Directive::Copy {
+            object.attributes.tags.clone_from(&source.object.attributes.tags);
+        }
         let copied = refers && matches!(object.content, Content::Blocks(_));
         let (etag, checksum) = (object.etag.clone(), object.checksum.clone());
         let operation = Operation::PutObject {
@@ -71,7 +81,11 @@ pub(super) async fn copy_object(request: &mut Request<'_>) -> Result<Answer, S3E
             copied,
         };
         match request.admission.write_held(operation, hold).await {
-            Ok(Reply::Written { modified_ms, .. }) => {
+            Ok(Reply::Written {
+                modified_ms,
+                version,
+                ..
+            }) => {
                 let result = CopyObjectResult {
                     modified_ms,
                     etag: &etag,
@@ -80,7 +94,10 @@ pub(super) async fn copy_object(request: &mut Request<'_>) -> Result<Answer, S3E
                         Some((algorithm, kept.value.as_str(), type_of(kept.composite)))
                     }),
                 };
-                return Ok(answer::xml(result.to_xml()));
+                let mut answer = answer::xml(result.to_xml());
+                version_id::tell_made(&mut answer, version);
+                source.tell(&mut answer);
+                return Ok(answer);
             }
             Ok(other) => return Err(unexpected(&other)),
             // The source was replaced meanwhile; its conditions must hold for what is there now.
@@ -91,16 +108,11 @@ pub(super) async fn copy_object(request: &mut Request<'_>) -> Result<Answer, S3E
     Err(ReadFailure::Gone.into())
 }
 
-fn directive(request: &Request<'_>) -> Result<Directive, S3Error> {
-    let name = "x-amz-metadata-directive";
+fn directive(request: &Request<'_>, name: &'static str) -> Result<Directive, S3Error> {
     match request.header(name)? {
         None | Some("COPY") => Ok(Directive::Copy),
         Some("REPLACE") => Ok(Directive::Replace),
-        Some(other) => Err(S3Error::argument(
-            "Unknown metadata directive.",
-            name,
-            other,
-        )),
+        Some(other) => Err(S3Error::argument("Unknown directive.", name, other)),
     }
 }
 
@@ -111,7 +123,7 @@ fn wants_other_checksum(source: &Source, wanted: Option<Algorithm>) -> bool {
     })
 }
 
-/// The copy, without headers, and what keeps its blocks until it is visible.
+/// The copy, without headers and attributes, and what keeps its blocks until it is visible.
 async fn make_copy(
     request: &Request<'_>,
     source: &Source,
@@ -133,6 +145,7 @@ async fn make_copy(
             etag: object.etag.clone(),
             headers: Vec::new(),
             checksum: object.checksum.clone(),
+            attributes: Attributes::default(),
             content,
         };
         return Ok((copy, Hold::default()));
@@ -165,6 +178,7 @@ async fn make_copy(
         etag: checksum::etag(&summary.md5),
         headers: Vec::new(),
         checksum: summary.checksum.as_ref().map(kept_checksum),
+        attributes: Attributes::default(),
         content: placed.content,
     };
     Ok((copy, placed.hold))

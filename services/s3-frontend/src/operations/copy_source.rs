@@ -1,10 +1,11 @@
 //! The source of CopyObject and UploadPartCopy: found, allowed, and as its conditions want it.
 
-use super::check_version;
+use super::find_object::find_object;
+use super::version_id;
 use crate::admission::Need;
-use crate::metadata::unexpected;
+use crate::answer::{self, Answer};
 use crate::request::Request;
-use protocol::metadata::{Bucket, Object, Operation, Reply};
+use protocol::metadata::{Bucket, Object, VersionId};
 use s3_wire::conditions::ReadConditions;
 use s3_wire::error::{ErrorCode, S3Error};
 use s3_wire::names::{self, CopySource};
@@ -16,52 +17,63 @@ pub(super) struct Source {
     pub(super) object: Object,
 }
 
+/// Where the source is.
+pub(super) struct Place {
+    pub(super) bucket: Rc<Bucket>,
+    pub(super) key: String,
+    /// `None`: the current version.
+    pub(super) version: Option<VersionId>,
+}
+
 /// Reads `x-amz-copy-source` and admits the caller to it.
 ///
 /// # Errors
 /// `InvalidArgument`, `NoSuchBucket`, `AccessDenied`.
-pub(super) async fn admit(request: &Request<'_>) -> Result<(Rc<Bucket>, String), S3Error> {
+pub(super) async fn admit(request: &Request<'_>) -> Result<Place, S3Error> {
     let header = request.header("x-amz-copy-source")?.unwrap_or_default();
     let CopySource {
         bucket,
         key,
         version_id,
     } = names::copy_source(header)?;
-    check_version(version_id.as_deref())?;
+    let version = version_id.as_deref().map(version_id::parse).transpose()?;
     let bucket = request.admission.further(&bucket, Need::Read).await?;
-    Ok((bucket, key))
+    Ok(Place {
+        bucket,
+        key,
+        version,
+    })
 }
 
 /// The source as it is now.
 ///
 /// # Errors
-/// `NoSuchKey`, `PreconditionFailed`.
-pub(super) async fn find(
-    request: &Request<'_>,
-    bucket: &Rc<Bucket>,
-    key: &str,
-) -> Result<Source, S3Error> {
-    let operation = Operation::GetObject {
-        bucket: bucket.id,
-        key: key.to_owned(),
-    };
-    let object = match request.admission.read(operation).await {
-        Ok(Reply::Object(object)) => object,
-        Ok(other) => return Err(unexpected(&other)),
-        Err(failure) => {
-            let error = S3Error::from(failure);
-            let is_missing = error.code == ErrorCode::NoSuchKey;
-            return Err(if is_missing {
-                error.and("Key", key)
-            } else {
-                error
-            });
+/// `NoSuchKey`, `NoSuchVersion`, `PreconditionFailed`; `InvalidRequest` for a delete marker that is named by its version.
+pub(super) async fn find(request: &Request<'_>, place: &Place) -> Result<Source, S3Error> {
+    let found = find_object(&request.admission, &place.bucket, &place.key, place.version).await;
+    let object = found.map_err(|error| match error.code {
+        ErrorCode::MethodNotAllowed => {
+            let message = "The source of a copy request may not specifically refer to a delete marker \
+                           by version id.";
+            S3Error::with(ErrorCode::InvalidRequest, message)
         }
-    };
+        _ => error,
+    })?;
     let conditions = ReadConditions::of_copy_source(&request.head.headers)?;
     conditions.evaluate_copy(&object.etag, object.modified_ms / 1000)?;
     Ok(Source {
-        bucket: bucket.clone(),
+        bucket: place.bucket.clone(),
         object,
     })
+}
+
+impl Source {
+    /// Names the version that was copied in an answer.
+    pub(super) fn tell(&self, answer: &mut Answer) {
+        let version = self.object.version;
+        if self.bucket.versioned || version != VersionId::Null {
+            let text = version_id::text(version);
+            answer::set(answer, "x-amz-copy-source-version-id", &text);
+        }
+    }
 }

@@ -12,6 +12,9 @@ use s3_wire::error::{ErrorCode, S3Error};
 use s3_wire::names::check_bucket_name;
 use s3_wire::xml::{CREATE_BUCKET_BYTES_MAX, CreateBucketConfiguration};
 
+/// Asks for a bucket with versions and an object lock.
+const LOCKED: &str = "x-amz-bucket-object-lock-enabled";
+
 /// See the module. A name that the caller has already is `BucketAlreadyOwnedByYou`, in every
 /// region.
 pub(super) async fn create_bucket(request: &mut Request<'_>) -> Result<Answer, S3Error> {
@@ -29,6 +32,14 @@ pub(super) async fn create_bucket(request: &mut Request<'_>) -> Result<Answer, S
             message,
         ));
     }
+    let locked = match request.header(LOCKED)? {
+        Some(text) if text.eq_ignore_ascii_case("true") => true,
+        Some(text) if !text.eq_ignore_ascii_case("false") => {
+            let message = "The header must be 'true' or 'false'";
+            return Err(S3Error::argument(message, LOCKED, text));
+        }
+        _ => false,
+    };
     let name = request.bucket_name().to_owned();
     check_bucket_name(&name)?;
     let mut key = [0; 32];
@@ -38,6 +49,7 @@ pub(super) async fn create_bucket(request: &mut Request<'_>) -> Result<Answer, S
         name: name.clone(),
         owner: owner.clone(),
         hash_key: HashKey(key),
+        locked,
     };
     match request.admission.write(operation).await {
         Ok(Reply::Bucket(_)) => {

@@ -2,6 +2,7 @@
 //!
 //! Source: <https://docs.aws.amazon.com/AmazonS3/latest/API/API_CreateMultipartUpload.html>
 
+use super::object_attributes::attributes;
 use super::object_data::kept_headers;
 use crate::answer::{self, Answer};
 use crate::metadata::unexpected;
@@ -35,6 +36,7 @@ pub(super) async fn create(request: &mut Request<'_>) -> Result<Answer, S3Error>
         checksum: checksum.map(|(algorithm, kind)| {
             (algorithm.name().to_owned(), kind == ChecksumType::Composite)
         }),
+        attributes: attributes(request)?,
         initiated_ms: 0, // set by metadata
     };
     let bucket = request.admission.bucket()?.id;

@@ -1,8 +1,10 @@
-//! DeleteObject: removes a key. Deleting what is not there succeeds, too.
+//! DeleteObject: removes a key, or hides it behind a delete marker where the bucket has versions; or removes exactly one version. Deleting what is not
+//! there succeeds, too.
 //!
 //! Source: <https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObject.html>
 
-use super::{check_version, precondition};
+use super::object_attributes::bypass;
+use super::{precondition, version_id};
 use crate::answer::{self, Answer};
 use crate::metadata::unexpected;
 use crate::request::Request;
@@ -13,14 +15,22 @@ use s3_wire::error::S3Error;
 
 /// See the module.
 pub(super) async fn delete_object(request: &mut Request<'_>) -> Result<Answer, S3Error> {
-    check_version(request.query.get("versionId"))?;
     let operation = Operation::DeleteObject {
         bucket: request.admission.bucket()?.id,
         key: request.key().to_owned(),
+        version: version_id::of_query(request)?,
         precondition: precondition(WriteCondition::from_headers(&request.head.headers)?),
+        bypass: bypass(request).await?,
     };
     match request.admission.write(operation).await? {
-        Reply::Done => Ok(answer::empty(StatusCode::NO_CONTENT)),
+        Reply::Deleted { version, marker } => {
+            let mut answer = answer::empty(StatusCode::NO_CONTENT);
+            version_id::tell_made(&mut answer, version);
+            if marker {
+                answer::set(&mut answer, "x-amz-delete-marker", "true");
+            }
+            Ok(answer)
+        }
         other => Err(unexpected(&other)),
     }
 }

@@ -8,16 +8,16 @@
 //! Source: <https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObject.html>
 
 use super::object_data::set_checksum;
-use super::{check_version, quoted};
+use super::find_object::find_object;
+use super::{object_attributes, quoted, version_id};
 use crate::answer::{self, Answer, AnswerBody, Chunk};
 use crate::blocks::{Extent, OpenBlock, ReadFailure, Reader};
 use crate::body::file_range::{FileRange, Placeholders};
 use crate::limits::CHANGES_MAX;
-use crate::metadata::unexpected;
 use crate::request::Request;
 use bytes::Bytes;
 use http::StatusCode;
-use protocol::metadata::{Content, Object, Operation, Reply};
+use protocol::metadata::{Content, Object, VersionId};
 use s3_wire::conditions::{Outcome, ReadConditions};
 use s3_wire::dates::http_date;
 use s3_wire::error::{ErrorCode, S3Error};
@@ -46,8 +46,9 @@ struct Selection {
 /// See the module.
 pub(super) async fn get_object(request: &mut Request<'_>) -> Result<Answer, S3Error> {
     let wanted = wanted(request)?;
+    let version = version_id::of_query(request)?;
     for _ in 0..CHANGES_MAX {
-        let object = find(request).await?;
+        let object = find(request, version).await?;
         let selection = match begin(request, &object, &wanted)? {
             Ok(selection) => selection,
             Err(not_modified) => return Ok(not_modified),
@@ -69,7 +70,7 @@ pub(super) async fn get_object(request: &mut Request<'_>) -> Result<Answer, S3Er
 /// The same without the bytes.
 pub(super) async fn head_object(request: &mut Request<'_>) -> Result<Answer, S3Error> {
     let wanted = wanted(request)?;
-    let object = find(request).await?;
+    let object = find(request, version_id::of_query(request)?).await?;
     let selection = match begin(request, &object, &wanted)? {
         Ok(selection) => selection,
         Err(not_modified) => return Ok(not_modified),
@@ -81,7 +82,6 @@ pub(super) async fn head_object(request: &mut Request<'_>) -> Result<Answer, S3E
 }
 
 fn wanted(request: &Request<'_>) -> Result<Wanted, S3Error> {
-    check_version(request.query.get("versionId"))?;
     let range = request.header("range")?.and_then(RangeSpec::parse);
     match (range, request.query.get("partNumber")) {
         (None, None) => Ok(Wanted::All),
@@ -94,18 +94,9 @@ fn wanted(request: &Request<'_>) -> Result<Wanted, S3Error> {
     }
 }
 
-async fn find(request: &Request<'_>) -> Result<Object, S3Error> {
-    let bucket = request.admission.bucket()?.id;
-    let key = request.key().to_owned();
-    match request
-        .admission
-        .read(Operation::GetObject { bucket, key })
-        .await
-    {
-        Ok(Reply::Object(object)) => Ok(object),
-        Ok(other) => Err(unexpected(&other)),
-        Err(error) => Err(S3Error::from(error).with_key(request.key())),
-    }
+async fn find(request: &Request<'_>, version: Option<VersionId>) -> Result<Object, S3Error> {
+    let bucket = request.admission.bucket()?;
+    find_object(&request.admission, bucket, request.key(), version).await
 }
 
 /// Judges the conditions and finds the range; the inner error is a "304 Not Modified".
@@ -118,7 +109,7 @@ fn begin(
     match conditions.evaluate(&object.etag, object.modified_ms / 1000) {
         Outcome::Proceed => {}
         Outcome::PreconditionFailed => return Err(ErrorCode::PreconditionFailed.into()),
-        Outcome::NotModified => return Ok(Err(not_modified(object))),
+        Outcome::NotModified => return Ok(Err(not_modified(request, object)?)),
     }
     let selection = match wanted {
         Wanted::All => Selection {
@@ -192,6 +183,8 @@ fn describe(
         }
     }
     set_validators(&mut answer, object);
+    version_id::tell(&mut answer, request.admission.bucket()?, object.version);
+    object_attributes::tell(&mut answer, &object.attributes);
     answer::set(&mut answer, "accept-ranges", "bytes");
     if let Some(content_range) = &selection.content_range {
         answer::set(&mut answer, "content-range", content_range);
@@ -226,16 +219,17 @@ fn set_kept(answer: &mut Answer, name: &str, value: &str) {
     }
 }
 
-fn not_modified(object: &Object) -> Answer {
+fn not_modified(request: &Request<'_>, object: &Object) -> Result<Answer, S3Error> {
     let mut answer = answer::empty(StatusCode::NOT_MODIFIED);
     set_validators(&mut answer, object);
+    version_id::tell(&mut answer, request.admission.bucket()?, object.version);
     for (name, value) in &object.headers {
         // RFC 9110 (15.4.5): what a cache needs to go on using what it has.
         if matches!(name.as_str(), "cache-control" | "expires") {
             set_kept(&mut answer, name, value);
         }
     }
-    answer
+    Ok(answer)
 }
 
 /// The wanted bytes as a body.
@@ -300,20 +294,5 @@ async fn next_chunk(
         OpenBlock::File(file) => FileRange::new(placeholders, file, from, to)
             .map(|range| Some(Chunk::File(range)))
             .ok_or(ReadFailure::Error(ErrorCode::SlowDown.into())),
-    }
-}
-
-/// `NoSuchKey` names the key.
-trait WithKey {
-    fn with_key(self, key: &str) -> Self;
-}
-
-impl WithKey for S3Error {
-    fn with_key(self, key: &str) -> Self {
-        if self.code == ErrorCode::NoSuchKey {
-            self.and("Key", key)
-        } else {
-            self
-        }
     }
 }

@@ -1,5 +1,4 @@
-//! HeadBucket, GetBucketLocation and GetBucketVersioning: what is known once the request is
-//! admitted.
+//! HeadBucket and GetBucketLocation: what is known once the request is admitted.
 //!
 //! Admission asked metadata afresh for these, so the answer is as of now.
 //!
@@ -9,7 +8,7 @@ use crate::answer::{self, Answer};
 use crate::request::Request;
 use http::StatusCode;
 use s3_wire::error::S3Error;
-use s3_wire::xml::{LocationConstraint, VersioningConfiguration};
+use s3_wire::xml::LocationConstraint;
 
 /// That the bucket exists and the caller has a right on it.
 pub(super) fn head_bucket(request: &Request<'_>) -> Result<Answer, S3Error> {
@@ -28,9 +27,4 @@ pub(super) fn get_bucket_location(request: &Request<'_>) -> Result<Answer, S3Err
         }
         .to_xml(),
     ))
-}
-
-/// No bucket has ever had versions.
-pub(super) fn get_bucket_versioning() -> Answer {
-    answer::xml(VersioningConfiguration { status: None }.to_xml())
 }

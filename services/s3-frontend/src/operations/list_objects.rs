@@ -12,18 +12,18 @@ use s3_wire::query::{self, Query};
 use s3_wire::xml::{EncodingType, ListObjectsResult, ListObjectsV2Result, ListedObject};
 
 /// A page of a thousand entries and its document.
-const KIB: u32 = 2 * 1024;
+pub(super) const KIB: u32 = 2 * 1024;
 
-/// What both versions ask.
-struct Question<'a> {
-    prefix: &'a str,
-    delimiter: Option<&'a str>,
-    encoding: EncodingType,
-    max_keys: u32,
+/// What both versions, and the listing of versions, ask.
+pub(super) struct Question<'a> {
+    pub(super) prefix: &'a str,
+    pub(super) delimiter: Option<&'a str>,
+    pub(super) encoding: EncodingType,
+    pub(super) max_keys: u32,
 }
 
 impl<'a> Question<'a> {
-    fn from_query(query: &'a Query<'_>) -> Result<Self, S3Error> {
+    pub(super) fn from_query(query: &'a Query<'_>) -> Result<Self, S3Error> {
         Ok(Self {
             prefix: query.get("prefix").unwrap_or_default(),
             delimiter: query
@@ -36,7 +36,7 @@ impl<'a> Question<'a> {
 
     /// Where to go on behind a key that the client names. If that is a common prefix as this
     /// listing would roll it up, it stands for all of its keys: it was an entry of an earlier page.
-    fn behind(&self, key: &str) -> After {
+    pub(super) fn behind(&self, key: &str) -> After {
         let is_rolled_up = self.delimiter.is_some_and(|delimiter| {
             key.strip_prefix(self.prefix)
                 .and_then(|rest| {

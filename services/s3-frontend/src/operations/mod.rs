@@ -2,6 +2,8 @@
 //! done, what is answered. The caller is authenticated and has the right (see [`crate::request`]).
 
 mod abort_multipart_upload;
+mod bucket_state;
+mod change_attributes;
 mod complete_multipart_upload;
 mod copy_object;
 mod copy_source;
@@ -9,17 +11,34 @@ mod create_bucket;
 mod create_multipart_upload;
 mod delete_bucket;
 mod delete_object;
+mod delete_object_tagging;
 mod delete_objects;
+mod find_object;
+mod get_bucket_versioning;
 mod get_object;
+mod get_object_attributes;
+mod get_object_legal_hold;
+mod get_object_lock_configuration;
+mod get_object_retention;
+mod get_object_tagging;
 mod head_bucket;
 mod list_buckets;
 mod list_multipart_uploads;
+mod list_object_versions;
 mod list_objects;
 mod list_parts;
+mod object_attributes;
 mod object_data;
+mod put_bucket_versioning;
 mod put_object;
+mod put_object_legal_hold;
+mod put_object_lock_configuration;
+mod put_object_retention;
+mod put_object_tagging;
+mod rename_object;
 mod upload_part;
 mod upload_part_copy;
+mod version_id;
 
 use crate::answer::Answer;
 use crate::request::Request;
@@ -54,7 +73,24 @@ pub(crate) async fn dispatch(
         O::DeleteBucket => Box::pin(delete_bucket::delete_bucket(request)),
         O::HeadBucket => return head_bucket::head_bucket(request),
         O::GetBucketLocation => return head_bucket::get_bucket_location(request),
-        O::GetBucketVersioning => return Ok(head_bucket::get_bucket_versioning()),
+        O::GetBucketVersioning => Box::pin(get_bucket_versioning::get_bucket_versioning(request)),
+        O::PutBucketVersioning => Box::pin(put_bucket_versioning::put_bucket_versioning(request)),
+        O::GetObjectLockConfiguration => {
+            Box::pin(get_object_lock_configuration::get_object_lock_configuration(request))
+        }
+        O::PutObjectLockConfiguration => {
+            Box::pin(put_object_lock_configuration::put_object_lock_configuration(request))
+        }
+        O::ListObjectVersions => Box::pin(list_object_versions::list_object_versions(request)),
+        O::GetObjectRetention => Box::pin(get_object_retention::get_object_retention(request)),
+        O::PutObjectRetention => Box::pin(put_object_retention::put_object_retention(request)),
+        O::GetObjectLegalHold => Box::pin(get_object_legal_hold::get_object_legal_hold(request)),
+        O::PutObjectLegalHold => Box::pin(put_object_legal_hold::put_object_legal_hold(request)),
+        O::GetObjectTagging => Box::pin(get_object_tagging::get_object_tagging(request)),
+        O::PutObjectTagging => Box::pin(put_object_tagging::put_object_tagging(request)),
+        O::DeleteObjectTagging => Box::pin(delete_object_tagging::delete_object_tagging(request)),
+        O::GetObjectAttributes => Box::pin(get_object_attributes::get_object_attributes(request)),
+        O::RenameObject => Box::pin(rename_object::rename_object(request)),
         O::ListObjects => Box::pin(list_objects::list_objects(request)),
         O::ListObjectsV2 => Box::pin(list_objects::list_objects_v2(request)),
         O::PutObject => Box::pin(put_object::put_object(request)),
@@ -85,18 +121,6 @@ fn precondition(condition: WriteCondition) -> Precondition {
         WriteCondition::Absent => Precondition::Absent,
         WriteCondition::Exists => Precondition::Present,
         WriteCondition::Matches(etag) => Precondition::Etag(etag),
-    }
-}
-
-/// No bucket has versions, so the only one that can be named is `null`.
-fn check_version(version_id: Option<&str>) -> Result<(), S3Error> {
-    match version_id {
-        None | Some("" | "null") => Ok(()),
-        Some(other) => Err(S3Error::argument(
-            "Invalid version id specified",
-            "versionId",
-            other,
-        )),
     }
 }
 

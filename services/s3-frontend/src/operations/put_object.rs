@@ -10,7 +10,8 @@
 use super::object_data::{
     DEFAULT_ALGORITHM, check_size, kept_checksum, kept_headers, receive, stored_answer,
 };
-use super::precondition;
+use super::object_attributes::{attributes, check_digest};
+use super::{precondition, version_id};
 use crate::admission::Admission;
 use crate::answer::Answer;
 use crate::metadata::{Failure, unexpected};
@@ -27,6 +28,8 @@ pub(super) async fn put_object(request: &mut Request<'_>) -> Result<Answer, S3Er
     let bucket = admission.bucket()?.clone();
     let key = request.key().to_owned();
     let headers = kept_headers(request)?;
+    let attributes = attributes(request)?;
+    check_digest(request, &attributes)?;
     let precondition = precondition(WriteCondition::from_headers(&request.head.headers)?);
 
     let upload = request.upload(Some(DEFAULT_ALGORITHM))?;
@@ -42,6 +45,7 @@ pub(super) async fn put_object(request: &mut Request<'_>) -> Result<Answer, S3Er
         etag: etag.clone(),
         headers,
         checksum: checksum.clone(),
+        attributes,
         content: placed.content,
     };
     let operation = Operation::PutObject {
@@ -52,7 +56,11 @@ pub(super) async fn put_object(request: &mut Request<'_>) -> Result<Answer, S3Er
         copied: false,
     };
     match admission.write_held(operation, placed.hold).await? {
-        Reply::Written { .. } => Ok(stored_answer(&etag, checksum.as_ref())),
+        Reply::Written { version, .. } => {
+            let mut answer = stored_answer(&etag, checksum.as_ref());
+            version_id::tell_made(&mut answer, version);
+            Ok(answer)
+        }
         other => Err(unexpected(&other)),
     }
 }
@@ -72,11 +80,14 @@ pub(super) async fn check_early(
         .read(Operation::GetObject {
             bucket,
             key: key.to_owned(),
+            version: None,
         })
         .await
     {
         Ok(Reply::Object(object)) => Some(object.etag),
-        Err(Failure::Metadata(MetadataError::NoSuchKey)) => None,
+        Err(Failure::Metadata(
+            MetadataError::NoSuchKey | MetadataError::DeleteMarker { .. },
+        )) => None,
         Ok(other) => return Err(unexpected(&other)),
         Err(error) => return Err(error.into()),
     };

@@ -35,10 +35,10 @@ pub(super) async fn upload_part_copy(request: &mut Request<'_>) -> Result<Answer
         .and_then(algorithm_of)
         .map(|(one, _)| one);
     let algorithm = chosen.unwrap_or(DEFAULT_ALGORITHM);
-    let (source_bucket, source_key) = copy_source::admit(request).await?;
+    let place = copy_source::admit(request).await?;
 
     for _ in 0..CHANGES_MAX {
-        let source = copy_source::find(request, &source_bucket, &source_key).await?;
+        let source = copy_source::find(request, &place).await?;
         let size = source.object.size;
         let range = match request.header("x-amz-copy-source-range")? {
             None => 0..size,
@@ -76,7 +76,9 @@ pub(super) async fn upload_part_copy(request: &mut Request<'_>) -> Result<Answer
                     checksum: checksum
                         .and_then(|kept| Checksum::from_base64(algorithm, &kept.value)),
                 };
-                return Ok(answer::xml(result.to_xml()));
+                let mut answer = answer::xml(result.to_xml());
+                source.tell(&mut answer);
+                return Ok(answer);
             }
             Ok(other) => return Err(unexpected(&other)),
             Err(Failure::Metadata(MetadataError::SourceChanged)) => continue,

@@ -121,6 +121,14 @@ impl MetadataState {
         }
     }
 
+    /// No bucket here has versions.
+    fn check_version(version: Option<VersionId>) -> Result<(), MetadataError> {
+        match version {
+            None | Some(VersionId::Null) => Ok(()),
+            Some(VersionId::Number(_)) => Err(MetadataError::NoSuchVersion),
+        }
+    }
+
     fn check_bucket(&self, id: BucketId) -> Result<(), MetadataError> {
         let known = self.buckets.values().any(|bucket| bucket.id == id);
         if known {
@@ -168,6 +176,7 @@ impl MetadataState {
                 name,
                 owner,
                 hash_key,
+                locked,
             } => {
                 if let Some(bucket) = self.buckets.get(&name) {
                     return Err(MetadataError::BucketExists {
@@ -182,6 +191,7 @@ impl MetadataState {
                     owner: owner.clone(),
                     created_ms: self.now_ms,
                     hash_key,
+                    versioned: locked,
                 };
                 self.buckets.insert(name.clone(), bucket.clone());
                 let all = Rights {
@@ -235,7 +245,12 @@ impl MetadataState {
                 buckets.truncate(limit);
                 Ok(Reply::Buckets { buckets, more })
             }
-            Operation::GetObject { bucket, key } => {
+            Operation::GetObject {
+                bucket,
+                key,
+                version,
+            } => {
+                Self::check_version(version)?;
                 let object = self
                     .objects
                     .get(&(bucket, key))
@@ -271,6 +286,7 @@ impl MetadataState {
                     etag: _,
                     headers,
                     checksum,
+                    attributes,
                     content,
                 } = object;
                 let object = Object {
@@ -279,6 +295,8 @@ impl MetadataState {
                     headers,
                     checksum,
                     modified_ms,
+                    version: VersionId::Null,
+                    attributes,
                     content,
                 };
                 self.objects.insert(at, object);
@@ -286,17 +304,24 @@ impl MetadataState {
                     etag,
                     modified_ms,
                     size,
+                    version: None,
                 })
             }
             Operation::DeleteObject {
                 bucket,
                 key,
+                version,
                 precondition,
+                bypass: _,
             } => {
+                Self::check_version(version)?;
                 let at = (bucket, key);
                 self.check(&at, &precondition)?;
                 self.objects.remove(&at);
-                Ok(Reply::Done)
+                Ok(Reply::Deleted {
+                    version,
+                    marker: false,
+                })
             }
             Operation::ListObjects {
                 bucket,
@@ -417,6 +442,7 @@ impl MetadataState {
                             etag,
                             modified_ms: *modified_ms,
                             size: *size,
+                            version: None,
                         }),
                         _ => Err(MetadataError::NoSuchUpload),
                     };
@@ -438,6 +464,8 @@ impl MetadataState {
                     headers: begun.headers.clone(),
                     checksum,
                     modified_ms: self.now_ms,
+                    version: VersionId::Null,
+                    attributes: begun.attributes.clone(),
                     content: Content::Parts {
                         upload: upload.clone(),
                         parts: chosen
@@ -455,6 +483,7 @@ impl MetadataState {
                     etag,
                     modified_ms: self.now_ms,
                     size,
+                    version: None,
                 })
             }
             Operation::AbortUpload {

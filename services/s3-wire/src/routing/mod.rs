@@ -106,7 +106,7 @@ fn with_sub_resource(
     }
 }
 
-/// Where several configurations exist, GET with `id` reads one and GET without lists them.
+/// Where several configurations or annotations exist, GET with the name reads one and GET without lists them.
 fn with_id(operation: Operation, query: &Query<'_>) -> Operation {
     use Operation as O;
     match operation {
@@ -120,6 +120,7 @@ fn with_id(operation: Operation, query: &Query<'_>) -> Operation {
             O::GetBucketInventoryConfiguration
         }
         O::ListBucketMetricsConfigurations if query.has("id") => O::GetBucketMetricsConfiguration,
+        O::ListObjectAnnotations if query.has("annotationName") => O::GetObjectAnnotation,
         other => other,
     }
 }
@@ -189,6 +190,7 @@ fn check_version(operation: Operation, query: &Query<'_>) -> Result<(), S3Error>
             | O::UploadPartCopy
             | O::CompleteMultipartUpload
             | O::AbortMultipartUpload
+            | O::RenameObject
     );
     match query.get("versionId") {
         Some(version) if makes_one => {
@@ -332,6 +334,12 @@ mod tests {
             "frobnicate",
         );
         check(
+            "GET",
+            "/b/k?frobnicate=",
+            ErrorCode::NotImplemented,
+            "frobnicate",
+        );
+        check(
             "DELETE",
             "/b?force=true",
             ErrorCode::NotImplemented,
@@ -402,7 +410,8 @@ mod tests {
     fn every_operation_but_one_has_a_route() {
         let reachable = |operation: &Operation| {
             let by_table = SUBRESOURCES.iter().any(|(.., known)| {
-                known == operation || with_id(*known, &Query::parse("id=1").unwrap()) == *operation
+                let one = Query::parse("id=1&annotationName=a").unwrap();
+                known == operation || with_id(*known, &one) == *operation
             });
             let plain = ["GET", "HEAD", "PUT", "POST", "DELETE", "OPTIONS"]
                 .iter()

@@ -50,6 +50,7 @@ operations! {
     DeleteBucketTagging
     DeleteBucketWebsite
     DeleteObject
+    DeleteObjectAnnotation
     DeleteObjects
     DeleteObjectTagging
     DeletePublicAccessBlock
@@ -78,6 +79,7 @@ operations! {
     GetBucketWebsite
     GetObject
     GetObjectAcl
+    GetObjectAnnotation
     GetObjectAttributes
     GetObjectLegalHold
     GetObjectLockConfiguration
@@ -93,6 +95,7 @@ operations! {
     ListBucketMetricsConfigurations
     ListBuckets
     ListMultipartUploads
+    ListObjectAnnotations
     ListObjects
     ListObjectsV2
     ListObjectVersions
@@ -119,6 +122,7 @@ operations! {
     PutBucketWebsite
     PutObject
     PutObjectAcl
+    PutObjectAnnotation
     PutObjectLegalHold
     PutObjectLockConfiguration
     PutObjectRetention
@@ -127,6 +131,7 @@ operations! {
     RenameObject
     RestoreObject
     SelectObjectContent
+    UpdateBucketMetadataAnnotationTableConfiguration
     UpdateBucketMetadataInventoryTableConfiguration
     UpdateBucketMetadataJournalTableConfiguration
     UpdateObjectEncryption

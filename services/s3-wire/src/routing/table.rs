@@ -54,6 +54,9 @@ pub(super) const SUBRESOURCES: &[(&str, Level, &str, Operation)] = {
             "PUT",
             O::PutBucketAnalyticsConfiguration,
         ),
+        ("annotation", Object, "DELETE", O::DeleteObjectAnnotation),
+        ("annotation", Object, "GET", O::ListObjectAnnotations),
+        ("annotation", Object, "PUT", O::PutObjectAnnotation),
         ("attributes", Object, "GET", O::GetObjectAttributes),
         ("cors", Bucket, "DELETE", O::DeleteBucketCors),
         ("cors", Bucket, "GET", O::GetBucketCors),
@@ -117,6 +120,12 @@ pub(super) const SUBRESOURCES: &[(&str, Level, &str, Operation)] = {
         ("location", Bucket, "GET", O::GetBucketLocation),
         ("logging", Bucket, "GET", O::GetBucketLogging),
         ("logging", Bucket, "PUT", O::PutBucketLogging),
+        (
+            "metadataAnnotationTable",
+            Bucket,
+            "PUT",
+            O::UpdateBucketMetadataAnnotationTableConfiguration,
+        ),
         (
             "metadataConfiguration",
             Bucket,

@@ -1,19 +1,28 @@
-//! S3's XML: one struct per answer with `to_xml`, and strict parsers of the three documents that
-//! requests carry.
+//! S3's XML: one struct per answer with `to_xml`, and strict parsers of the documents that requests
+//! carry.
 //!
 //! Answers are written by hand into one string: a listing has thousands of elements, all of known
 //! names. Requests are read by quick-xml, within bounds, without document types or entities of
 //! their own.
 
+mod attributes;
 mod bucket;
 mod listing;
+mod lock;
 mod multipart;
 mod object;
 mod pull;
 mod requests;
+mod tagging;
+mod versions;
 
+pub use attributes::{GetObjectAttributesResponse, ObjectParts, ObjectPartsPage};
 pub use bucket::{BucketEntry, ListBucketsResult, LocationConstraint, VersioningConfiguration};
 pub use listing::{EncodingType, ListObjectsResult, ListObjectsV2Result, ListedObject};
+pub use lock::{
+    LOCK_BYTES_MAX, LegalHold, LockMode, LockSpan, ObjectLockConfiguration, RETENTION_DAYS_MAX,
+    RETENTION_YEARS_MAX, Retention,
+};
 pub use multipart::{
     CompleteMultipartUploadResult, InitiateMultipartUploadResult, ListMultipartUploadsResult,
     ListPartsResult, ListedPart, ListedUpload,
@@ -24,6 +33,8 @@ pub use requests::{
     CreateBucketConfiguration, DELETE_BYTES_MAX, DELETE_OBJECTS_MAX, DeleteObject, DeleteRequest,
     PARTS_MAX,
 };
+pub use tagging::{TAGGING_BYTES_MAX, Tagging};
+pub use versions::{ListVersionsResult, ListedVersion, ListedVersionObject};
 
 use crate::checksum::Checksum;
 use crate::dates::write_iso8601;

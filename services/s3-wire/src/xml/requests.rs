@@ -220,7 +220,7 @@ fn completed_part(pull: &mut Pull<'_>) -> Result<CompletedPart, S3Error> {
 }
 
 /// Puts a value where none may be yet.
-fn once<T>(slot: &mut Option<T>, value: T) -> Result<(), S3Error> {
+pub(super) fn once<T>(slot: &mut Option<T>, value: T) -> Result<(), S3Error> {
     match slot.replace(value) {
         None => Ok(()),
         Some(_) => Err(malformed()),
@@ -235,13 +235,13 @@ fn boolean(text: &str) -> Result<bool, S3Error> {
     }
 }
 
-fn number(text: &str) -> Result<u64, S3Error> {
+pub(super) fn number(text: &str) -> Result<u64, S3Error> {
     let text = text.trim();
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     text.parse().ok().filter(|_| digits).ok_or_else(malformed)
 }
 
-fn check_size(body: &[u8], bytes_max: usize) -> Result<(), S3Error> {
+pub(super) fn check_size(body: &[u8], bytes_max: usize) -> Result<(), S3Error> {
     if body.len() <= bytes_max {
         return Ok(());
     }

@@ -1,0 +1,155 @@
+//! What hangs on a version beside its bytes: tags and object lock, out of a request's headers and into an answer's.
+//!
+//! Source: <https://docs.aws.amazon.com/AmazonS3/latest/API/API_PutObject.html>
+
+use crate::admission::Need;
+use crate::answer::{self, Answer};
+use crate::request::Request;
+use protocol::metadata::{Attributes, Retention, RetentionMode};
+use s3_wire::checksum::Expected;
+use s3_wire::dates::{iso8601, parse_iso8601};
+use s3_wire::error::{ErrorCode, S3Error};
+use s3_wire::tags::{self, Tag};
+use s3_wire::xml::{LegalHold, LockMode};
+
+const MODE: &str = "x-amz-object-lock-mode";
+const UNTIL: &str = "x-amz-object-lock-retain-until-date";
+const HOLD: &str = "x-amz-object-lock-legal-hold";
+const BYPASS: &str = "x-amz-bypass-governance-retention";
+
+/// The tags and the protection that a request gives to the version that it makes.
+///
+/// # Errors
+/// `InvalidArgument` for values that cannot be, or one of mode and date without the other; those of [`tags::from_header`].
+pub(super) fn attributes(request: &Request<'_>) -> Result<Attributes, S3Error> {
+    Ok(Attributes {
+        tags: tags_of(request)?,
+        retention: retention(request)?,
+        legal_hold: legal_hold(request)?,
+    })
+}
+
+fn tags_of(request: &Request<'_>) -> Result<Vec<Tag>, S3Error> {
+    match request.header("x-amz-tagging")? {
+        Some(header) => tags::from_header(header),
+        None => Ok(Vec::new()),
+    }
+}
+
+fn retention(request: &Request<'_>) -> Result<Option<Retention>, S3Error> {
+    let (mode, until) = match (request.header(MODE)?, request.header(UNTIL)?) {
+        (None, None) => return Ok(None),
+        (Some(mode), Some(until)) => (mode, until),
+        (mode, _) => {
+            let message =
+                "x-amz-object-lock-retain-until-date and x-amz-object-lock-mode must both be supplied";
+            let missing = if mode.is_some() { UNTIL } else { MODE };
+            return Err(S3Error::argument(message, missing, ""));
+        }
+    };
+    let known = LockMode::from_name(mode);
+    let known =
+        known.ok_or_else(|| S3Error::argument("Unknown wormMode directive.", MODE, mode))?;
+    let until_s = parse_iso8601(until).ok_or_else(|| {
+        let message = "The retain until date must be provided in ISO 8601 format";
+        S3Error::argument(message, UNTIL, until)
+    })?;
+    check_future(request, until_s)?;
+    Ok(Some(Retention {
+        mode: mode_kept(known),
+        until_ms: until_s.saturating_mul(1_000),
+    }))
+}
+
+/// # Errors
+/// `InvalidArgument` for a retention that has ended before it begins.
+pub(super) fn check_future(request: &Request<'_>, until_s: u64) -> Result<(), S3Error> {
+    if until_s > request.worker.now_s() {
+        return Ok(());
+    }
+    let message = "The retain until date must be in the future!";
+    let until = iso8601(until_s.saturating_mul(1_000));
+    Err(S3Error::argument(message, UNTIL, until))
+}
+
+fn legal_hold(request: &Request<'_>) -> Result<Option<bool>, S3Error> {
+    let Some(header) = request.header(HOLD)? else {
+        return Ok(None);
+    };
+    match LegalHold::from_name(header) {
+        Some(hold) => Ok(Some(hold.on)),
+        None => Err(S3Error::argument(
+            "Legal Hold must be either of 'ON' or 'OFF'",
+            HOLD,
+            header,
+        )),
+    }
+}
+
+/// What is to be kept must have arrived as it was sent.
+///
+/// # Errors
+/// `InvalidRequest` for an upload with protection and without a digest.
+pub(super) fn check_digest(request: &Request<'_>, attributes: &Attributes) -> Result<(), S3Error> {
+    let expected = Expected::from_headers(&request.head.headers)?;
+    let has_digest = expected.content_md5.is_some() || expected.algorithm().is_some();
+    let is_protected = attributes.retention.is_some() || attributes.legal_hold.is_some();
+    if has_digest || !is_protected {
+        return Ok(());
+    }
+    let message = "Content-MD5 OR x-amz-checksum- HTTP header is required for Put Object requests with \
+                   Object Lock parameters";
+    Err(S3Error::with(ErrorCode::InvalidRequest, message))
+}
+
+/// Whether the caller wants to bypass governance retention, and may.
+///
+/// # Errors
+/// `AccessDenied`: it takes the right to change the bucket. `InvalidArgument`.
+pub(super) async fn bypass(request: &Request<'_>) -> Result<bool, S3Error> {
+    match request.header(BYPASS)? {
+        None => Ok(false),
+        Some(no) if no.eq_ignore_ascii_case("false") => Ok(false),
+        Some(yes) if yes.eq_ignore_ascii_case("true") => {
+            let bucket = request.bucket_name();
+            request.admission.further(bucket, Need::Owner).await?;
+            Ok(true)
+        }
+        Some(other) => Err(S3Error::argument(
+            "The header must be 'true' or 'false'",
+            BYPASS,
+            other,
+        )),
+    }
+}
+
+/// Tells of a version's tags and protection.
+pub(super) fn tell(answer: &mut Answer, attributes: &Attributes) {
+    if !attributes.tags.is_empty() {
+        let count = attributes.tags.len().to_string();
+        answer::set(answer, "x-amz-tagging-count", &count);
+    }
+    if let Some(retention) = attributes.retention {
+        answer::set(answer, MODE, mode_shown(retention.mode).name());
+        answer::set(answer, UNTIL, &iso8601(retention.until_ms));
+    }
+    if let Some(on) = attributes.legal_hold {
+        answer::set(answer, HOLD, LegalHold { on }.name());
+    }
+}
+
+/// As metadata keeps it.
+pub(super) fn mode_kept(mode: LockMode) -> RetentionMode {
+    match mode {
+        LockMode::Governance => RetentionMode::Governance,
+        LockMode::Compliance => RetentionMode::Compliance,
+    }
+}
+
+/// As S3 shows it.
+pub(super) fn mode_shown(mode: RetentionMode) -> LockMode {
+    match mode {
+        RetentionMode::Governance => LockMode::Governance,
+        RetentionMode::Compliance => LockMode::Compliance,
+    }
+}
