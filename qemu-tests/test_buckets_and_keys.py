@@ -91,14 +91,6 @@ def test_region_of_a_bucket(home, s3, name):
     assert f"{name}-far" not in names(s3)
 
 
-def test_versioning_was_never_switched_on(s3, name):
-    s3.create_bucket(Bucket=name)
-    answer = s3.get_bucket_versioning(Bucket=name)
-    assert "Status" not in answer
-    with refused("NotImplemented", 501):
-        s3.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
-
-
 def test_deleting_a_bucket_with_an_upload_under_way(s3, name):
     s3.create_bucket(Bucket=name)
     upload = s3.create_multipart_upload(Bucket=name, Key="k")["UploadId"]

@@ -285,7 +285,7 @@ def test_a_version_cannot_be_named_where_one_is_made(home, s3, versioned):
     assert (answer.status, answer.code) == (400, "InvalidArgument")
 
 
-def test_versions_survive_a_restart_and_a_sweep(own_home):
+def test_versions_survive_a_restart(own_home):
     home = own_home
     bodies = [bytes_of(size, number) for number, size in enumerate((10, 20_000, 200_000, 5 * MIB))]
     home.s3.create_bucket(Bucket="home")

@@ -18,7 +18,9 @@ mod harness;
 
 use harness::{Client, Home};
 use protocol::block::HashKey;
-use protocol::metadata::{Attributes, BucketId, Content, NewObject, Operation, Precondition, Reply};
+use protocol::metadata::{
+    Attributes, BucketId, Content, NewObject, Operation, Precondition, Reply,
+};
 use std::time::Instant;
 
 /// Microseconds of CPU of every thread but this one (the caller).

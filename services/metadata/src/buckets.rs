@@ -113,10 +113,7 @@ impl Buckets {
             return Ok(Reply::Done);
         }
         self.proposer
-            .propose(
-                self.proposer.registry(),
-                Change::MarkVersioned { id, name },
-            )
+            .propose(self.proposer.registry(), Change::MarkVersioned { id, name })
             .await
     }
 
@@ -132,15 +129,13 @@ impl Buckets {
         for group in self.proposer.groups() {
             let (mut cut_off, mut unmarked) = (Vec::new(), Vec::new());
             let rows = self.proposer.read(group).await?;
-            let find = |place: state::Place| {
-                match named.get(&place.id) {
-                    Some(versioned) if place.open => {
-                        if place.versioned && !versioned {
-                            unmarked.push((place.id, place.name));
-                        }
+            let find = |place: state::Place| match named.get(&place.id) {
+                Some(versioned) if place.open => {
+                    if place.versioned && !versioned {
+                        unmarked.push((place.id, place.name));
                     }
-                    _ => cut_off.push((place.id, place.name)),
                 }
+                _ => cut_off.push((place.id, place.name)),
             };
             state::rowed(rows, find).map_err(|error| unavailable(&error))?;
             for (id, name) in cut_off {
@@ -153,10 +148,7 @@ impl Buckets {
             }
             for (id, name) in unmarked {
                 self.proposer
-                    .propose(
-                        self.proposer.registry(),
-                        Change::MarkVersioned { id, name },
-                    )
+                    .propose(self.proposer.registry(), Change::MarkVersioned { id, name })
                     .await?;
             }
         }

@@ -9,7 +9,9 @@ use crate::state::{self, Change, Outcome};
 use crate::sweep::{Orders, Sweep};
 use protocol::block::BlockRef;
 use protocol::bus::Accept;
-use protocol::metadata::{Answer, BucketId, Call, Metadata, MetadataError, Operation, Reply};
+use protocol::metadata::{
+    Answer, AttributeChange, BucketId, Call, Metadata, MetadataError, Operation, Reply,
+};
 use runtime::Serve;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
@@ -74,7 +76,7 @@ impl Service {
         if let Some(place) = place_of_read(&operation) {
             return self.read(place, &operation).await;
         }
-        if grows(&operation) && self.space.is_full() {
+        if self.space.is_full() && (grows(&operation) || self.marks(&operation).await?) {
             return Err(MetadataError::Full);
         }
         match operation {
@@ -110,6 +112,21 @@ impl Service {
                 (_, None) => Err(MetadataError::Refused("no such operation".into())),
             },
         }
+    }
+
+    /// Whether an operation leaves a delete marker. What frees space is the deletion of a version by its name.
+    async fn marks(&self, operation: &Operation) -> Result<bool, MetadataError> {
+        let Operation::DeleteObject {
+            bucket,
+            version: None,
+            ..
+        } = operation
+        else {
+            return Ok(false);
+        };
+        let rows = self.proposer.read(self.proposer.shard(*bucket)).await?;
+        state::is_versioned(rows, *bucket)
+            .map_err(|error| MetadataError::Unavailable(error.to_string()))
     }
 
     async fn read(&self, place: Place, operation: &Operation) -> Outcome {
@@ -204,10 +221,15 @@ fn grows(operation: &Operation) -> bool {
         Operation::CreateKey { .. }
             | Operation::CreateBucket { .. }
             | Operation::PutObject { .. }
-            | Operation::ChangeAttributes { .. }
             | Operation::CreateUpload { .. }
             | Operation::PutPart { .. }
             | Operation::CompleteUpload { .. }
+    ) || matches!(
+        operation,
+        Operation::ChangeAttributes {
+            change: AttributeChange::Tags(tags),
+            ..
+        } if !tags.is_empty()
     )
 }
 

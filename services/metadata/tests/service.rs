@@ -13,8 +13,10 @@ mod harness;
 
 use harness::{Client, FakeBlocks, Home, block};
 use protocol::block::{BlockRef, HashKey};
-use protocol::metadata::{Attributes, AccessKey, BucketId, Content, Entry, MetadataError, NewObject, Operation, Precondition, Reply,
-    Rights,};
+use protocol::metadata::{
+    AccessKey, Attributes, BucketId, Content, Entry, MetadataError, NewObject, Operation,
+    Precondition, Reply, Rights, Versioning,
+};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -368,6 +370,88 @@ fn a_full_sweep_removes_what_nobody_refers_to_and_nothing_else() {
     assert_eq!(swept(&mut client, 60_000).1, 10);
     assert_eq!(swept(&mut client, 0).1, 1);
     assert_eq!(home.blocks.numbers().len(), 201);
+    home.stop();
+}
+
+#[test]
+fn the_sweep_spares_the_blocks_of_every_version() {
+    let directory = tempfile::tempdir().unwrap();
+    let home = Home::start(directory.path());
+    let mut client = home.connect();
+    let bucket = create_bucket(&mut client, "home", "");
+    let versioning = Operation::PutVersioning {
+        name: "home".into(),
+        versioning: Versioning::Enabled,
+    };
+    client
+        .call(put(bucket, "k", &[home.blocks.commit(1)]))
+        .unwrap();
+    client.call(versioning).unwrap();
+    let second = client.call(put(bucket, "k", &[home.blocks.commit(2)]));
+    let Ok(Reply::Written {
+        version: Some(second),
+        ..
+    }) = second
+    else {
+        panic!("{second:?}")
+    };
+    client
+        .call(put(bucket, "k", &[home.blocks.commit(3)]))
+        .unwrap();
+    client.call(delete(bucket, "k")).unwrap();
+    home.pass_time(3 * 60 * 60 * 1_000);
+    assert_eq!(swept(&mut client, 0), (3, 0));
+    // A version by itself is deleted for good.
+    let remove = Operation::DeleteObject {
+        bucket,
+        key: "k".into(),
+        version: Some(second),
+        precondition: Precondition::None,
+        bypass: false,
+    };
+    client.call(remove).unwrap();
+    home.pass_time(61_000);
+    home.blocks.wait(|state| state.blocks.len() == 2);
+    assert_eq!(home.blocks.numbers(), [1, 3]);
+    home.stop();
+}
+
+#[test]
+fn users_learn_at_once_that_a_bucket_has_versions() {
+    let directory = tempfile::tempdir().unwrap();
+    let home = Home::start(directory.path());
+    let mut client = home.connect();
+    client.call(Operation::FirstKey { key: key("A") }).unwrap();
+    let bucket = create_bucket(&mut client, "home", "A");
+    let authorize = || Operation::Authorize {
+        access_key: "A".into(),
+        bucket: Some("home".into()),
+    };
+    let known = client.answer(0, authorize()).revision;
+    let versioning = |versioning| Operation::PutVersioning {
+        name: "home".into(),
+        versioning,
+    };
+    client.call(versioning(Versioning::Enabled)).unwrap();
+    let stale = client.answer(known, get(bucket, "k")).result;
+    assert_eq!(stale, Err(MetadataError::Stale));
+    let answer = client.answer(0, authorize());
+    let Ok(Reply::Authorized {
+        bucket: Some(found),
+        ..
+    }) = answer.result
+    else {
+        panic!("no bucket")
+    };
+    assert!(found.versioned);
+    // Suspended and enabled again, there is nothing more to learn.
+    client.call(versioning(Versioning::Suspended)).unwrap();
+    assert!(
+        client
+            .answer(answer.revision, put(bucket, "k", &[]))
+            .result
+            .is_ok()
+    );
     home.stop();
 }
 

@@ -18,7 +18,9 @@ use crate::state::{self, Change, MemoryStore};
 use openraft::entry::RaftEntry;
 use openraft::testing::log::{StoreBuilder, Suite};
 use openraft::vote::RaftLeaderId;
-use protocol::metadata::{Attributes, BucketId, Content, NewObject, Operation, Precondition, Reply};
+use protocol::metadata::{
+    Attributes, BucketId, Content, NewObject, Operation, Precondition, Reply,
+};
 use std::io::{BufRead, BufReader};
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -271,7 +273,11 @@ fn a_snapshot_brings_another_store_to_the_same_rows() {
             .await
             .unwrap();
         let mut expected = rows(from.read().await.unwrap());
-        expected.rows.retain(|key, _| !key.ends_with(b"key-000300"));
+        // Its head, and its content with the order of its version behind the key.
+        let name = b"key-000300";
+        expected
+            .rows
+            .retain(|key, _| !key.windows(name.len()).any(|part| part == name));
         let mut received = rows(&receiver);
         // The usage counts the object behind the moment.
         for store in [&mut expected, &mut received] {

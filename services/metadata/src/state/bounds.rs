@@ -4,8 +4,8 @@ use super::rows::UPLOAD_BYTES_MAX;
 use protocol::block::{BLOCK_BYTES_MAX, BlockRef};
 use protocol::metadata::{
     AccessKey, AttributeChange, BLOCKS_MAX, Checksum, Content, HEADERS_BYTES_MAX, INLINE_BYTES_MAX,
-    KEY_BYTES_MAX, MetadataError, NewObject, Operation, PARTS_MAX, Part, Precondition, TAGS_MAX,
-    TAG_NAME_BYTES_MAX, TAG_VALUE_BYTES_MAX, TOKEN_BYTES_MAX, Versioning,
+    KEY_BYTES_MAX, MetadataError, NewObject, Operation, PARTS_MAX, Part, Precondition,
+    TAG_NAME_BYTES_MAX, TAG_VALUE_BYTES_MAX, TAGS_MAX, TOKEN_BYTES_MAX, Versioning,
 };
 
 /// The longest name of a bucket or a key, and the longest access key, in bytes.

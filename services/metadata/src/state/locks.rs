@@ -46,12 +46,7 @@ pub(super) fn begin(
 
 /// Whether one retention may take the place of another: it may be made longer and, by whoever may bypass governance, anything else
 /// but in compliance mode.
-fn may_replace(
-    old: Option<Retention>,
-    new: Option<Retention>,
-    at_ms: u64,
-    bypass: bool,
-) -> bool {
+fn may_replace(old: Option<Retention>, new: Option<Retention>, at_ms: u64, bypass: bool) -> bool {
     let Some(old) = old.filter(|old| at_ms < old.until_ms) else {
         return true;
     };
@@ -158,7 +153,11 @@ mod tests {
                 retention,
                 legal_hold,
             };
-            assert_eq!(protect(&attributes, 100, bypass), expected, "{attributes:?}");
+            assert_eq!(
+                protect(&attributes, 100, bypass),
+                expected,
+                "{attributes:?}"
+            );
         };
         check(None, None, false, false);
         check(None, Some(false), false, false);
@@ -174,18 +173,42 @@ mod tests {
     fn a_retention_is_only_made_longer_unless_governance_is_bypassed() {
         use RetentionMode::{Compliance, Governance};
         let check = |old, new, bypass, expected| {
-            assert_eq!(may_replace(old, new, 100, bypass), expected, "{old:?} {new:?}");
+            assert_eq!(
+                may_replace(old, new, 100, bypass),
+                expected,
+                "{old:?} {new:?}"
+            );
         };
         for bypass in [false, true] {
             check(None, until(Compliance, 200), bypass, true);
             check(until(Compliance, 200), until(Compliance, 200), bypass, true);
-            check(until(Compliance, 200), until(Compliance, 199), bypass, false);
-            check(until(Compliance, 200), until(Governance, 300), bypass, false);
+            check(
+                until(Compliance, 200),
+                until(Compliance, 199),
+                bypass,
+                false,
+            );
+            check(
+                until(Compliance, 200),
+                until(Governance, 300),
+                bypass,
+                false,
+            );
             check(until(Compliance, 200), None, bypass, false);
             check(until(Compliance, 100), None, bypass, true);
             check(until(Governance, 200), until(Governance, 300), bypass, true);
-            check(until(Governance, 200), until(Governance, 150), bypass, bypass);
-            check(until(Governance, 200), until(Compliance, 300), bypass, bypass);
+            check(
+                until(Governance, 200),
+                until(Governance, 150),
+                bypass,
+                bypass,
+            );
+            check(
+                until(Governance, 200),
+                until(Compliance, 300),
+                bypass,
+                bypass,
+            );
             check(until(Governance, 200), None, bypass, bypass);
         }
     }

@@ -24,7 +24,9 @@ mod versions;
 pub(crate) mod tests;
 
 pub use bounds::check;
-pub use registry::{Place, find_bucket, next_bucket, registered, revision, rowed, usage};
+pub use registry::{
+    Place, find_bucket, is_versioned, next_bucket, registered, revision, rowed, usage,
+};
 pub use store::{MemoryStore, Rows, Store};
 pub use sweeping::{garbage, is_referenced, reclaimable};
 
@@ -245,10 +247,7 @@ pub fn read<R: Rows>(rows: &R, operation: &Operation) -> Result<Option<Outcome>,
             after,
             limit,
         } => {
-            let which = listing::Which {
-                prefix,
-                delimiter,
-            };
+            let which = listing::Which { prefix, delimiter };
             version_listing::versions(rows, *bucket, &which, after.as_ref(), *limit)?
         }
         Operation::ListObjectParts {
@@ -269,10 +268,7 @@ pub fn read<R: Rows>(rows: &R, operation: &Operation) -> Result<Option<Outcome>,
             after,
             limit,
         } => {
-            let which = listing::Which {
-                prefix,
-                delimiter,
-            };
+            let which = listing::Which { prefix, delimiter };
             listing::objects(rows, *bucket, &which, after.as_ref(), *limit)?
         }
         Operation::GetUpload {

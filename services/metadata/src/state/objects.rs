@@ -207,7 +207,10 @@ pub(super) fn insert<R: Rows>(
     mut new: ObjectHead,
 ) -> Result<(), Error> {
     if let Some(content) = new.content.take_if(|content| is_long(content)) {
-        changes.put(rows::content(place.bucket, place.key, new.version), &content)?;
+        changes.put(
+            rows::content(place.bucket, place.key, new.version),
+            &content,
+        )?;
     }
     changes.put(rows::object(place.bucket, place.key), &new)?;
     let usage = &mut place.row.usage;

@@ -63,6 +63,11 @@ pub fn usage<R: Rows>(rows: &R, id: BucketId) -> Result<BucketUsage, Error> {
         .unwrap_or_default())
 }
 
+/// Whether a bucket of this shard has or had versioning: deleting from it adds delete markers.
+pub fn is_versioned<R: Rows>(rows: &R, id: BucketId) -> Result<bool, Error> {
+    Ok(bucket_row(rows, id)?.is_some_and(|bucket| bucket.versioning != Versioning::Off))
+}
+
 pub(super) fn authorize<R: Rows>(
     rows: &R,
     access_key: &str,

@@ -39,8 +39,8 @@ pub(super) fn rename<R: Rows>(
     let Some(source) = head(changes.rows, bucket, rename.source)? else {
         return absent(changes.rows, bucket, MetadataError::NoSuchKey);
     };
-    let holds = hold(rename.source_conditions, Some(&source))
-        && hold(rename.conditions, old.as_ref());
+    let holds =
+        hold(rename.source_conditions, Some(&source)) && hold(rename.conditions, old.as_ref());
     if !holds {
         return Ok(Err(MetadataError::PreconditionFailed));
     }

@@ -290,11 +290,7 @@ pub(crate) fn object(bucket: BucketId, object_key: &str) -> Vec<u8> {
 pub(crate) const OBJECT_KEY_AT: usize = 9;
 
 pub(crate) fn content(bucket: BucketId, object_key: &str, version: Version) -> Vec<u8> {
-    let rest: [&[u8]; 3] = [
-        &escaped(object_key),
-        &[0, 0],
-        &version.order.to_be_bytes(),
-    ];
+    let rest: [&[u8]; 3] = [&escaped(object_key), &[0, 0], &version.order.to_be_bytes()];
     key(b'c', Some(bucket), &rest)
 }
 

@@ -255,9 +255,8 @@ pub(super) fn versions<R: Rows>(
         let Some((line, is_current)) = both.next()? else {
             break;
         };
-        let shown_before = |(key, order): &(String, u64)| {
-            line.key == *key && line.version.order >= *order
-        };
+        let shown_before =
+            |(key, order): &(String, u64)| line.key == *key && line.version.order >= *order;
         if within.as_ref().is_some_and(shown_before) {
             continue;
         }

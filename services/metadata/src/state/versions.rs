@@ -34,7 +34,10 @@ pub(super) fn find<R: Rows>(
     }
     Ok(match older(rows, bucket, key, version)? {
         Some(Older::Object(found)) => Ok(found),
-        Some(Older::Marker { version, modified_ms }) => Err(marker(version, modified_ms)),
+        Some(Older::Marker {
+            version,
+            modified_ms,
+        }) => Err(marker(version, modified_ms)),
         None if bucket_row(rows, bucket)?.is_some_and(|row| row.open) => {
             Err(MetadataError::NoSuchVersion)
         }
@@ -51,7 +54,10 @@ fn why_absent<R: Rows>(rows: &R, bucket: BucketId, key: &str) -> Result<Metadata
         return Ok(MetadataError::NoSuchKey);
     }
     Ok(match newest_older(rows, bucket, key, None)? {
-        Some(Older::Marker { version, modified_ms }) => marker(version, modified_ms),
+        Some(Older::Marker {
+            version,
+            modified_ms,
+        }) => marker(version, modified_ms),
         Some(Older::Object(_)) => return Err(Error::Damaged("version without a current one")),
         None => MetadataError::NoSuchKey,
     })
@@ -153,7 +159,14 @@ pub(super) fn mark_deleted<R: Rows>(
         Err(error) => return Ok(Err(error)),
     };
     let modified_ms = changes.at_ms;
-    put_older(changes, place, Older::Marker { version, modified_ms })?;
+    put_older(
+        changes,
+        place,
+        Older::Marker {
+            version,
+            modified_ms,
+        },
+    )?;
     Ok(Ok(Reply::Deleted {
         version: Some(version.id()),
         marker: true,
@@ -184,10 +197,7 @@ pub(super) fn remove<R: Rows>(
     let Some(older) = older(changes.rows, place.bucket, place.key, version)? else {
         return Ok(Ok(deleted(false)));
     };
-    let (order, is_marker) = (
-        older.version().order,
-        matches!(older, Older::Marker { .. }),
-    );
+    let (order, is_marker) = (older.version().order, matches!(older, Older::Marker { .. }));
     if let Err(error) = remove_older(changes, place, older, bypass)? {
         return Ok(Err(error));
     }

@@ -7,8 +7,8 @@
 //! Source: <https://docs.aws.amazon.com/AmazonS3/latest/API/API_CopyObject.html>
 
 use super::copy_source::{self, Source};
-use super::object_data::{DEFAULT_ALGORITHM, check_size, kept_checksum, kept_headers};
 use super::object_attributes::attributes;
+use super::object_data::{DEFAULT_ALGORITHM, check_size, kept_checksum, kept_headers};
 use super::put_object::check_early;
 use super::{precondition, type_of, version_id};
 use crate::answer::{self, Answer};
@@ -33,7 +33,7 @@ enum Directive {
 
 /// See the module.
 pub(super) async fn copy_object(request: &mut Request<'_>) -> Result<Answer, S3Error> {
-    let directive = directive(request, "x-amz-metadata-directive")?;
+    let metadata = directive(request, "x-amz-metadata-directive")?;
     let tagging = directive(request, "x-amz-tagging-directive")?;
     let attributes = attributes(request)?;
     let algorithm = checksum::chosen_algorithm(&request.head.headers)?;
@@ -42,10 +42,9 @@ pub(super) async fn copy_object(request: &mut Request<'_>) -> Result<Answer, S3E
     let bucket = request.admission.bucket()?.clone();
     let place = copy_source::admit(request).await?;
     // An older version may be brought back so.
-    let onto_itself = place.bucket.id == bucket.id
-        && place.key == request.key()
-        && place.version.is_none();
-    if onto_itself && directive == Directive::Copy && algorithm.is_none() {
+    let onto_itself =
+        place.bucket.id == bucket.id && place.key == request.key() && place.version.is_none();
+    if onto_itself && metadata == Directive::Copy && algorithm.is_none() {
         let message = "This copy request is illegal because it is trying to copy an object to \
                        itself without changing the object's metadata, storage class, website \
                        redirect location or encryption attributes.";
@@ -56,7 +55,7 @@ pub(super) async fn copy_object(request: &mut Request<'_>) -> Result<Answer, S3E
     for _ in 0..CHANGES_MAX {
         let source = copy_source::find(request, &place).await?;
         check_size(source.object.size)?;
-        let headers = match directive {
+        let headers = match metadata {
             Directive::Copy => source.object.headers.clone(),
             Directive::Replace => replaced.clone(),
         };
@@ -69,7 +68,10 @@ pub(super) async fn copy_object(request: &mut Request<'_>) -> Result<Answer, S3E
         object.headers = headers;
         object.attributes = attributes.clone();
         if tagging == Directive::Copy {
-            object.attributes.tags.clone_from(&source.object.attributes.tags);
+            object
+                .attributes
+                .tags
+                .clone_from(&source.object.attributes.tags);
         }
         let copied = refers && matches!(object.content, Content::Blocks(_));
         let (etag, checksum) = (object.etag.clone(), object.checksum.clone());

@@ -7,8 +7,8 @@
 //!
 //! Source: <https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObject.html>
 
-use super::object_data::set_checksum;
 use super::find_object::find_object;
+use super::object_data::set_checksum;
 use super::{object_attributes, quoted, version_id};
 use crate::answer::{self, Answer, AnswerBody, Chunk};
 use crate::blocks::{Extent, OpenBlock, ReadFailure, Reader};

@@ -8,9 +8,7 @@ use super::{type_of, version_id};
 use crate::answer::{self, Answer};
 use crate::metadata::unexpected;
 use crate::request::Request;
-use protocol::metadata::{
-    BucketId, Content, Object, Operation, PAGE_MAX, PARTS_MAX, Part, Reply,
-};
+use protocol::metadata::{BucketId, Content, Object, Operation, PAGE_MAX, PARTS_MAX, Part, Reply};
 use s3_wire::checksum::Algorithm;
 use s3_wire::dates::http_date;
 use s3_wire::error::S3Error;

@@ -41,8 +41,7 @@ fn retention(request: &Request<'_>) -> Result<Option<Retention>, S3Error> {
         (None, None) => return Ok(None),
         (Some(mode), Some(until)) => (mode, until),
         (mode, _) => {
-            let message =
-                "x-amz-object-lock-retain-until-date and x-amz-object-lock-mode must both be supplied";
+            let message = "x-amz-object-lock-retain-until-date and x-amz-object-lock-mode must both be supplied";
             let missing = if mode.is_some() { UNTIL } else { MODE };
             return Err(S3Error::argument(message, missing, ""));
         }

@@ -7,10 +7,10 @@
 //!
 //! Source: <https://docs.aws.amazon.com/AmazonS3/latest/API/API_PutObject.html>
 
+use super::object_attributes::{attributes, check_digest};
 use super::object_data::{
     DEFAULT_ALGORITHM, check_size, kept_checksum, kept_headers, receive, stored_answer,
 };
-use super::object_attributes::{attributes, check_digest};
 use super::{precondition, version_id};
 use crate::admission::Admission;
 use crate::answer::Answer;
@@ -85,9 +85,9 @@ pub(super) async fn check_early(
         .await
     {
         Ok(Reply::Object(object)) => Some(object.etag),
-        Err(Failure::Metadata(
-            MetadataError::NoSuchKey | MetadataError::DeleteMarker { .. },
-        )) => None,
+        Err(Failure::Metadata(MetadataError::NoSuchKey | MetadataError::DeleteMarker { .. })) => {
+            None
+        }
         Ok(other) => return Err(unexpected(&other)),
         Err(error) => return Err(error.into()),
     };

@@ -57,13 +57,14 @@ pub(super) async fn rename_object(request: &mut Request<'_>) -> Result<Answer, S
 fn source(request: &Request<'_>) -> Result<String, S3Error> {
     let header = request.header(SOURCE)?.unwrap_or_default();
     let bad = || {
-        let message = "The header x-amz-rename-source must hold the URL-encoded key of the object to rename";
+        let message =
+            "The header x-amz-rename-source must hold the URL-encoded key of the object to rename";
         S3Error::argument(message, SOURCE, header)
     };
     let decoded = decode(header, false).map_err(|_| bad())?;
-    let with_bucket = decoded.strip_prefix('/').and_then(|path| {
-        path.strip_prefix(request.bucket_name())?.strip_prefix('/')
-    });
+    let with_bucket = decoded
+        .strip_prefix('/')
+        .and_then(|path| path.strip_prefix(request.bucket_name())?.strip_prefix('/'));
     let key = with_bucket.unwrap_or(&decoded);
     if key.is_empty() {
         return Err(bad());
@@ -99,7 +100,8 @@ fn token(request: &Request<'_>) -> Result<Option<String>, S3Error> {
     let Some(token) = request.header(TOKEN)? else {
         return Ok(None);
     };
-    let is_token = token.len() <= TOKEN_BYTES_MAX && token.bytes().all(|byte| byte.is_ascii_graphic());
+    let is_token =
+        token.len() <= TOKEN_BYTES_MAX && token.bytes().all(|byte| byte.is_ascii_graphic());
     if !is_token {
         let message = "A client token has at most 64 printable ASCII characters";
         return Err(S3Error::argument(message, TOKEN, token));

@@ -125,12 +125,17 @@ fn lock_mode(text: &str) -> Result<LockMode, S3Error> {
 }
 
 fn span(text: &str, max: u32) -> Result<u32, S3Error> {
-    let negative = text.trim().strip_prefix('-').is_some_and(|rest| number(rest).is_ok());
+    let negative = text
+        .trim()
+        .strip_prefix('-')
+        .is_some_and(|rest| number(rest).is_ok());
     if negative || number(text)? == 0 {
         let message = "Default retention period must be a positive integer value.";
         return Err(S3Error::with(ErrorCode::InvalidArgument, message));
     }
-    let found = u32::try_from(number(text)?).ok().filter(|span| *span <= max);
+    let found = u32::try_from(number(text)?)
+        .ok()
+        .filter(|span| *span <= max);
     found.ok_or_else(|| {
         let message = "Default retention period too large.";
         S3Error::with(ErrorCode::InvalidArgument, message)
@@ -274,7 +279,10 @@ mod tests {
             Some((LockMode::Compliance, LockSpan::Years(100))),
         ] {
             let lock = ObjectLockConfiguration { default };
-            assert_eq!(ObjectLockConfiguration::parse(lock.to_xml().as_bytes()).unwrap(), lock);
+            assert_eq!(
+                ObjectLockConfiguration::parse(lock.to_xml().as_bytes()).unwrap(),
+                lock
+            );
         }
         let retention = Retention {
             mode: LockMode::Compliance,
@@ -298,20 +306,36 @@ mod tests {
             assert_eq!(refused.code, code, "{inside}");
         };
         let rule = |inside: &str| {
-            format!("<ObjectLockEnabled>Enabled</ObjectLockEnabled><Rule><DefaultRetention>{inside}</DefaultRetention></Rule>")
+            format!(
+                "<ObjectLockEnabled>Enabled</ObjectLockEnabled><Rule><DefaultRetention>{inside}</DefaultRetention></Rule>"
+            )
         };
         check("", ErrorCode::MalformedXML);
-        check("<ObjectLockEnabled>Disabled</ObjectLockEnabled>", ErrorCode::MalformedXML);
+        check(
+            "<ObjectLockEnabled>Disabled</ObjectLockEnabled>",
+            ErrorCode::MalformedXML,
+        );
         check(&rule(""), ErrorCode::MalformedXML);
         check(&rule("<Mode>GOVERNANCE</Mode>"), ErrorCode::MalformedXML);
         check(&rule("<Days>1</Days>"), ErrorCode::MalformedXML);
-        check(&rule("<Mode>governance</Mode><Days>1</Days>"), ErrorCode::MalformedXML);
+        check(
+            &rule("<Mode>governance</Mode><Days>1</Days>"),
+            ErrorCode::MalformedXML,
+        );
         check(
             &rule("<Mode>GOVERNANCE</Mode><Days>1</Days><Years>1</Years>"),
             ErrorCode::MalformedXML,
         );
-        for span in ["<Days>0</Days>", "<Years>-1</Years>", "<Days>36501</Days>", "<Years>101</Years>"] {
-            check(&rule(&format!("<Mode>GOVERNANCE</Mode>{span}")), ErrorCode::InvalidArgument);
+        for span in [
+            "<Days>0</Days>",
+            "<Years>-1</Years>",
+            "<Days>36501</Days>",
+            "<Years>101</Years>",
+        ] {
+            check(
+                &rule(&format!("<Mode>GOVERNANCE</Mode>{span}")),
+                ErrorCode::InvalidArgument,
+            );
         }
     }
 

@@ -69,10 +69,7 @@ fn tag(pull: &mut Pull<'_>) -> Result<Tag, S3Error> {
         "Value" => once(&mut value, pull.text()?),
         _ => Err(malformed()),
     })?;
-    Ok((
-        name.ok_or_else(malformed)?,
-        value.ok_or_else(malformed)?,
-    ))
+    Ok((name.ok_or_else(malformed)?, value.ok_or_else(malformed)?))
 }
 
 #[cfg(test)]
@@ -92,7 +89,10 @@ mod tests {
             ],
         };
         let xml = tagging.to_xml();
-        assert_eq!(Tagging::parse(xml.as_bytes(), OBJECT_TAGS_MAX).unwrap(), tagging);
+        assert_eq!(
+            Tagging::parse(xml.as_bytes(), OBJECT_TAGS_MAX).unwrap(),
+            tagging
+        );
         let empty = Tagging::parse(b"<Tagging><TagSet/></Tagging>", OBJECT_TAGS_MAX);
         assert_eq!(empty.unwrap(), Tagging::default());
     }

@@ -14,9 +14,9 @@ mod sequences;
 mod versions;
 
 use super::*;
-use protocol::metadata::Attributes;
 use md5::Digest;
 use protocol::block::{BlockId, Place};
+use protocol::metadata::Attributes;
 
 /// The bucket of most tests, which [`opened`] opens.
 const BUCKET: BucketId = BucketId(1);

@@ -73,7 +73,10 @@ impl Model {
         let Some(versions) = self.versions.get_mut(key) else {
             return Ok(());
         };
-        if versions.iter().any(|version| version.id == id && version.held) {
+        if versions
+            .iter()
+            .any(|version| version.id == id && version.held)
+        {
             return Err(MetadataError::Locked);
         }
         versions.retain(|version| version.id != id);
@@ -169,14 +172,27 @@ struct KeyRows {
 
 impl KeyRows {
     fn check(&self, key: &str) {
-        let orders: Vec<u64> = self.older.iter().map(|older| older.version().order).collect();
-        assert!(orders.is_sorted_by(|one, next| one > next), "{key:?}: {orders:?}");
+        let orders: Vec<u64> = self
+            .older
+            .iter()
+            .map(|older| older.version().order)
+            .collect();
+        assert!(
+            orders.is_sorted_by(|one, next| one > next),
+            "{key:?}: {orders:?}"
+        );
         match (self.current, self.older.first()) {
             (Some(current), Some(older)) => {
-                assert!(current.order > older.version().order, "{key:?}: the current is the newest");
+                assert!(
+                    current.order > older.version().order,
+                    "{key:?}: the current is the newest"
+                );
             }
             (None, Some(newest)) => {
-                assert!(matches!(newest, Older::Marker { .. }), "{key:?}: a marker hides the rest");
+                assert!(
+                    matches!(newest, Older::Marker { .. }),
+                    "{key:?}: a marker hides the rest"
+                );
             }
             (_, None) => {}
         }
@@ -186,7 +202,11 @@ impl KeyRows {
             .filter(|older| older.version().null)
             .map(|older| older.version().order)
             .collect();
-        assert_eq!(self.older_null.into_iter().collect::<Vec<_>>(), nulls, "{key:?}");
+        assert_eq!(
+            self.older_null.into_iter().collect::<Vec<_>>(),
+            nulls,
+            "{key:?}"
+        );
         assert!(
             nulls.is_empty() || self.current.is_none_or(|current| !current.null),
             "{key:?}: one version is null"
@@ -224,7 +244,10 @@ pub(crate) fn check_invariants(store: &MemoryStore) {
                         let older: Older = rows::decode(value, "version").unwrap();
                         let order = older.version().order;
                         assert_eq!(*key, rows::older_version(bucket(), &name, order));
-                        keys.entry(name.clone()).or_default().older.push(older.clone());
+                        keys.entry(name.clone())
+                            .or_default()
+                            .older
+                            .push(older.clone());
                         match older {
                             Older::Object(head) => (name, Some(head)),
                             Older::Marker { .. } => (name, None),

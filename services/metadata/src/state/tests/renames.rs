@@ -3,7 +3,13 @@
 use super::*;
 
 fn rename(source: &str, key: &str) -> Change {
-    rename_if(source, key, Conditions::default(), Conditions::default(), None)
+    rename_if(
+        source,
+        key,
+        Conditions::default(),
+        Conditions::default(),
+        None,
+    )
 }
 
 fn rename_if(

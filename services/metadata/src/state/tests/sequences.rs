@@ -381,7 +381,10 @@ impl Bench {
     fn check_version(&self, key: &str, version: &ModelVersion) {
         let found = get_version(&self.store, key, Some(version.id));
         let Some(expected) = &version.object else {
-            assert!(matches!(found, Err(MetadataError::DeleteMarker { .. })), "{key:?}");
+            assert!(
+                matches!(found, Err(MetadataError::DeleteMarker { .. })),
+                "{key:?}"
+            );
             return;
         };
         let Ok(Reply::Object(object)) = found else {

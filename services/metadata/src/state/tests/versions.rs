@@ -1,7 +1,9 @@
 //! Versions and their protection: one promise each. Random sequences are in `sequences`.
 
 use super::*;
-use protocol::metadata::{AfterVersion, Object, Retention, RetentionMode, RetentionSpan, VersionEntry};
+use protocol::metadata::{
+    AfterVersion, Object, Retention, RetentionMode, RetentionSpan, VersionEntry,
+};
 
 fn inline(text: &str) -> Content {
     Content::Inline(text.as_bytes().to_vec())
@@ -66,7 +68,10 @@ fn what_was_before_versioning_is_the_version_null() {
     assert_eq!(text(get_version(&store, "a", Some(VersionId::Null))), "old");
     assert_eq!(
         versions_of(&store),
-        [("a".into(), new, true), ("a".into(), VersionId::Null, false)]
+        [
+            ("a".into(), new, true),
+            ("a".into(), VersionId::Null, false)
+        ]
     );
     // The order of the version `null` is no name.
     let zero = get_version(&store, "a", Some(VersionId::Number(0)));
@@ -139,7 +144,10 @@ fn every_version_keeps_its_blocks_from_the_sweep() {
     for (_, version, _) in versions_of(&store) {
         run(&mut store, delete_version("a", Some(version))).unwrap();
     }
-    assert_eq!((counts(&store), garbage_numbers(&store)), (vec![], vec![1, 2]));
+    assert_eq!(
+        (counts(&store), garbage_numbers(&store)),
+        (vec![], vec![1, 2])
+    );
 }
 
 #[test]
@@ -325,7 +333,10 @@ fn an_upload_gives_its_attributes_to_the_version_that_it_makes() {
     };
     assert_eq!(object.attributes.tags, expected.tags);
     assert_eq!(object.attributes.legal_hold, expected.legal_hold);
-    assert_eq!(object.attributes.retention.unwrap().until_ms, 1_000 + DAY_MS);
+    assert_eq!(
+        object.attributes.retention.unwrap().until_ms,
+        1_000 + DAY_MS
+    );
 }
 
 #[test]
