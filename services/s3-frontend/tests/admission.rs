@@ -263,8 +263,13 @@ fn what_is_not_implemented_is_named_and_never_ignored() {
         assert!(refused.text().contains(name), "{}", refused.text());
     };
     check("GET", "/bucket?policy", &[], "GetBucketPolicy");
-    check("PUT", "/bucket/k?tagging", &[], "PutObjectTagging");
-    check("GET", "/bucket?versions", &[], "ListObjectVersions");
+    check("PUT", "/bucket/k?acl", &[], "PutObjectAcl");
+    check(
+        "GET",
+        "/bucket?inventory",
+        &[],
+        "ListBucketInventoryConfigurations",
+    );
     check("PUT", "/bucket/k?frobnicate", &[], "frobnicate");
     check(
         "PUT",
@@ -275,8 +280,8 @@ fn what_is_not_implemented_is_named_and_never_ignored() {
     check(
         "PUT",
         "/bucket/k",
-        &[("x-amz-tagging", "a=b")],
-        "x-amz-tagging",
+        &[("x-amz-grant-read", "id=1")],
+        "x-amz-grant-read",
     );
     check(
         "GET",

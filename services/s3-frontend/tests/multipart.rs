@@ -375,9 +375,9 @@ fn copies_need_their_source_and_its_conditions() {
         "InvalidArgument",
     );
     check(
-        &[source, ("x-amz-tagging-directive", "REPLACE")],
-        501,
-        "NotImplemented",
+        &[source, ("x-amz-tagging-directive", "MOVE")],
+        400,
+        "InvalidArgument",
     );
     check(&[source, ("if-match", "\"x\"")], 404, "NoSuchKey");
     let matching = [source, ("x-amz-copy-source-if-match", etag.as_str())];
