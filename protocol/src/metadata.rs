@@ -130,7 +130,7 @@ pub struct BucketUsage {
 /// A checksum that the client sent or asked for, kept and given back.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Checksum {
-    /// In AWS's spelling: `CRC32`, `CRC32C`, `CRC64NVME`, `SHA1`, `SHA256`.
+    /// In AWS's spelling: `CRC32`, `CRC64NVME`, `SHA256`, …
     pub algorithm: String,
     /// Over the parts' checksums (`COMPOSITE`) instead of over the bytes (`FULL_OBJECT`).
     pub composite: bool,

@@ -88,8 +88,8 @@ impl Request<'_> {
         bytes_max: usize,
     ) -> Result<Vec<u8>, S3Error> {
         let mut headers = self.head.headers.clone();
-        for name in ["crc32", "crc32c", "crc64nvme", "sha1", "sha256"] {
-            headers.remove(format!("x-amz-checksum-{name}"));
+        for algorithm in Algorithm::ALL {
+            headers.remove(algorithm.header());
         }
         Upload::document(self.body, &headers, &self.verified)?
             .collect(bytes_max)

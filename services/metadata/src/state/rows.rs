@@ -111,6 +111,10 @@ pub(crate) struct ObjectHead {
 }
 
 /// What stands in a `v` row.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one at a time, and it is taken apart at once"
+)]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Older {
     /// A noncurrent version.

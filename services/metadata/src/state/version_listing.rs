@@ -244,6 +244,12 @@ pub(super) fn versions<R: Rows>(
     if !is_open(rows, bucket)? {
         return Ok(Err(MetadataError::NoSuchBucket));
     }
+    if limit == 0 {
+        return Ok(Ok(Reply::Versions {
+            entries: Vec::new(),
+            next: None,
+        }));
+    }
     let mut room = Room::new(limit, PAGE_BYTES_MAX);
     let mut both = Both::new(rows, bucket, which.prefix);
     let within = both.begin_behind(rows, after)?;
@@ -251,10 +257,7 @@ pub(super) fn versions<R: Rows>(
     let mut more = false;
     // The key whose newest version was seen last, on this page or on the one before.
     let mut seen: Option<String> = within.as_ref().map(|(key, _)| key.clone());
-    while limit > 0 {
-        let Some((line, is_current)) = both.next()? else {
-            break;
-        };
+    while let Some((line, is_current)) = both.next()? {
         let shown_before =
             |(key, order): &(String, u64)| line.key == *key && line.version.order >= *order;
         if within.as_ref().is_some_and(shown_before) {

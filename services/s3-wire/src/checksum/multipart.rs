@@ -26,7 +26,7 @@ impl ChecksumType {
     ///
     /// # Errors
     /// `InvalidRequest` for combinations that AWS does not offer: CRC64NVME is always of the full
-    /// object, SHA always composite.
+    /// object, what is no CRC always composite.
     pub fn of_upload(algorithm: Algorithm, asked: Option<&str>) -> Result<ChecksumType, S3Error> {
         let wanted = match asked {
             None => None,
@@ -43,13 +43,10 @@ impl ChecksumType {
             (Algorithm::Crc64Nvme, None | Some(ChecksumType::FullObject)) => {
                 Ok(ChecksumType::FullObject)
             }
-            (Algorithm::Sha1 | Algorithm::Sha256, None | Some(ChecksumType::Composite)) => {
-                Ok(ChecksumType::Composite)
-            }
             (Algorithm::Crc32 | Algorithm::Crc32c, wanted) => {
                 Ok(wanted.unwrap_or(ChecksumType::Composite))
             }
-            (algorithm, Some(wanted)) => {
+            (Algorithm::Crc64Nvme, Some(wanted)) | (_, Some(wanted @ ChecksumType::FullObject)) => {
                 let message = format!(
                     "The {} checksum type cannot be used with the {} checksum algorithm.",
                     wanted.name(),
@@ -57,6 +54,7 @@ impl ChecksumType {
                 );
                 Err(S3Error::with(ErrorCode::InvalidRequest, message))
             }
+            (_, None | Some(ChecksumType::Composite)) => Ok(ChecksumType::Composite),
         }
     }
 }
@@ -81,7 +79,7 @@ pub fn composite<'a>(
 }
 
 /// The checksum of the whole object from those of its parts and their lengths. `None` without
-/// parts, for SHA, or when a part's algorithm is another.
+/// parts, for what is no CRC, or when a part's algorithm is another.
 pub fn full_object<'a>(parts: impl IntoIterator<Item = (&'a Checksum, u64)>) -> Option<Checksum> {
     let mut parts = parts.into_iter();
     let (first, _) = parts.next()?;
@@ -143,6 +141,11 @@ mod tests {
             Some(ChecksumType::Composite)
         );
         assert_eq!(check(Algorithm::Sha256, Some("FULL_OBJECT")), None);
+        assert_eq!(
+            check(Algorithm::Xxhash128, None),
+            Some(ChecksumType::Composite)
+        );
+        assert_eq!(check(Algorithm::Md5, Some("FULL_OBJECT")), None);
         assert_eq!(check(Algorithm::Crc32, None), Some(ChecksumType::Composite));
         assert_eq!(
             check(Algorithm::Crc32c, Some("FULL_OBJECT")),

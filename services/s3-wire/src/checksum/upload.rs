@@ -119,7 +119,8 @@ pub fn chosen_algorithm(headers: &dyn Headers) -> Result<Option<Algorithm>, S3Er
         None => {
             let message = "Checksum algorithm provided is unsupported. Please try again with any of \
                            the valid types: \
-                           [CRC32, CRC32C, CRC64NVME, SHA1, SHA256]";
+                           [CRC32, CRC32C, CRC64NVME, SHA1, SHA256, SHA512, MD5, XXHASH64, \
+                           XXHASH3, XXHASH128]";
             Err(S3Error::with(ErrorCode::InvalidRequest, message))
         }
     }
@@ -222,7 +223,7 @@ mod tests {
             ErrorCode::InvalidRequest,
         );
         refused(
-            &[("x-amz-checksum-xxhash3", "AAAA")],
+            &[("x-amz-checksum-blake3", "AAAA")],
             ErrorCode::NotImplemented,
         );
     }

@@ -497,8 +497,10 @@ impl Bench {
     }
 
     fn rename(&mut self, source: &str, key: &str, onto_nothing: bool) {
-        let mut conditions = Conditions::default();
-        conditions.if_none_match = onto_nothing.then(|| "*".into());
+        let conditions = Conditions {
+            if_none_match: onto_nothing.then(|| "*".into()),
+            ..Conditions::default()
+        };
         let change = Change::RenameObject {
             bucket: BUCKET,
             source: source.into(),
