@@ -92,7 +92,7 @@ fn samples() -> Vec<Vec<u8>> {
     let call = Call {
         revision: 5,
         operation: Operation::Authorize {
-            access_key: "TRKEY".into(),
+            access_key: Some("TRKEY".into()),
             bucket: Some("b".into()),
         },
     };
