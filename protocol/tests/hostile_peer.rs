@@ -118,6 +118,7 @@ fn samples() -> Vec<Vec<u8>> {
             body: Verb {
                 words: vec!["status".into()],
                 json: true,
+                input: None,
             },
         })
         .unwrap(),

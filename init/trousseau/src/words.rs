@@ -18,6 +18,7 @@ usage: trousseau [up] [--data DIR] [--s3 ADDRESS:PORT] [--json] [--service MANIF
   caps --can A B         can A ever reach B? answered from the manifests alone
   key create NAME [--create-buckets]
   key list | key delete KEY | key allow|deny KEY --bucket B [--read] [--write] [--owner]
+  key policy KEY [--file POLICY.json | --none]   show, set or remove what a key's policy allows
   bucket create NAME | bucket list | bucket delete NAME
   layout show            zones, nodes and capacity
   logs [--service S] [--lines N]

@@ -13,6 +13,7 @@ pub mod checksum;
 pub mod conditions;
 pub mod dates;
 pub mod error;
+pub mod form;
 pub mod headers;
 pub mod names;
 pub mod policy;

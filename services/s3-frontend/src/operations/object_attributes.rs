@@ -2,7 +2,8 @@
 //!
 //! Source: <https://docs.aws.amazon.com/AmazonS3/latest/API/API_PutObject.html>
 
-use crate::admission::Need;
+use crate::access::Need;
+use crate::admission::Admission;
 use crate::answer::{self, Answer};
 use crate::request::Request;
 use protocol::metadata::{Attributes, Retention, RetentionMode};
@@ -106,12 +107,31 @@ pub(super) fn check_digest(request: &Request<'_>, attributes: &Attributes) -> Re
 /// # Errors
 /// `AccessDenied`: it takes the right to change the bucket. `InvalidArgument`.
 pub(super) async fn bypass(request: &Request<'_>) -> Result<bool, S3Error> {
+    let asked = bypass_asked(request)?;
+    if asked {
+        may_bypass(&request.admission, request.key()).await?;
+    }
+    Ok(asked)
+}
+
+/// Whether the caller may bypass governance retention of this object.
+///
+/// # Errors
+/// `AccessDenied`.
+pub(super) async fn may_bypass(admission: &Admission, key: &str) -> Result<(), S3Error> {
+    let action = "s3:BypassGovernanceRetention";
+    admission.also(action, key, Need::Owner).await
+}
+
+/// Whether the caller wants to.
+///
+/// # Errors
+/// `InvalidArgument`.
+pub(super) fn bypass_asked(request: &Request<'_>) -> Result<bool, S3Error> {
     match request.header(BYPASS)? {
         None => Ok(false),
         Some(no) if no.eq_ignore_ascii_case("false") => Ok(false),
         Some(yes) if yes.eq_ignore_ascii_case("true") => {
-            let bucket = request.bucket_name();
-            request.admission.further(bucket, Need::Owner).await?;
             Ok(true)
         }
         Some(other) => Err(S3Error::argument(

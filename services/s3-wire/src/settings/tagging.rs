@@ -8,11 +8,11 @@ use crate::xml::Document;
 use crate::xml::pull::{Pull, malformed};
 
 /// Most tags of a bucket.
-pub const BUCKET_TAGS_MAX: usize = 50;
+const BUCKET_TAGS_MAX: usize = 50;
 /// Longest key of a tag, in characters.
-pub const TAG_KEY_MAX: usize = 128;
+const TAG_KEY_MAX: usize = 128;
 /// Longest value of a tag, in characters.
-pub const TAG_VALUE_MAX: usize = 256;
+const TAG_VALUE_MAX: usize = 256;
 
 /// The `Tagging` document.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
