@@ -11,12 +11,8 @@ pub(crate) async fn key_policy(verbs: &Verbs, words: &[&str], input: Option<&str
     match (words, input) {
         ([access_key], None) => show(verbs, access_key).await,
         ([access_key, "--file", _], Some(text)) => {
-            let policy = Policy::parse(text.as_bytes(), Whose::Key)
+            Policy::parse(text.as_bytes(), Whose::Key)
                 .map_err(|error| Refusal::Failed(format!("the policy: {}", error.message)))?;
-            if policy.asks_for_tags() {
-                let why = "the policy: conditions on s3:ExistingObjectTag are not implemented";
-                return Err(Refusal::Failed(why.into()));
-            }
             set(verbs, access_key, Some(text.to_owned())).await?;
             Ok(Report::Done(
                 format!(

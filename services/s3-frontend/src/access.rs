@@ -8,9 +8,11 @@
 
 use crate::credentials::Authorized;
 use crate::facts::{Asked, Facts};
+use protocol::metadata::{BucketId, VersionId};
 use s3_wire::error::{ErrorCode, S3Error};
 use s3_wire::policy::{self, Policy, Principal, Question, Verdict};
 use s3_wire::routing::Operation;
+use s3_wire::tags::Tag;
 
 /// The right that a request must have where no policy speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +42,8 @@ pub(crate) enum Target {
         action: &'static str,
         /// Which; `None` for the bucket itself.
         key: Option<String>,
+        /// Which version; `None` for the current one.
+        version: Option<VersionId>,
     },
 }
 
@@ -119,7 +123,7 @@ pub(crate) fn needs(operation: Operation) -> (Need, bool) {
     }
 }
 
-/// Whether what metadata said suffices.
+/// Whether what metadata said suffices. `tags` are those of the object, where a policy asks for them ([`object_of_tags`]).
 ///
 /// # Errors
 /// `NoSuchBucket`, `AccessDenied`.
@@ -129,6 +133,7 @@ pub(crate) fn check(
     need: Need,
     target: &Target,
     facts: &Facts,
+    tags: &[Tag],
 ) -> Result<(), S3Error> {
     let must_exist = !matches!(need, Need::Identity | Need::CreateBuckets);
     if must_exist && authorized.bucket.is_none() {
@@ -145,6 +150,7 @@ pub(crate) fn check(
         let judge = Judge {
             authorized,
             facts,
+            tags,
             bucket_name: bucket_name.unwrap_or_default(),
             bucket_policy,
             key_policy,
@@ -179,6 +185,8 @@ fn has_right(authorized: &Authorized, need: Need) -> bool {
 struct Judge<'a> {
     authorized: &'a Authorized,
     facts: &'a Facts,
+    /// Of the object.
+    tags: &'a [Tag],
     bucket_name: &'a str,
     bucket_policy: Option<&'a Policy>,
     key_policy: Option<&'a Policy>,
@@ -188,7 +196,7 @@ struct Judge<'a> {
 impl Judge<'_> {
     fn allows(&self, need: Need, target: &Target) -> bool {
         match target {
-            Target::Object { action, key } => self.may(action, key.as_deref()),
+            Target::Object { action, key, .. } => self.may(action, key.as_deref()),
             Target::Request => match self.facts.operation() {
                 // Whoever is somebody to this bucket is told key by key.
                 Some(Operation::DeleteObjects) => {
@@ -221,6 +229,7 @@ impl Judge<'_> {
             resource: (bucket, key),
             context: &Asked {
                 facts: self.facts,
+                tags: self.tags,
                 principal,
             },
         };
@@ -251,6 +260,28 @@ impl Judge<'_> {
     /// Whether the bucket is closed to everybody without a key (`RestrictPublicBuckets`).
     fn is_restricted(&self) -> bool {
         self.authorized.restrict_public && self.bucket_policy.is_some_and(Policy::is_public)
+    }
+}
+
+/// The object whose tags must be known to judge; `None` where no policy asks for them, or there is no object yet.
+pub(crate) fn object_of_tags(
+    authorized: &Authorized,
+    target: &Target,
+    facts: &Facts,
+) -> Option<(BucketId, String, Option<VersionId>)> {
+    let policies = [&authorized.bucket_policy, &authorized.key_policy];
+    let mut policies = policies.into_iter().flatten();
+    if !policies.any(|policy| policy.asks_for_tags()) {
+        return None;
+    }
+    let bucket = authorized.bucket.as_ref()?.id;
+    match target {
+        Target::Object { key, version, .. } => Some((bucket, key.clone()?, *version)),
+        Target::Request => {
+            let makes_one = facts.actions(facts.operation()?).contains(&"s3:PutObject");
+            let key = facts.resource.key.clone().filter(|_| !makes_one)?;
+            Some((bucket, key, facts.version()))
+        }
     }
 }
 

@@ -7,10 +7,10 @@ use crate::blocks::Hold;
 use crate::credentials::Authorized;
 use crate::facts::Facts;
 use crate::limits::CHANGES_MAX;
-use crate::metadata::Failure;
+use crate::metadata::{Failure, unexpected};
 use crate::worker::Worker;
 use http::request::Parts;
-use protocol::metadata::{Bucket, Call, MetadataError, Operation, Reply};
+use protocol::metadata::{Bucket, Call, MetadataError, Operation, Reply, VersionId};
 use s3_wire::error::{ErrorCode, S3Error};
 use s3_wire::form::FormSignature;
 use s3_wire::headers::RequestView;
@@ -120,21 +120,14 @@ pub(crate) async fn admit(
     let worker = &facts.worker;
     let bucket_name = facts.resource.bucket.as_deref();
     let bucket_name = bucket_name.filter(|_| need != Need::Identity);
-    let judge = |authorized: &Authorized| {
-        let verified = proof.verify(authorized, facts)?;
-        if let Some(name) = bucket_name {
-            check_bucket_name(name)?;
-        }
-        access::check(authorized, bucket_name, need, &Target::Request, facts)?;
-        Ok::<_, S3Error>(verified)
-    };
     // A name that cannot exist is not asked for. Its request is refused all the same, but not
     // before its signature.
     let asked = bucket_name.filter(|name| check_bucket_name(name).is_ok());
     let remembered = worker.credentials.remembered(proof.access_key(), asked);
     let mut judged = None;
     if let Some(authorized) = remembered.filter(|_| !fresh) {
-        judged = judge(&authorized)
+        judged = judge(&authorized, facts, proof, need)
+            .await
             .ok()
             .map(|verified| (authorized, verified));
     }
@@ -150,7 +143,7 @@ pub(crate) async fn admit(
                     .and("AWSAccessKeyId", proof.access_key().unwrap_or_default()),
                 other => Failure::from(other).into(),
             })?;
-            let verified = judge(&authorized)?;
+            let verified = judge(&authorized, facts, proof, need).await?;
             (authorized, verified)
         }
     };
@@ -178,6 +171,54 @@ pub(crate) async fn admit(
         fresh: OnceCell::new(),
     };
     Ok((admission, verified))
+}
+
+/// Judges a request by what metadata said.
+async fn judge(
+    authorized: &Authorized,
+    facts: &Facts,
+    proof: &Proof<'_>,
+    need: Need,
+) -> Result<Verified, S3Error> {
+    let verified = proof.verify(authorized, facts)?;
+    let bucket_name = facts.resource.bucket.as_deref();
+    let bucket_name = bucket_name.filter(|_| need != Need::Identity);
+    if let Some(name) = bucket_name {
+        check_bucket_name(name)?;
+    }
+    check(authorized, bucket_name, need, &Target::Request, facts).await?;
+    Ok(verified)
+}
+
+/// [`access::check`] with the tags of the object, where a policy asks for them. They are those of this instant: an object that is
+/// replaced between this and the operation is judged as it was.
+async fn check(
+    authorized: &Authorized,
+    bucket_name: Option<&str>,
+    need: Need,
+    target: &Target,
+    facts: &Facts,
+) -> Result<(), S3Error> {
+    let mut tags = Vec::new();
+    if let Some((bucket, key, version)) = access::object_of_tags(authorized, target, facts) {
+        let operation = Operation::GetObject {
+            bucket,
+            key,
+            version,
+        };
+        let call = Call {
+            revision: 0,
+            operation,
+        };
+        match facts.worker.metadata.read(&call).await {
+            Ok((Reply::Object(object), _)) => tags = object.attributes.tags,
+            Ok((other, _)) => return Err(unexpected(&other)),
+            Err(error @ MetadataError::Unavailable(_)) => return Err(Failure::from(error).into()),
+            // There is none, so it has no tags.
+            Err(_) => {}
+        }
+    }
+    access::check(authorized, bucket_name, need, target, facts, &tags)
 }
 
 impl Admission {
@@ -214,6 +255,7 @@ impl Admission {
         let target = Target::Object {
             action: "s3:ListBucket",
             key: None,
+            version: None,
         };
         self.judged(Need::Read, &target).await.is_ok()
     }
@@ -222,13 +264,13 @@ impl Admission {
     /// there is at most one for each request.
     async fn judged(&self, need: Need, target: &Target) -> Result<Rc<Authorized>, S3Error> {
         let name = self.bucket.as_ref().map(|bucket| bucket.name.as_str());
-        let check = |authorized: &Authorized| {
-            access::check(authorized, name, need, target, &self.facts)
+        let check = async |authorized: &Authorized| {
+            check(authorized, name, need, target, &self.facts).await
         };
         if let Some(authorized) = self.fresh.get() {
-            return check(authorized).map(|()| authorized.clone());
+            return check(authorized).await.map(|()| authorized.clone());
         }
-        if check(&self.authorized).is_ok() {
+        if check(&self.authorized).await.is_ok() {
             return Ok(self.authorized.clone());
         }
         let worker = &self.worker;
@@ -238,7 +280,7 @@ impl Admission {
             .await
             .map_err(Failure::from)?;
         let authorized = self.fresh.get_or_init(|| fetched);
-        check(authorized).map(|()| authorized.clone())
+        check(authorized).await.map(|()| authorized.clone())
     }
 
     fn ground(&self, need: Need, target: Target) -> Ground {
@@ -259,10 +301,14 @@ impl Admission {
         &self,
         action: &'static str,
         key: &str,
+        version: Option<VersionId>,
         need: Need,
     ) -> Result<(), S3Error> {
-        let key = Some(key.to_owned());
-        let target = Target::Object { action, key };
+        let target = Target::Object {
+            action,
+            key: Some(key.to_owned()),
+            version,
+        };
         let authorized = self.judged(need, &target).await?;
         let ground = self.ground(need, target);
         self.grounds.borrow_mut().push(ground);
@@ -280,10 +326,14 @@ impl Admission {
         &self,
         action: &'static str,
         key: &str,
+        version: Option<VersionId>,
         need: Need,
     ) -> Result<Self, S3Error> {
-        let key = Some(key.to_owned());
-        let target = Target::Object { action, key };
+        let target = Target::Object {
+            action,
+            key: Some(key.to_owned()),
+            version,
+        };
         let authorized = self.judged(need, &target).await?;
         Ok(Self {
             worker: self.worker.clone(),
@@ -315,21 +365,29 @@ impl Admission {
     ) -> Result<Rc<Bucket>, S3Error> {
         check_bucket_name(name)?;
         let worker = &self.worker;
-        let check = |authorized: &Authorized| {
-            access::check(authorized, Some(name), need, &target, &self.facts)
+        let check = async |authorized: &Authorized| {
+            check(authorized, Some(name), need, &target, &self.facts).await
         };
         let access_key = self.access_key.as_deref();
-        let mut authorized = worker.credentials.remembered(access_key, Some(name));
-        authorized = authorized.filter(|known| check(known).is_ok());
-        let authorized = match authorized {
+        let remembered = worker.credentials.remembered(access_key, Some(name));
+        let mut found = None;
+        if let Some(known) = remembered
+            && check(&known).await.is_ok()
+        {
+            found = Some(known);
+        }
+        let authorized = match found {
             Some(authorized) => authorized,
-            None => worker
-                .credentials
-                .fetch(&worker.metadata, access_key, Some(name))
-                .await
-                .map_err(Failure::from)?,
+            None => {
+                let fetched = worker
+                    .credentials
+                    .fetch(&worker.metadata, access_key, Some(name))
+                    .await
+                    .map_err(Failure::from)?;
+                check(&fetched).await?;
+                fetched
+            }
         };
-        check(&authorized)?;
         let Some(bucket) = authorized.bucket.clone() else {
             return Err(ErrorCode::NoSuchBucket.into());
         };
@@ -431,7 +489,8 @@ impl Admission {
                 if secret != self.secret_key.as_deref() {
                     return Err(Failure::Denied(ErrorCode::SignatureDoesNotMatch.into()));
                 }
-                access::check(&authorized, name, ground.need, &ground.target, &self.facts)
+                check(&authorized, name, ground.need, &ground.target, &self.facts)
+                    .await
                     .map_err(Failure::Denied)?;
                 let same = authorized.bucket.as_ref().map(|bucket| bucket.id)
                     == ground.bucket.as_ref().map(|bucket| bucket.id);

@@ -1,9 +1,11 @@
 //! What is known of a request before anything is done: its line and headers, who is at the other end, and, from these, the answers to
 //! the conditions of policies.
 
+use crate::operations::version_id;
 use crate::worker::Worker;
 use http::header::HOST;
 use http::request::Parts;
+use protocol::metadata::VersionId;
 use s3_wire::dates::{iso8601, parse_amz_date};
 use s3_wire::error::S3Error;
 use s3_wire::headers::{single, unsupported};
@@ -11,6 +13,7 @@ use s3_wire::names::{Resource, split_host, split_path};
 use s3_wire::policy::{Context, Principal, action};
 use s3_wire::query::Query;
 use s3_wire::routing::{Operation, route};
+use s3_wire::tags::Tag;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -79,6 +82,11 @@ impl Facts {
             .then(|| query.get(name).unwrap_or_default().to_owned())
     }
 
+    /// The version that the query names, if it names one.
+    pub(crate) fn version(&self) -> Option<VersionId> {
+        version_id::parse(&self.parameter("versionId")?).ok()
+    }
+
     /// Every action that the request is, all of which must be allowed.
     pub(crate) fn actions(&self, operation: Operation) -> Vec<&'static str> {
         let versioned = self.parameter("versionId").is_some();
@@ -102,7 +110,7 @@ impl Facts {
     }
 
     /// The tags that the request gives to an object.
-    fn tags(&self) -> Vec<(String, String)> {
+    fn tags(&self) -> Vec<Tag> {
         let written = self.header("x-amz-tagging").unwrap_or_default();
         let Ok(tags) = Query::parse(&written) else {
             return Vec::new();
@@ -117,17 +125,22 @@ impl Facts {
 /// A request and who asks: what conditions are judged by.
 pub(crate) struct Asked<'a> {
     pub(crate) facts: &'a Facts,
+    /// Of the object that is asked for.
+    pub(crate) tags: &'a [Tag],
     pub(crate) principal: Option<Principal<'a>>,
 }
 
 impl Context for Asked<'_> {
     fn values(&self, key: &str) -> Vec<String> {
+        let values = |tags: &[Tag], wanted: &str| {
+            let found = tags.iter().filter(|(key, _)| key == wanted);
+            found.map(|(_, value)| value.clone()).collect()
+        };
         if let Some(tag) = key.strip_prefix("s3:requestobjecttag/") {
-            let tags = self.facts.tags().into_iter();
-            return tags
-                .filter(|(key, _)| key == tag)
-                .map(|(_, value)| value)
-                .collect();
+            return values(&self.facts.tags(), tag);
+        }
+        if let Some(tag) = key.strip_prefix("s3:existingobjecttag/") {
+            return values(self.tags, tag);
         }
         if key == "s3:requestobjecttagkeys" {
             return self.facts.tags().into_iter().map(|(key, _)| key).collect();

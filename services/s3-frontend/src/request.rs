@@ -166,7 +166,7 @@ async fn handle(facts: &Rc<Facts>, body: &mut Incoming) -> Result<Answer, S3Erro
     match routed {
         // Browsers ask without a signature, and sign forms within.
         Ok(Operation::CorsPreflight) => return cors::preflight(facts).await,
-        Ok(Operation::PostObject) => return post_object(facts, &query, body).await,
+        Ok(Operation::PostObject) => return operations::post_object(facts, &query, body).await,
         _ => {}
     }
     let authorization = parse_authorization(&view)?;
@@ -226,14 +226,4 @@ fn hides(operation: Operation, error: &S3Error) -> bool {
                 | O::GetObjectAttributes
                 | O::GetObjectTagging
         )
-}
-
-/// A form brings its own signature, so its fields are read before it is admitted.
-async fn post_object(
-    facts: &Rc<Facts>,
-    query: &Query<'_>,
-    body: &mut Incoming,
-) -> Result<Answer, S3Error> {
-    let _ = (facts, query, body);
-    Err(Operation::PostObject.not_implemented())
 }

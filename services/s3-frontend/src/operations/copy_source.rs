@@ -40,6 +40,7 @@ pub(super) async fn admit(request: &Request<'_>) -> Result<Place, S3Error> {
     let target = Target::Object {
         action: get_action(version.is_some()),
         key: Some(key.clone()),
+        version,
     };
     let bucket = request
         .admission

@@ -86,9 +86,11 @@ async fn delete_one(
     let version = object.version_id.as_deref().filter(|text| !text.is_empty());
     let version: Option<VersionId> = version.map(version_id::parse).transpose()?;
     let action = delete_action(version.is_some());
-    let admission = admission.for_object(action, &object.key, Need::Write).await?;
+    let admission = admission
+        .for_object(action, &object.key, version, Need::Write)
+        .await?;
     if bypass {
-        may_bypass(&admission, &object.key).await?;
+        may_bypass(&admission, &object.key, version).await?;
     }
     // Conditions of directory buckets, which AWS ignores nowhere.
     if object.last_modified.is_some() {

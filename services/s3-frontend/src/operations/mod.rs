@@ -30,6 +30,7 @@ mod list_objects;
 mod list_parts;
 mod object_attributes;
 mod object_data;
+mod post_object;
 mod put_bucket_versioning;
 mod put_object;
 mod put_object_legal_hold;
@@ -39,7 +40,7 @@ mod put_object_tagging;
 mod rename_object;
 mod upload_part;
 mod upload_part_copy;
-mod version_id;
+pub(crate) mod version_id;
 
 use crate::answer::Answer;
 use crate::request::Request;
@@ -50,6 +51,8 @@ use s3_wire::error::S3Error;
 use s3_wire::routing::Operation;
 use s3_wire::xml::Owner;
 use std::pin::Pin;
+
+pub(crate) use post_object::post_object;
 
 /// The only account: whoever holds a key acts for it. Keys' names are nobody else's business.
 const OWNER: Owner<'static> = Owner {

@@ -5,7 +5,6 @@
 mod access;
 mod cors;
 mod probes;
-mod tagging;
 
 pub use access::{AccessControlPolicy, OwnershipControls, PublicAccessBlock, canned_acl};
 pub use cors::{CorsConfiguration, CorsRule, Preflight};
@@ -13,7 +12,6 @@ pub use probes::{
     accelerate_none, logging_none, notification_none, parse_logging, parse_notification,
     parse_request_payment, policy_status, request_payment,
 };
-pub use tagging::{Tagging, check_tags};
 
 use crate::error::S3Error;
 use crate::xml::pull::malformed;

@@ -66,6 +66,7 @@ pub(super) use put_bucket_tagging::put_bucket_tagging;
 pub(super) use put_object_acl::put_object_acl;
 pub(super) use put_public_access_block::put_public_access_block;
 
+use super::version_id;
 use crate::metadata::unexpected;
 use crate::request::Request;
 use protocol::metadata::{Operation, Reply};
@@ -121,6 +122,17 @@ async fn write(
         Reply::Done => Ok(()),
         other => Err(unexpected(&other)),
     }
+}
+
+/// That the object of the request exists.
+///
+/// # Errors
+/// Those of `find_object`.
+async fn find_object(request: &Request<'_>) -> Result<(), S3Error> {
+    let bucket = request.admission.bucket()?;
+    let version = version_id::of_query(request)?;
+    super::find_object::find_object(&request.admission, bucket, request.key(), version).await?;
+    Ok(())
 }
 
 /// A stored document that is text.

@@ -14,12 +14,6 @@ use s3_wire::settings::PublicAccessBlock;
 pub(crate) async fn put_bucket_policy(request: &mut Request<'_>) -> Result<Answer, S3Error> {
     let document = super::body(request).await?;
     let policy = Policy::parse(&document, Whose::Bucket(request.bucket_name()))?;
-    if policy.asks_for_tags() {
-        return Err(S3Error::not_implemented(
-            "Condition",
-            "s3:ExistingObjectTag",
-        ));
-    }
     if policy.is_public() && blocks_public_policy(request).await? {
         let message = "public policies are blocked by the BlockPublicPolicy setting of this bucket";
         return Err(S3Error::with(ErrorCode::AccessDenied, message));
