@@ -567,6 +567,8 @@ pub enum Operation {
 
     /// The state of the shards, for the operator → [`Reply::Shards`]. Read.
     Shards,
+    /// Runs the lifecycle now instead of at its next hour, and answers when it has run once → [`Reply::Expired`].
+    RunLifecycle,
     /// Runs the sweep now instead of at its next hour, and answers when it has run once → [`Reply::Swept`]. `grace_ms` is how long
     /// unreferenced blocks of interrupted uploads are left alone.
     Sweep {
@@ -686,6 +688,13 @@ pub enum Reply {
     },
     /// To [`Operation::Shards`].
     Shards(Vec<Shard>),
+    /// To [`Operation::RunLifecycle`].
+    Expired {
+        /// Rows looked at.
+        looked: u64,
+        /// Versions, delete markers and uploads removed.
+        removed: u64,
+    },
     /// To [`Operation::Sweep`].
     Swept {
         /// Blocks looked at.

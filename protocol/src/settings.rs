@@ -94,6 +94,22 @@ pub struct Lifecycle {
     pub rules: Vec<LifecycleRule>,
 }
 
+impl Lifecycle {
+    /// As the document of [`SettingKind::Lifecycle`].
+    pub fn to_bytes(&self) -> Vec<u8> {
+        // Plain data always encodes.
+        postcard::to_allocvec(self).unwrap_or_default()
+    }
+
+    /// Out of such a document.
+    pub fn from_bytes(document: &[u8]) -> Option<Self> {
+        match postcard::take_from_bytes(document) {
+            Ok((lifecycle, [])) => Some(lifecycle),
+            _ => None,
+        }
+    }
+}
+
 /// One rule.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct LifecycleRule {

@@ -14,7 +14,7 @@ use tokio::sync::Mutex;
 
 /// What is said to words that mean nothing.
 const VERBS: &str = "status, members, services, caps, fds [SERVICE], key create|list|delete|allow|deny|policy, bucket create|list|delete, \
-layout show, shards, sweep, logs [--service S] [--lines N], restart SERVICE";
+layout show, shards, sweep, lifecycle, logs [--service S] [--lines N], restart SERVICE";
 
 /// Who is asked about processes.
 #[derive(Debug, Clone, Copy)]
@@ -83,6 +83,7 @@ impl Verbs {
             ["fds", service] => node::descriptors(self, Some(service)).await,
             ["layout"] | ["layout", "show"] => node::layout(self).await,
             ["shards"] => node::shards(self).await,
+            ["lifecycle"] => node::lifecycle(self).await,
             ["sweep"] => node::sweep(self).await,
             ["logs", options @ ..] => node::logs(self, options).await,
             ["restart", service] => node::restart(self, service).await,

@@ -2,6 +2,7 @@
 
 use crate::buckets::Buckets;
 use crate::fence::Fence;
+use crate::lifecycle;
 use crate::proposer::Proposer;
 use crate::raft::Consensus;
 use crate::space::Space;
@@ -23,6 +24,7 @@ pub(crate) struct Service {
     pub(crate) buckets: Rc<Buckets>,
     pub(crate) fence: Rc<Fence>,
     pub(crate) sweep: Rc<Sweep>,
+    pub(crate) lifecycle: Rc<lifecycle::Worker>,
     pub(crate) orders: Orders,
     pub(crate) space: Rc<Space>,
     /// Held shared by every write in a bucket from the look at the revision to its end. A change of the revision takes it once for
@@ -84,6 +86,7 @@ impl Service {
                 let shards = self.proposer.groups().iter().map(|group| group.status());
                 Ok(Reply::Shards(shards.collect()))
             }
+            Operation::RunLifecycle => self.lifecycle.pass().await,
             Operation::Sweep { grace_ms } => self.orders.order(grace_ms).await,
             Operation::CreateBucket {
                 name,

@@ -8,6 +8,7 @@
 
 mod bounds;
 mod changes;
+mod lifecycle;
 mod listing;
 mod locks;
 mod objects;
@@ -28,6 +29,7 @@ pub use bounds::check;
 pub use registry::{
     Place, find_bucket, is_versioned, next_bucket, registered, revision, rowed, usage,
 };
+pub use lifecycle::{Cursor, Due, Expired, Look, look};
 pub use settings::lifecycles;
 pub use store::{MemoryStore, Rows, Store};
 pub use sweeping::{garbage, is_referenced, reclaimable};
@@ -78,6 +80,12 @@ pub enum Change {
         access_key: String,
         bucket: String,
         rights: Rights,
+    },
+    /// The lifecycle removes a version, if it is still what was found.
+    Expire {
+        bucket: BucketId,
+        key: String,
+        what: Expired,
     },
     SetKeyPolicy {
         access_key: String,
@@ -323,6 +331,7 @@ fn change<R: Rows>(changes: &mut Changes<'_, R>, change: &Change) -> Result<Outc
             bucket,
             rights,
         } => registry::set_rights(changes, access_key, bucket, *rights),
+        Change::Expire { bucket, key, what } => lifecycle::expire(changes, *bucket, key, *what),
         Change::SetKeyPolicy { access_key, policy } => {
             settings::set_key_policy(changes, access_key, policy.as_deref())
         }

@@ -112,6 +112,13 @@ pub(crate) async fn dispatch(
         O::ListParts => Box::pin(list_parts::list_parts(request)),
         O::DeleteBucketCors => Box::pin(bucket_settings::delete_bucket_cors(request)),
         O::DeleteBucketEncryption => Box::pin(bucket_settings::delete_bucket_encryption(request)),
+        O::GetBucketLifecycleConfiguration => {
+            Box::pin(bucket_settings::get_bucket_lifecycle_configuration(request))
+        }
+        O::PutBucketLifecycleConfiguration => {
+            Box::pin(bucket_settings::put_bucket_lifecycle_configuration(request))
+        }
+        O::DeleteBucketLifecycle => Box::pin(bucket_settings::delete_bucket_lifecycle(request)),
         O::DeleteBucketPolicy => Box::pin(bucket_settings::delete_bucket_policy(request)),
         O::DeleteBucketReplication => Box::pin(bucket_settings::delete_bucket_replication(request)),
         O::DeleteBucketTagging => Box::pin(bucket_settings::delete_bucket_tagging(request)),

@@ -4,10 +4,12 @@
 
 mod access;
 mod cors;
+mod lifecycle;
 mod probes;
 
 pub use access::{AccessControlPolicy, OwnershipControls, PublicAccessBlock, canned_acl};
 pub use cors::{CorsConfiguration, CorsRule, Preflight};
+pub use lifecycle::{lifecycle_to_xml, parse_lifecycle};
 pub use probes::{
     accelerate_none, logging_none, notification_none, parse_logging, parse_notification,
     parse_request_payment, policy_status, request_payment,

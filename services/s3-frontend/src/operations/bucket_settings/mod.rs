@@ -2,6 +2,7 @@
 
 mod delete_bucket_cors;
 mod delete_bucket_encryption;
+mod delete_bucket_lifecycle;
 mod delete_bucket_policy;
 mod delete_bucket_replication;
 mod delete_bucket_tagging;
@@ -11,6 +12,7 @@ mod get_bucket_accelerate_configuration;
 mod get_bucket_acl;
 mod get_bucket_cors;
 mod get_bucket_encryption;
+mod get_bucket_lifecycle_configuration;
 mod get_bucket_logging;
 mod get_bucket_notification_configuration;
 mod get_bucket_ownership_controls;
@@ -24,6 +26,7 @@ mod get_object_acl;
 mod get_public_access_block;
 mod put_bucket_acl;
 mod put_bucket_cors;
+mod put_bucket_lifecycle_configuration;
 mod put_bucket_logging;
 mod put_bucket_notification_configuration;
 mod put_bucket_ownership_controls;
@@ -35,6 +38,7 @@ mod put_public_access_block;
 
 pub(super) use delete_bucket_cors::delete_bucket_cors;
 pub(super) use delete_bucket_encryption::delete_bucket_encryption;
+pub(super) use delete_bucket_lifecycle::delete_bucket_lifecycle;
 pub(super) use delete_bucket_policy::delete_bucket_policy;
 pub(super) use delete_bucket_replication::delete_bucket_replication;
 pub(super) use delete_bucket_tagging::delete_bucket_tagging;
@@ -44,6 +48,7 @@ pub(super) use get_bucket_accelerate_configuration::get_bucket_accelerate_config
 pub(super) use get_bucket_acl::get_bucket_acl;
 pub(super) use get_bucket_cors::get_bucket_cors;
 pub(super) use get_bucket_encryption::get_bucket_encryption;
+pub(super) use get_bucket_lifecycle_configuration::get_bucket_lifecycle_configuration;
 pub(super) use get_bucket_logging::get_bucket_logging;
 pub(super) use get_bucket_notification_configuration::get_bucket_notification_configuration;
 pub(super) use get_bucket_ownership_controls::get_bucket_ownership_controls;
@@ -57,6 +62,7 @@ pub(super) use get_object_acl::get_object_acl;
 pub(super) use get_public_access_block::get_public_access_block;
 pub(super) use put_bucket_acl::put_bucket_acl;
 pub(super) use put_bucket_cors::put_bucket_cors;
+pub(super) use put_bucket_lifecycle_configuration::put_bucket_lifecycle_configuration;
 pub(super) use put_bucket_logging::put_bucket_logging;
 pub(super) use put_bucket_notification_configuration::put_bucket_notification_configuration;
 pub(super) use put_bucket_ownership_controls::put_bucket_ownership_controls;
