@@ -141,9 +141,8 @@ async fn admit(
         None => Proof::Nobody(PayloadHash::Unsigned),
     };
     let (admission, _) = admission::admit(&facts, &proof, Need::Write, false).await?;
-    let now_ms = facts.worker.now_s().saturating_mul(1000);
     if let Some(policy) = &policy {
-        policy.check(fields, &bucket, &key, now_ms)?;
+        policy.check(fields, &bucket, &key, facts.worker.now_s())?;
     }
     let length = policy.as_ref().and_then(PostPolicy::length);
     Ok((admission, length, facts))

@@ -15,8 +15,8 @@ const EXEMPT: [&str; 3] = ["policy", "x-amz-signature", "file"];
 /// A policy that was understood.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PostPolicy {
-    /// Milliseconds since 1970.
-    expires_ms: u64,
+    /// Seconds since 1970.
+    expires_s: u64,
     conditions: Vec<Condition>,
     /// Bytes of the file.
     length: Option<(u64, u64)>,
@@ -56,14 +56,14 @@ impl PostPolicy {
             return Err(invalid(&format!("Unexpected: '{other}'.")));
         }
         let expiration = fields.get("expiration").and_then(Value::as_str);
-        let expires_ms = expiration
+        let expires_s = expiration
             .ok_or_else(|| invalid("Policy missing expiration."))
             .and_then(|text| {
                 parse_iso8601(text).ok_or_else(|| invalid("Invalid 'expiration' value"))
             })?;
         let written = fields.get("conditions").and_then(Value::as_array);
         let mut policy = Self {
-            expires_ms,
+            expires_s,
             conditions: Vec::new(),
             length: None,
         };
@@ -124,13 +124,13 @@ impl PostPolicy {
         fields: &Fields,
         bucket: &str,
         key: &str,
-        now_ms: u64,
+        now_s: u64,
     ) -> Result<(), S3Error> {
         let denied = |why: String| {
             let message = format!("Invalid according to Policy: {why}");
             S3Error::with(ErrorCode::AccessDenied, message)
         };
-        if now_ms > self.expires_ms {
+        if now_s > self.expires_s {
             return Err(denied("Policy expired.".into()));
         }
         let value = |field: &str| match field {
@@ -226,7 +226,8 @@ mod tests {
         };
         failed(check(&form, "other", "user/x", 0), "bucket");
         failed(check(&form, "b", "other/x", 0), "$key");
-        failed(check(&form, "b", "user/x", u64::MAX), "expired");
+        check(&form, "b", "user/x", 1_893_456_000).unwrap();
+        failed(check(&form, "b", "user/x", 1_893_456_001), "expired");
         failed(check(&form[..2], "b", "user/x", 0), "$content-type");
         let more = [&form[..], &[("x-amz-meta-a", "b")]].concat();
         failed(

@@ -366,10 +366,7 @@ fn date(text: &str) -> Option<u64> {
     if let Ok(seconds) = text.parse() {
         return Some(seconds);
     }
-    let seconds = |ms: u64| ms / 1000;
-    parse_iso8601(text)
-        .or_else(|| parse_iso8601(&format!("{text}T00:00:00Z")))
-        .map(seconds)
+    parse_iso8601(text).or_else(|| parse_iso8601(&format!("{text}T00:00:00Z")))
 }
 
 fn boolean(text: &str) -> Option<bool> {

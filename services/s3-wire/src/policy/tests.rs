@@ -175,6 +175,9 @@ fn conditions_hold_as_iam_says() {
         &[("aws:epochtime", "1001")],
         true,
     );
+    let epoch = r#"{"DateLessThan":{"aws:EpochTime":"2030-01-01T00:00:00Z"}}"#;
+    check(epoch, &[("aws:epochtime", "1790000000")], true);
+    check(epoch, &[("aws:epochtime", "1900000000")], false);
     let tag = r#"{"StringEquals":{"s3:ExistingObjectTag/Team":"red"}}"#;
     check(tag, &[("s3:existingobjecttag/Team", "red")], true);
     check(tag, &[("s3:existingobjecttag/team", "red")], false);
