@@ -95,7 +95,9 @@ def test_object_settings_are_not_taken_for_other_calls(home, s3, bucket, key, se
     for method in ("GET", "PUT", "DELETE", "POST"):
         request = Request(method, f"/{bucket}/k", [(setting, "")], {"Host": "h"}, b"x" if method in ("PUT", "POST") else b"")
         answer = send(home.address, request.sign(key).bytes())
-        assert (answer.status, answer.code) in ((501, "NotImplemented"), (405, "MethodNotAllowed"), (404, "NoSuchTagSet")), (method, answer.status, answer.body)
+        # The only list of grants that there is can be read.
+        fine = (method, setting, answer.status) == ("GET", "acl", 200) or (setting == "acl" and answer.code == "MalformedXML")
+        assert fine or (answer.status, answer.code) in ((501, "NotImplemented"), (405, "MethodNotAllowed")), (method, answer.status, answer.body)
     assert s3.get_object(Bucket=bucket, Key="k")["Body"].read() == b"body"
 
 

@@ -23,7 +23,7 @@ def post(home, bucket, fields, body, filename="my file.txt", after=()):
     answer = connection.getresponse()
     text = answer.read().decode()
     connection.close()
-    return answer.status, dict(answer.getheaders()), text
+    return answer.status, answer.headers, text
 
 
 @pytest.mark.parametrize("size", [0, 1, 5_000, 8192, 8193, 65_536, 65_537, 300_000, 4 * MIB, 9 * MIB + 7, 13 * MIB])

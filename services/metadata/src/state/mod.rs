@@ -26,10 +26,10 @@ mod versions;
 pub(crate) mod tests;
 
 pub use bounds::check;
+pub use lifecycle::{Cursor, Due, Expired, Look, look};
 pub use registry::{
     Place, find_bucket, is_versioned, next_bucket, registered, revision, rowed, usage,
 };
-pub use lifecycle::{Cursor, Due, Expired, Look, look};
 pub use settings::lifecycles;
 pub use store::{MemoryStore, Rows, Store};
 pub use sweeping::{garbage, is_referenced, reclaimable};
