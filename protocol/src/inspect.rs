@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 pub const WORDS_MAX: usize = 32;
 /// The longest word in bytes.
 pub const WORD_BYTES_MAX: usize = 2_048;
+/// The longest file that a verb takes, in bytes.
+pub const INPUT_BYTES_MAX: usize = 32 * 1024;
 /// The most processes, services or log lines in one answer.
 pub const LIST_MAX: usize = 1_000;
 /// The largest piece of an answer to the operator, in bytes.
@@ -23,7 +25,7 @@ impl Conversation for Operator {
     type Answer = Outcome;
     const NAME: &'static str = "operator";
     const NUMBER: u8 = 8;
-    const VERSION: u8 = 1;
+    const VERSION: u8 = 2;
 }
 
 /// What the person typed behind `trousseau`, for example `["key", "create", "laptop"]`.
@@ -33,6 +35,8 @@ pub struct Verb {
     pub words: Vec<String>,
     /// Answer in JSON instead of text for people.
     pub json: bool,
+    /// The file that the words name, read where the person is: at most [`INPUT_BYTES_MAX`] bytes.
+    pub input: Option<String>,
 }
 
 /// One piece of the answer; the last has `more == false`.

@@ -11,6 +11,7 @@ pub mod channel;
 pub mod inspect;
 pub mod membership;
 pub mod metadata;
+pub mod settings;
 pub mod start;
 pub mod wire;
 

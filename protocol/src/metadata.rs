@@ -13,6 +13,7 @@ pub use versions::{
 };
 
 use crate::block::{BlockRef, HashKey};
+use crate::settings::{AccessDocuments, SettingKind};
 use crate::wire::Conversation;
 use serde::{Deserialize, Serialize};
 
@@ -56,7 +57,7 @@ pub struct Call {
 /// The result, and the present revision of keys, rights and buckets.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Answer {
-    /// Raised by each change of a key, a right or a bucket.
+    /// Raised by each change of a key, a right, a policy, a bucket or a bucket's setting.
     pub revision: u64,
     /// What came of it.
     pub result: Result<Reply, MetadataError>,
@@ -250,11 +251,11 @@ pub enum After {
 /// What is asked of metadata.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Operation {
-    /// The key `access_key`, the bucket of that name and the key's rights on it → [`Reply::Authorized`]. A missing bucket is not an
-    /// error, a missing key is. Read.
+    /// The key `access_key`, the bucket of that name, the key's rights on it and the documents that may say otherwise →
+    /// [`Reply::Authorized`]. A missing bucket is not an error, a missing key is. Read.
     Authorize {
-        /// Who.
-        access_key: String,
+        /// Who; `None` for somebody without a key, who has no rights.
+        access_key: Option<String>,
         /// Where; `None` for operations on no bucket.
         bucket: Option<String>,
     },
@@ -281,6 +282,37 @@ pub enum Operation {
         bucket: String,
         /// All false removes the entry.
         rights: Rights,
+    },
+    /// Sets the policy of a key, in place of the one before. Harmless to repeat. A root key has none (`Refused`).
+    SetKeyPolicy {
+        /// Whose.
+        access_key: String,
+        /// At most [`POLICY_BYTES_MAX`](crate::settings::POLICY_BYTES_MAX); `None` removes it.
+        policy: Option<String>,
+    },
+    /// The policy of a key → [`Reply::Setting`]. Read.
+    GetKeyPolicy {
+        /// Whose.
+        access_key: String,
+    },
+    /// Sets a setting of a bucket, in place of the one before. `NoSuchBucket` if the name is not `bucket`'s any more. Harmless to repeat.
+    SetBucketSetting {
+        /// The bucket's name.
+        name: String,
+        /// The bucket.
+        bucket: BucketId,
+        /// Which setting.
+        kind: SettingKind,
+        /// At most [`SETTING_BYTES_MAX`](crate::settings::SETTING_BYTES_MAX); `None` removes it.
+        #[serde(with = "crate::settings::optional_bytes")]
+        document: Option<Vec<u8>>,
+    },
+    /// A setting of a bucket → [`Reply::Setting`]. Read.
+    GetBucketSetting {
+        /// Whose.
+        bucket: BucketId,
+        /// Which.
+        kind: SettingKind,
     },
     /// Keys behind `after` by id, with their rights → [`Reply::Keys`]. Secrets are left empty. Read.
     ListKeys {
@@ -535,6 +567,8 @@ pub enum Operation {
 
     /// The state of the shards, for the operator → [`Reply::Shards`]. Read.
     Shards,
+    /// Runs the lifecycle now instead of at its next hour, and answers when it has run once → [`Reply::Expired`].
+    RunLifecycle,
     /// Runs the sweep now instead of at its next hour, and answers when it has run once → [`Reply::Swept`]. `grace_ms` is how long
     /// unreferenced blocks of interrupted uploads are left alone.
     Sweep {
@@ -550,13 +584,17 @@ pub enum Reply {
     Done,
     /// To [`Operation::Authorize`].
     Authorized {
-        /// With its secret.
-        key: AccessKey,
+        /// With its secret; `None` if none was asked for.
+        key: Option<AccessKey>,
         /// If it exists.
         bucket: Option<Bucket>,
         /// All for a root key.
         rights: Rights,
+        /// What else says who may do what.
+        documents: AccessDocuments,
     },
+    /// To [`Operation::GetBucketSetting`] and [`Operation::GetKeyPolicy`]; `None` if it is not set.
+    Setting(#[serde(with = "crate::settings::optional_bytes")] Option<Vec<u8>>),
     /// To [`Operation::FirstKey`] and [`Operation::CreateKey`].
     Key(AccessKey),
     /// Keys and their rights by bucket name.
@@ -650,6 +688,13 @@ pub enum Reply {
     },
     /// To [`Operation::Shards`].
     Shards(Vec<Shard>),
+    /// To [`Operation::RunLifecycle`].
+    Expired {
+        /// Rows looked at.
+        looked: u64,
+        /// Versions, delete markers and uploads removed.
+        removed: u64,
+    },
     /// To [`Operation::Sweep`].
     Swept {
         /// Blocks looked at.

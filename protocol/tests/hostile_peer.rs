@@ -92,7 +92,7 @@ fn samples() -> Vec<Vec<u8>> {
     let call = Call {
         revision: 5,
         operation: Operation::Authorize {
-            access_key: "TRKEY".into(),
+            access_key: Some("TRKEY".into()),
             bucket: Some("b".into()),
         },
     };
@@ -118,6 +118,7 @@ fn samples() -> Vec<Vec<u8>> {
             body: Verb {
                 words: vec!["status".into()],
                 json: true,
+                input: None,
             },
         })
         .unwrap(),

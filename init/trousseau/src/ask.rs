@@ -2,7 +2,7 @@
 
 use protocol::Channel;
 use protocol::channel::ReceiveBuffer;
-use protocol::inspect::{Operator, Outcome, Verb};
+use protocol::inspect::{INPUT_BYTES_MAX, Operator, Outcome, Verb};
 use protocol::wire::Numbered;
 use rustix::fs::{Mode, OFlags};
 use rustix::net::sockopt::Timeout;
@@ -10,6 +10,7 @@ use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType, connect,
     socket_with,
 };
+use std::io::Read;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -25,7 +26,14 @@ fn control_socket(data: &Path) -> PathBuf {
 
 /// Asks the node that runs on `data` and shows what it says.
 pub(crate) fn ask(data: &Path, words: &[String], json: bool) -> ExitCode {
-    match say(data, words, json) {
+    let input = match input(words) {
+        Ok(input) => input,
+        Err(why) => {
+            eprintln!("trousseau: {why}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match say(data, words, json, input) {
         Ok((0, text)) => crate::words::print(&text),
         Ok((status, text)) => {
             eprint!("{text}");
@@ -38,8 +46,30 @@ pub(crate) fn ask(data: &Path, words: &[String], json: bool) -> ExitCode {
     }
 }
 
+/// The file behind `--file`, which is read here: the node opens nothing of its operator's.
+fn input(words: &[String]) -> Result<Option<String>, String> {
+    let mut words = words.iter().skip_while(|word| *word != "--file").skip(1);
+    let Some(path) = words.next() else {
+        return Ok(None);
+    };
+    let fails = |error: std::io::Error| format!("{path}: {error}");
+    let mut text = String::new();
+    let file = std::fs::File::open(path).map_err(fails)?;
+    let bound = INPUT_BYTES_MAX as u64 + 1;
+    file.take(bound).read_to_string(&mut text).map_err(fails)?;
+    match text.len() > INPUT_BYTES_MAX {
+        true => Err(format!("{path}: longer than {INPUT_BYTES_MAX} bytes")),
+        false => Ok(Some(text)),
+    }
+}
+
 /// One verb: its exit status and its whole text.
-pub(crate) fn say(data: &Path, words: &[String], json: bool) -> Result<(u8, String), String> {
+pub(crate) fn say(
+    data: &Path,
+    words: &[String],
+    json: bool,
+    input: Option<String>,
+) -> Result<(u8, String), String> {
     let path = control_socket(data);
     let fails = |what: &str| {
         format!(
@@ -57,6 +87,7 @@ pub(crate) fn say(data: &Path, words: &[String], json: bool) -> Result<(u8, Stri
         body: Verb {
             words: words.to_vec(),
             json,
+            input,
         },
     };
     channel

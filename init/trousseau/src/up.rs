@@ -252,7 +252,7 @@ impl Node {
 
 /// The node serves: one line for a program, or what a person needs to try it.
 fn announce(wish: &Wish) -> Result<(), String> {
-    let ask = || ask::say(&wish.data, &["first-key".into()], true);
+    let ask = || ask::say(&wish.data, &["first-key".into()], true, None);
     // Asked twice: a process may be restarted between "ready" and the question. Repeating it is harmless.
     let (status, text) = ask().or_else(|_| ask())?;
     let key: serde_json::Value = match status {

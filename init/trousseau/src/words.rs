@@ -18,8 +18,10 @@ usage: trousseau [up] [--data DIR] [--s3 ADDRESS:PORT] [--json] [--service MANIF
   caps --can A B         can A ever reach B? answered from the manifests alone
   key create NAME [--create-buckets]
   key list | key delete KEY | key allow|deny KEY --bucket B [--read] [--write] [--owner]
+  key policy KEY [--file POLICY.json | --none]   show, set or remove what a key's policy allows
   bucket create NAME | bucket list | bucket delete NAME
   layout show            zones, nodes and capacity
+  sweep | lifecycle      remove now what no object needs | what buckets' lifecycles say
   logs [--service S] [--lines N]
   restart SERVICE
 
@@ -31,7 +33,7 @@ exit status: 0 done, 1 refused or failed, 2 wrong words
 ";
 
 /// The verbs that a running node answers; it judges their words itself.
-const VERBS: [&str; 13] = [
+const VERBS: [&str; 14] = [
     "status",
     "members",
     "services",
@@ -42,6 +44,7 @@ const VERBS: [&str; 13] = [
     "layout",
     "shards",
     "sweep",
+    "lifecycle",
     "logs",
     "restart",
     "first-key",

@@ -39,7 +39,7 @@ pub(crate) async fn key(verbs: &Verbs, words: &[&str]) -> Answer {
         ["allow", access_key, options @ ..] => set_rights(verbs, access_key, options, true).await,
         ["deny", access_key, options @ ..] => set_rights(verbs, access_key, options, false).await,
         _ => Err(Refusal::Words(
-            "key create NAME [--create-buckets] | key list | key delete KEY | key allow|deny KEY --bucket B [--read] [--write] [--owner]".into(),
+            "key create NAME [--create-buckets] | key list | key delete KEY | key allow|deny KEY --bucket B [--read] [--write] [--owner] | key policy KEY [--file F | --none]".into(),
         )),
     }
 }

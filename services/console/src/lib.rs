@@ -8,6 +8,7 @@
 mod access;
 mod explain;
 mod node;
+mod policy;
 mod report;
 mod sessions;
 #[cfg(test)]

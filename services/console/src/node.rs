@@ -185,6 +185,17 @@ pub(crate) async fn sweep(verbs: &Verbs) -> Answer {
     ))
 }
 
+/// Runs the lifecycle of all buckets now instead of at its next hour.
+pub(crate) async fn lifecycle(verbs: &Verbs) -> Answer {
+    let Reply::Expired { looked, removed } = verbs.change(Operation::RunLifecycle).await? else {
+        return Err(odd("metadata"));
+    };
+    Ok(Report::Done(
+        format!("{looked} versions and uploads looked at, {removed} removed"),
+        json!({"looked": looked, "removed": removed}),
+    ))
+}
+
 pub(crate) async fn logs(verbs: &Verbs, options: &[&str]) -> Answer {
     let (mut service, mut lines) = (None, 100);
     let mut options = options.iter();

@@ -32,7 +32,13 @@ fn console(world: &Rc<World>) -> Rc<Verbs> {
 
 async fn say(console: &Verbs, words: &[&str], json: bool) -> (u8, String) {
     let words = words.iter().map(|word| (*word).to_owned()).collect();
-    console.obey(&Verb { words, json }).await
+    console
+        .obey(&Verb {
+            words,
+            json,
+            input: None,
+        })
+        .await
 }
 
 async fn text(console: &Verbs, words: &[&str]) -> String {
@@ -397,7 +403,7 @@ proptest! {
         run(async move {
             let world = World::new();
             let console = console(&world);
-            let (status, text) = console.obey(&Verb { words: words.clone(), json }).await;
+            let (status, text) = console.obey(&Verb { words: words.clone(), json, input: None }).await;
             assert!(status <= 2);
             assert!(!text.is_empty() || status == 0);
             if json && status == 0 {

@@ -1,9 +1,11 @@
 //! The verbs: which words mean what. Words are hostile input: bounded, and nothing but these few forms is understood.
 
 use crate::report::{Answer, Refusal, printable};
-use crate::{access, node};
+use crate::{access, node, policy};
 use protocol::block::Blocks;
-use protocol::inspect::{Inspect, InspectAnswer, InspectCall, Verb, WORD_BYTES_MAX, WORDS_MAX};
+use protocol::inspect::{
+    INPUT_BYTES_MAX, Inspect, InspectAnswer, InspectCall, Verb, WORD_BYTES_MAX, WORDS_MAX,
+};
 use protocol::membership::Membership;
 use protocol::metadata::{Call, Metadata, Operation, Reply};
 use runtime::{Bus, CallError, Link};
@@ -11,8 +13,8 @@ use std::os::fd::OwnedFd;
 use tokio::sync::Mutex;
 
 /// What is said to words that mean nothing.
-const VERBS: &str = "status, members, services, caps, fds [SERVICE], key create|list|delete|allow|deny, bucket create|list|delete, \
-layout show, shards, sweep, logs [--service S] [--lines N], restart SERVICE";
+const VERBS: &str = "status, members, services, caps, fds [SERVICE], key create|list|delete|allow|deny|policy, bucket create|list|delete, \
+layout show, shards, sweep, lifecycle, logs [--service S] [--lines N], restart SERVICE";
 
 /// Who is asked about processes.
 #[derive(Debug, Clone, Copy)]
@@ -55,15 +57,23 @@ impl Verbs {
                 ),
             );
         }
+        if verb
+            .input
+            .as_ref()
+            .is_some_and(|input| input.len() > INPUT_BYTES_MAX)
+        {
+            let why = format!("trousseau: a file of more than {INPUT_BYTES_MAX} bytes\n");
+            return (2, why);
+        }
         let words: Vec<&str> = verb.words.iter().map(String::as_str).collect();
-        match self.answer(&words).await {
+        match self.answer(&words, verb.input.as_deref()).await {
             Ok(report) => (0, report.render(verb.json)),
             Err(Refusal::Failed(why)) => (1, printable(&format!("trousseau: {why}\n"))),
             Err(Refusal::Words(why)) => (2, printable(&format!("trousseau: {why}\n"))),
         }
     }
 
-    async fn answer(&self, words: &[&str]) -> Answer {
+    async fn answer(&self, words: &[&str], input: Option<&str>) -> Answer {
         match words {
             ["status"] => node::status(self).await,
             ["members"] => node::members(self).await,
@@ -73,10 +83,12 @@ impl Verbs {
             ["fds", service] => node::descriptors(self, Some(service)).await,
             ["layout"] | ["layout", "show"] => node::layout(self).await,
             ["shards"] => node::shards(self).await,
+            ["lifecycle"] => node::lifecycle(self).await,
             ["sweep"] => node::sweep(self).await,
             ["logs", options @ ..] => node::logs(self, options).await,
             ["restart", service] => node::restart(self, service).await,
             ["first-key"] => access::first_key(self).await,
+            ["key", "policy", words @ ..] => policy::key_policy(self, words, input).await,
             ["key", words @ ..] => access::key(self, words).await,
             ["bucket", words @ ..] => access::bucket(self, words).await,
             [] => Err(Refusal::Words(format!("no verb; there are {VERBS}"))),

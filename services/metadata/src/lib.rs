@@ -10,6 +10,7 @@
 mod buckets;
 mod error;
 mod fence;
+mod lifecycle;
 mod proposer;
 pub mod raft;
 mod service;
@@ -95,7 +96,9 @@ async fn serve(
     let sweep = Rc::new(sweep);
     let buckets = Rc::new(buckets::Buckets::new(proposer.clone()));
     let (orders, ordered) = sweep::orders();
+    let lifecycle = Rc::new(lifecycle::Worker::new(proposer.clone()));
     let service = Rc::new(Service {
+        lifecycle: lifecycle.clone(),
         proposer: proposer.clone(),
         buckets: buckets.clone(),
         fence,
@@ -106,6 +109,7 @@ async fn serve(
     });
     supervisor.ready(format!("{} shards", setup.shards))?;
     tokio::task::spawn_local(space.tend(proposer));
+    tokio::task::spawn_local(async move { lifecycle.run().await });
     tokio::task::spawn_local(async move {
         if let Err(error) = buckets.repair().await {
             runtime::warn!("looking for buckets whose deletion was cut off: {error}");

@@ -2,6 +2,7 @@
 
 use crate::buckets::Buckets;
 use crate::fence::Fence;
+use crate::lifecycle;
 use crate::proposer::Proposer;
 use crate::raft::Consensus;
 use crate::space::Space;
@@ -23,6 +24,7 @@ pub(crate) struct Service {
     pub(crate) buckets: Rc<Buckets>,
     pub(crate) fence: Rc<Fence>,
     pub(crate) sweep: Rc<Sweep>,
+    pub(crate) lifecycle: Rc<lifecycle::Worker>,
     pub(crate) orders: Orders,
     pub(crate) space: Rc<Space>,
     /// Held shared by every write in a bucket from the look at the revision to its end. A change of the revision takes it once for
@@ -84,6 +86,7 @@ impl Service {
                 let shards = self.proposer.groups().iter().map(|group| group.status());
                 Ok(Reply::Shards(shards.collect()))
             }
+            Operation::RunLifecycle => self.lifecycle.pass().await,
             Operation::Sweep { grace_ms } => self.orders.order(grace_ms).await,
             Operation::CreateBucket {
                 name,
@@ -105,8 +108,7 @@ impl Service {
             operation => match change_of(operation) {
                 (Some(bucket), Some(change)) => self.write(bucket, change, revision).await,
                 (None, Some(change)) => {
-                    let registry = self.proposer.registry();
-                    let outcome = self.proposer.propose(registry, change).await;
+                    let outcome = self.register(change, revision).await;
                     self.revised(outcome).await
                 }
                 (_, None) => Err(MetadataError::Refused("no such operation".into())),
@@ -171,6 +173,15 @@ impl Service {
         outcome
     }
 
+    /// A change of the registry.
+    async fn register(&self, change: Change, revision: u64) -> Outcome {
+        let _admitted = self.admitted.read().await;
+        self.admit(revision)?;
+        self.proposer
+            .propose(self.proposer.registry(), change)
+            .await
+    }
+
     /// Whether blocks that the sweep deleted not long ago are there again.
     async fn exist(&self, doubtful: &[BlockRef]) -> Result<(), MetadataError> {
         for block in doubtful {
@@ -199,6 +210,8 @@ fn place_of_read(operation: &Operation) -> Option<Place> {
     match operation {
         Operation::Authorize { .. }
         | Operation::ListKeys { .. }
+        | Operation::GetKeyPolicy { .. }
+        | Operation::GetBucketSetting { .. }
         | Operation::ListBuckets { .. } => Some(Place::Registry),
         Operation::GetObject { bucket, .. }
         | Operation::GetPart { bucket, .. }
@@ -220,6 +233,14 @@ fn grows(operation: &Operation) -> bool {
         operation,
         Operation::CreateKey { .. }
             | Operation::CreateBucket { .. }
+            | Operation::SetKeyPolicy {
+                policy: Some(_),
+                ..
+            }
+            | Operation::SetBucketSetting {
+                document: Some(_),
+                ..
+            }
             | Operation::PutObject { .. }
             | Operation::CreateUpload { .. }
             | Operation::PutPart { .. }
@@ -249,6 +270,23 @@ fn change_of(operation: Operation) -> (Option<BucketId>, Option<Change>) {
                 access_key,
                 bucket,
                 rights,
+            }),
+        ),
+        Operation::SetKeyPolicy { access_key, policy } => {
+            (None, Some(Change::SetKeyPolicy { access_key, policy }))
+        }
+        Operation::SetBucketSetting {
+            name,
+            bucket,
+            kind,
+            document,
+        } => (
+            None,
+            Some(Change::SetBucketSetting {
+                name,
+                bucket,
+                kind,
+                document,
             }),
         ),
         Operation::PutObject {

@@ -173,7 +173,7 @@ fn a_caller_with_old_knowledge_is_told_so() {
     client.call(Operation::FirstKey { key: key("A") }).unwrap();
     let bucket = create_bucket(&mut client, "home", "A");
     let authorize = Operation::Authorize {
-        access_key: "A".into(),
+        access_key: Some("A".into()),
         bucket: Some("home".into()),
     };
     let known = client.answer(0, authorize).revision;
@@ -424,7 +424,7 @@ fn users_learn_at_once_that_a_bucket_has_versions() {
     client.call(Operation::FirstKey { key: key("A") }).unwrap();
     let bucket = create_bucket(&mut client, "home", "A");
     let authorize = || Operation::Authorize {
-        access_key: "A".into(),
+        access_key: Some("A".into()),
         bucket: Some("home".into()),
     };
     let known = client.answer(0, authorize()).revision;

@@ -2,50 +2,102 @@
 //! And every later call to metadata on its behalf, so that each is checked against the same
 //! grounds.
 
+use crate::access::{self, Need, Target};
 use crate::blocks::Hold;
 use crate::credentials::Authorized;
+use crate::facts::Facts;
 use crate::limits::CHANGES_MAX;
-use crate::metadata::Failure;
+use crate::metadata::{Failure, unexpected};
 use crate::worker::Worker;
-use protocol::metadata::{Bucket, Call, MetadataError, Operation, Reply};
+use http::request::Parts;
+use protocol::metadata::{Bucket, Call, MetadataError, Operation, Reply, VersionId};
 use s3_wire::error::{ErrorCode, S3Error};
+use s3_wire::form::FormSignature;
 use s3_wire::headers::RequestView;
 use s3_wire::names::check_bucket_name;
-use s3_wire::sigv4::{self, SignedRequest, Verified};
-use std::cell::{Cell, RefCell};
+use s3_wire::policy::Policy;
+use s3_wire::sigv4::{self, PayloadHash, SignedRequest, Verified};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::Rc;
 
-/// What a request must be allowed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Need {
-    /// Only to be who it says.
-    Identity,
-    /// To make buckets; the bucket need not exist.
-    CreateBuckets,
-    /// Any right on the bucket.
-    Any,
-    /// To get, head and list.
-    Read,
-    /// To put and delete.
-    Write,
-    /// To delete the bucket.
-    Owner,
-}
-
 /// A right that was found: it held at the admission's revision.
+#[derive(Clone)]
 struct Ground {
     /// `None` for requests on no bucket.
-    bucket_name: Option<String>,
+    bucket_name: Option<Rc<str>>,
     bucket: Option<Rc<Bucket>>,
     need: Need,
+    target: Target,
+}
+
+/// How a request shows who it is from.
+pub(crate) enum Proof<'a> {
+    /// Not at all, with what it says about its body.
+    Nobody(PayloadHash),
+    /// By a signature of the request.
+    Signed(&'a SignedRequest<'a>),
+    /// By a signature of the policy in a form.
+    Form(&'a FormSignature<'a>),
+}
+
+impl Proof<'_> {
+    fn access_key(&self) -> Option<&str> {
+        match self {
+            Self::Nobody(_) => None,
+            Self::Signed(signed) => Some(signed.access_key()),
+            Self::Form(form) => Some(form.access_key()),
+        }
+    }
+
+    /// Whether the signature is right, and what is to be checked of the body.
+    fn verify(&self, authorized: &Authorized, facts: &Facts) -> Result<Verified, S3Error> {
+        let worker = &facts.worker;
+        let key = |date: &str| {
+            let key = authorized.signing_key(date, &worker.region);
+            key.ok_or_else(|| S3Error::from(ErrorCode::InvalidAccessKeyId))
+        };
+        let verified = |payload| Verified {
+            payload,
+            chunks: None,
+        };
+        match self {
+            Self::Nobody(payload) => Ok(verified(*payload)),
+            Self::Signed(signed) => sigv4::verify(
+                signed,
+                &view(&facts.head),
+                &key(signed.scope_date())?,
+                &worker.region,
+                worker.now_s(),
+            ),
+            Self::Form(form) => {
+                form.verify(&key(form.scope_date())?, &worker.region)?;
+                Ok(verified(PayloadHash::Unsigned))
+            }
+        }
+    }
+}
+
+/// The request as its signature sees it.
+pub(crate) fn view(head: &Parts) -> RequestView<'_> {
+    RequestView {
+        method: head.method.as_str(),
+        path: head.uri.path(),
+        query: head.uri.query().unwrap_or_default(),
+        headers: &head.headers,
+    }
 }
 
 /// An admitted request.
 pub(crate) struct Admission {
     worker: Rc<Worker>,
-    access_key: String,
+    facts: Rc<Facts>,
+    /// `None` for somebody without a key.
+    access_key: Option<Rc<str>>,
     /// The secret by which the signature was found right.
-    secret_key: String,
+    secret_key: Option<Rc<str>>,
+    authorized: Rc<Authorized>,
+    /// The same asked again during the request.
+    fresh: OnceCell<Rc<Authorized>>,
     revision: Cell<u64>,
     /// The first is the request's own bucket.
     grounds: RefCell<Vec<Ground>>,
@@ -60,30 +112,22 @@ pub(crate) struct Admission {
 /// In AWS's order: `InvalidAccessKeyId`, those of [`sigv4::verify`], `InvalidBucketName`,
 /// `NoSuchBucket`, `AccessDenied`.
 pub(crate) async fn admit(
-    worker: &Rc<Worker>,
-    signed: &SignedRequest<'_>,
-    view: &RequestView<'_>,
-    bucket_name: Option<&str>,
+    facts: &Rc<Facts>,
+    proof: &Proof<'_>,
     need: Need,
     fresh: bool,
 ) -> Result<(Admission, Verified), S3Error> {
-    let now_s = worker.now_s();
-    let judge = |authorized: &Authorized| {
-        let key = authorized.signing_key(signed.scope_date(), &worker.region);
-        let verified = sigv4::verify(signed, view, &key, &worker.region, now_s)?;
-        if let Some(name) = bucket_name {
-            check_bucket_name(name)?;
-        }
-        check_right(authorized, bucket_name, need)?;
-        Ok::<_, S3Error>(verified)
-    };
+    let worker = &facts.worker;
+    let bucket_name = facts.resource.bucket.as_deref();
+    let bucket_name = bucket_name.filter(|_| need != Need::Identity);
     // A name that cannot exist is not asked for. Its request is refused all the same, but not
     // before its signature.
     let asked = bucket_name.filter(|name| check_bucket_name(name).is_ok());
-    let remembered = worker.credentials.remembered(signed.access_key(), asked);
+    let remembered = worker.credentials.remembered(proof.access_key(), asked);
     let mut judged = None;
     if let Some(authorized) = remembered.filter(|_| !fresh) {
-        judged = judge(&authorized)
+        judged = judge(&authorized, facts, proof, need)
+            .await
             .ok()
             .map(|verified| (authorized, verified));
     }
@@ -92,58 +136,89 @@ pub(crate) async fn admit(
         None => {
             let fetched = worker
                 .credentials
-                .fetch(&worker.metadata, signed.access_key(), asked)
+                .fetch(&worker.metadata, proof.access_key(), asked)
                 .await;
             let authorized = fetched.map_err(|error| match error {
                 MetadataError::NoSuchAccessKey => S3Error::new(ErrorCode::InvalidAccessKeyId)
-                    .and("AWSAccessKeyId", signed.access_key()),
+                    .and("AWSAccessKeyId", proof.access_key().unwrap_or_default()),
                 other => Failure::from(other).into(),
             })?;
-            let verified = judge(&authorized)?;
+            let verified = judge(&authorized, facts, proof, need).await?;
             (authorized, verified)
         }
     };
     let ground = Ground {
-        bucket_name: bucket_name.map(str::to_owned),
+        bucket_name: bucket_name.map(Rc::from),
         bucket: authorized.bucket.clone(),
         need,
+        target: Target::Request,
     };
     let admission = Admission {
         worker: worker.clone(),
-        access_key: authorized.key.access_key.clone(),
-        secret_key: authorized.key.secret_key.clone(),
+        facts: facts.clone(),
+        access_key: authorized
+            .key
+            .as_ref()
+            .map(|key| key.access_key.as_str().into()),
+        secret_key: authorized
+            .key
+            .as_ref()
+            .map(|key| key.secret_key.as_str().into()),
         revision: Cell::new(authorized.revision),
         bucket: authorized.bucket.clone(),
         grounds: RefCell::new(vec![ground]),
+        authorized,
+        fresh: OnceCell::new(),
     };
     Ok((admission, verified))
 }
 
-/// Whether `authorized` suffices for `need`.
-fn check_right(
+/// Judges a request by what metadata said.
+async fn judge(
+    authorized: &Authorized,
+    facts: &Facts,
+    proof: &Proof<'_>,
+    need: Need,
+) -> Result<Verified, S3Error> {
+    let verified = proof.verify(authorized, facts)?;
+    let bucket_name = facts.resource.bucket.as_deref();
+    let bucket_name = bucket_name.filter(|_| need != Need::Identity);
+    if let Some(name) = bucket_name {
+        check_bucket_name(name)?;
+    }
+    check(authorized, bucket_name, need, &Target::Request, facts).await?;
+    Ok(verified)
+}
+
+/// [`access::check`] with the tags of the object, where a policy asks for them. They are those of this instant: an object that is
+/// replaced between this and the operation is judged as it was.
+async fn check(
     authorized: &Authorized,
     bucket_name: Option<&str>,
     need: Need,
+    target: &Target,
+    facts: &Facts,
 ) -> Result<(), S3Error> {
-    let must_exist = !matches!(need, Need::Identity | Need::CreateBuckets);
-    if must_exist && authorized.bucket.is_none() {
-        let name = bucket_name.unwrap_or_default();
-        return Err(S3Error::new(ErrorCode::NoSuchBucket).and("BucketName", name));
+    let mut tags = Vec::new();
+    if let Some((bucket, key, version)) = access::object_of_tags(authorized, target, facts) {
+        let operation = Operation::GetObject {
+            bucket,
+            key,
+            version,
+        };
+        let call = Call {
+            revision: 0,
+            operation,
+        };
+        match facts.worker.metadata.read(&call).await {
+            Ok((Reply::Object(object), _)) => tags = object.attributes.tags,
+            Ok((other, _)) => return Err(unexpected(&other)),
+            Err(error @ MetadataError::Unavailable(_)) => return Err(Failure::from(error).into()),
+            // There is none, so it has no tags.
+            Err(_) => {}
+        }
     }
-    let (key, rights) = (&authorized.key, authorized.rights);
-    let allowed = match need {
-        Need::Identity => true,
-        Need::CreateBuckets => key.create_buckets,
-        Need::Any => rights.read || rights.write || rights.owner,
-        Need::Read => rights.read,
-        Need::Write => rights.write,
-        Need::Owner => rights.owner,
-    };
-    if allowed || key.root {
-        Ok(())
-    } else {
-        Err(ErrorCode::AccessDenied.into())
-    }
+    access::check(authorized, bucket_name, need, target, facts, &tags)
 }
 
 impl Admission {
@@ -157,9 +232,120 @@ impl Admission {
             .ok_or_else(|| ErrorCode::NoSuchBucket.into())
     }
 
-    /// Who asks.
+    /// Who asks; empty for somebody without a key.
     pub(crate) fn access_key(&self) -> &str {
-        &self.access_key
+        self.access_key.as_deref().unwrap_or_default()
+    }
+
+    /// Whose buckets a list shows: those that the key has rights on, or all, where the key's policy allowed the list.
+    pub(crate) fn lists_buckets_of(&self) -> Option<String> {
+        match self.authorized.key_policy {
+            Some(_) => None,
+            None => self.access_key.as_deref().map(str::to_owned),
+        }
+    }
+
+    /// The bucket's policy, as of the admission.
+    pub(crate) fn bucket_policy(&self) -> Option<&Rc<Policy>> {
+        self.authorized.bucket_policy.as_ref()
+    }
+
+    /// Whether the caller may know which keys there are: if not, an object that is missing looks like one that is forbidden.
+    pub(crate) async fn may_list(&self) -> bool {
+        let target = Target::Object {
+            action: "s3:ListBucket",
+            key: None,
+            version: None,
+        };
+        self.judged(Need::Read, &target).await.is_ok()
+    }
+
+    /// What metadata said of the caller and the request's bucket, where it suffices. A refusal is given on a fresh answer only, of which
+    /// there is at most one for each request.
+    async fn judged(&self, need: Need, target: &Target) -> Result<Rc<Authorized>, S3Error> {
+        let name = self.bucket.as_ref().map(|bucket| bucket.name.as_str());
+        let check = async |authorized: &Authorized| {
+            check(authorized, name, need, target, &self.facts).await
+        };
+        if let Some(authorized) = self.fresh.get() {
+            return check(authorized).await.map(|()| authorized.clone());
+        }
+        if check(&self.authorized).await.is_ok() {
+            return Ok(self.authorized.clone());
+        }
+        let worker = &self.worker;
+        let fetched = worker
+            .credentials
+            .fetch(&worker.metadata, self.access_key.as_deref(), name)
+            .await
+            .map_err(Failure::from)?;
+        let authorized = self.fresh.get_or_init(|| fetched);
+        check(authorized).await.map(|()| authorized.clone())
+    }
+
+    fn ground(&self, need: Need, target: Target) -> Ground {
+        let name = self.bucket.as_ref().map(|bucket| bucket.name.as_str());
+        Ground {
+            bucket_name: name.map(Rc::from),
+            bucket: self.bucket.clone(),
+            need,
+            target,
+        }
+    }
+
+    /// Admits the request to a further action on one object of its bucket.
+    ///
+    /// # Errors
+    /// `AccessDenied`.
+    pub(crate) async fn also(
+        &self,
+        action: &'static str,
+        key: &str,
+        version: Option<VersionId>,
+        need: Need,
+    ) -> Result<(), S3Error> {
+        let target = Target::Object {
+            action,
+            key: Some(key.to_owned()),
+            version,
+        };
+        let authorized = self.judged(need, &target).await?;
+        let ground = self.ground(need, target);
+        self.grounds.borrow_mut().push(ground);
+        if authorized.revision != self.revision.get() {
+            self.renew().await?;
+        }
+        Ok(())
+    }
+
+    /// Admits the request to one of many objects in its bucket, and gives the admission for that.
+    ///
+    /// # Errors
+    /// `AccessDenied`.
+    pub(crate) async fn for_object(
+        &self,
+        action: &'static str,
+        key: &str,
+        version: Option<VersionId>,
+        need: Need,
+    ) -> Result<Self, S3Error> {
+        let target = Target::Object {
+            action,
+            key: Some(key.to_owned()),
+            version,
+        };
+        let authorized = self.judged(need, &target).await?;
+        Ok(Self {
+            worker: self.worker.clone(),
+            facts: self.facts.clone(),
+            access_key: self.access_key.clone(),
+            secret_key: self.secret_key.clone(),
+            revision: Cell::new(authorized.revision),
+            authorized,
+            fresh: self.fresh.clone(),
+            grounds: RefCell::new(vec![self.ground(need, target)]),
+            bucket: self.bucket.clone(),
+        })
     }
 
     /// The thread that serves it.
@@ -171,27 +357,45 @@ impl Admission {
     ///
     /// # Errors
     /// `NoSuchBucket`, `AccessDenied`.
-    pub(crate) async fn further(&self, name: &str, need: Need) -> Result<Rc<Bucket>, S3Error> {
+    pub(crate) async fn further(
+        &self,
+        name: &str,
+        need: Need,
+        target: Target,
+    ) -> Result<Rc<Bucket>, S3Error> {
         check_bucket_name(name)?;
         let worker = &self.worker;
-        let mut authorized = worker.credentials.remembered(&self.access_key, Some(name));
-        authorized = authorized.filter(|known| check_right(known, Some(name), need).is_ok());
-        let authorized = match authorized {
-            Some(authorized) => authorized,
-            None => worker
-                .credentials
-                .fetch(&worker.metadata, &self.access_key, Some(name))
-                .await
-                .map_err(Failure::from)?,
+        let check = async |authorized: &Authorized| {
+            check(authorized, Some(name), need, &target, &self.facts).await
         };
-        check_right(&authorized, Some(name), need)?;
+        let access_key = self.access_key.as_deref();
+        let remembered = worker.credentials.remembered(access_key, Some(name));
+        let mut found = None;
+        if let Some(known) = remembered
+            && check(&known).await.is_ok()
+        {
+            found = Some(known);
+        }
+        let authorized = match found {
+            Some(authorized) => authorized,
+            None => {
+                let fetched = worker
+                    .credentials
+                    .fetch(&worker.metadata, access_key, Some(name))
+                    .await
+                    .map_err(Failure::from)?;
+                check(&fetched).await?;
+                fetched
+            }
+        };
         let Some(bucket) = authorized.bucket.clone() else {
             return Err(ErrorCode::NoSuchBucket.into());
         };
         self.grounds.borrow_mut().push(Ground {
-            bucket_name: Some(name.to_owned()),
+            bucket_name: Some(name.into()),
             bucket: Some(bucket.clone()),
             need,
+            target,
         });
         if authorized.revision != self.revision.get() {
             self.renew().await?;
@@ -269,36 +473,28 @@ impl Admission {
 
     /// Keys, rights or buckets have changed: looks whether all grounds still hold, at one revision.
     async fn renew(&self) -> Result<(), Failure> {
-        let grounds: Vec<_> = self
-            .grounds
-            .borrow()
-            .iter()
-            .map(|ground| {
-                (
-                    ground.bucket_name.clone(),
-                    ground.bucket.clone(),
-                    ground.need,
-                )
-            })
-            .collect();
+        let grounds: Vec<Ground> = self.grounds.borrow().clone();
         for _ in 0..CHANGES_MAX {
             let mut revisions = Vec::with_capacity(grounds.len());
-            for (bucket_name, bucket, need) in &grounds {
+            for ground in &grounds {
                 let worker = &self.worker;
-                let name = bucket_name.as_deref();
+                let name = ground.bucket_name.as_deref();
                 let authorized = worker
                     .credentials
-                    .fetch(&worker.metadata, &self.access_key, name)
+                    .fetch(&worker.metadata, self.access_key.as_deref(), name)
                     .await?;
                 // The key was made anew under the same id: the signature was made with another
                 // secret.
-                if authorized.key.secret_key != self.secret_key {
+                let secret = authorized.key.as_ref().map(|key| key.secret_key.as_str());
+                if secret != self.secret_key.as_deref() {
                     return Err(Failure::Denied(ErrorCode::SignatureDoesNotMatch.into()));
                 }
-                check_right(&authorized, name, *need).map_err(Failure::Denied)?;
+                check(&authorized, name, ground.need, &ground.target, &self.facts)
+                    .await
+                    .map_err(Failure::Denied)?;
                 let same = authorized.bucket.as_ref().map(|bucket| bucket.id)
-                    == bucket.as_ref().map(|bucket| bucket.id);
-                if bucket.is_some() && !same {
+                    == ground.bucket.as_ref().map(|bucket| bucket.id);
+                if ground.bucket.is_some() && !same {
                     // Another bucket of that name; what was begun is not meant for it.
                     return Err(MetadataError::NoSuchBucket.into());
                 }

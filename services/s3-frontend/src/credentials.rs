@@ -7,11 +7,14 @@
 //! right is never used. A *refusal* is only ever given on a fresh answer (see
 //! [`crate::admission`]), since no call would check it.
 
-use crate::limits::CREDENTIALS_MAX;
+use crate::limits::{CHANGES_MAX, CREDENTIALS_MAX, POLICIES_BYTES_MAX};
 use crate::metadata::MetadataLink;
 use protocol::metadata::{AccessKey, Bucket, Call, MetadataError, Operation, Reply, Rights};
+use protocol::settings::{AccessDocuments, SettingKind, SettingKinds};
+use s3_wire::policy::{Policy, Whose};
+use s3_wire::settings::{CorsConfiguration, PublicAccessBlock};
 use s3_wire::sigv4::SigningKey;
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 
@@ -19,49 +22,62 @@ use std::rc::Rc;
 pub(crate) struct Authorized {
     /// When it said so.
     pub(crate) revision: u64,
-    /// Whose key, with its secret.
-    pub(crate) key: AccessKey,
+    /// Whose key, with its secret; `None` for somebody without one.
+    pub(crate) key: Option<AccessKey>,
     /// The bucket, if it exists.
     pub(crate) bucket: Option<Rc<Bucket>>,
     /// What the key may do with it.
     pub(crate) rights: Rights,
+    /// The policy of the key, which then says what the key may do instead of its rights.
+    pub(crate) key_policy: Option<Rc<Policy>>,
+    /// The policy of the bucket.
+    pub(crate) bucket_policy: Option<Rc<Policy>>,
+    /// A public policy allows nothing to somebody without a key.
+    pub(crate) restrict_public: bool,
+    /// The settings that the bucket has.
+    pub(crate) kinds: SettingKinds,
+    /// Once somebody needed it.
+    cors: OnceCell<Option<Rc<CorsConfiguration>>>,
     /// The signing key last used and its day: deriving one costs more than checking a signature.
     signing: RefCell<Option<(String, SigningKey)>>,
 }
 
 impl Authorized {
     /// The key that signs for `date` (`YYYYMMDD`) in `region`.
-    pub(crate) fn signing_key(&self, date: &str, region: &str) -> SigningKey {
+    /// `None` where there is no access key.
+    pub(crate) fn signing_key(&self, date: &str, region: &str) -> Option<SigningKey> {
+        let secret = &self.key.as_ref()?.secret_key;
         let mut signing = self.signing.borrow_mut();
-        match signing.as_ref() {
+        Some(match signing.as_ref() {
             Some((day, key)) if day == date => key.clone(),
             _ => {
-                let key = SigningKey::derive(&self.key.secret_key, date, region);
+                let key = SigningKey::derive(secret, date, region);
                 *signing = Some((date.to_owned(), key.clone()));
                 key
             }
-        }
+        })
     }
 }
 
 /// Access key and bucket.
-type Name = (String, Option<String>);
+type Name = (Option<String>, Option<String>);
 
 /// The answers that one thread remembers, all of one revision. At most [`CREDENTIALS_MAX`].
 #[derive(Default)]
 pub(crate) struct Credentials {
     revision: Cell<u64>,
     known: RefCell<HashMap<Name, Rc<Authorized>>>,
+    policies: Policies,
 }
 
 impl Credentials {
     /// What is remembered, perhaps out of date.
     pub(crate) fn remembered(
         &self,
-        access_key: &str,
+        access_key: Option<&str>,
         bucket: Option<&str>,
     ) -> Option<Rc<Authorized>> {
-        let name = (access_key.to_owned(), bucket.map(str::to_owned));
+        let name = (access_key.map(str::to_owned), bucket.map(str::to_owned));
         self.known.borrow().get(&name).cloned()
     }
 
@@ -69,10 +85,10 @@ impl Credentials {
     pub(crate) async fn fetch(
         &self,
         metadata: &MetadataLink,
-        access_key: &str,
+        access_key: Option<&str>,
         bucket: Option<&str>,
     ) -> Result<Rc<Authorized>, MetadataError> {
-        let name = (access_key.to_owned(), bucket.map(str::to_owned));
+        let name = (access_key.map(str::to_owned), bucket.map(str::to_owned));
         let operation = Operation::Authorize {
             access_key: name.0.clone(),
             bucket: name.1.clone(),
@@ -87,6 +103,7 @@ impl Credentials {
             key,
             bucket,
             rights,
+            documents,
         } = reply
         else {
             return Err(MetadataError::Refused(
@@ -94,14 +111,7 @@ impl Credentials {
             ));
         };
         self.seen(revision);
-        let bucket = bucket.map(Rc::new);
-        let authorized = Rc::new(Authorized {
-            revision,
-            key,
-            bucket,
-            rights,
-            signing: RefCell::default(),
-        });
+        let authorized = Rc::new(self.understand(revision, key, bucket, rights, &documents));
         // An answer that has been overtaken while it was on its way is used once and not kept.
         if revision == self.revision.get() {
             let mut known = self.known.borrow_mut();
@@ -116,6 +126,82 @@ impl Credentials {
         Ok(authorized)
     }
 
+    fn understand(
+        &self,
+        revision: u64,
+        key: Option<AccessKey>,
+        bucket: Option<Bucket>,
+        rights: Rights,
+        documents: &AccessDocuments,
+    ) -> Authorized {
+        let block = documents.public_access_block.as_deref();
+        // What cannot be read closes.
+        let restrict_public = block.is_some_and(|text| {
+            PublicAccessBlock::parse(text.as_bytes())
+                .is_ok_and(|block| block.restrict_public_buckets)
+                || PublicAccessBlock::parse(text.as_bytes()).is_err()
+        });
+        let name = bucket.as_ref().map_or("", |bucket| bucket.name.as_str());
+        let of_bucket = documents.bucket_policy.as_deref();
+        let of_key = documents.key_policy.as_deref();
+        Authorized {
+            revision,
+            key_policy: of_key.map(|text| self.policies.parsed(text, Whose::Key)),
+            bucket_policy: of_bucket.map(|text| self.policies.parsed(text, Whose::Bucket(name))),
+            restrict_public,
+            kinds: documents.kinds,
+            cors: OnceCell::new(),
+            key,
+            bucket: bucket.map(Rc::new),
+            rights,
+            signing: RefCell::default(),
+        }
+    }
+
+    /// The CORS rules of a bucket as of what this thread knows, or as of now where `fresh`.
+    ///
+    /// # Errors
+    /// Those of metadata; a missing bucket is `NoSuchBucket`.
+    pub(crate) async fn cors(
+        &self,
+        metadata: &MetadataLink,
+        bucket_name: &str,
+        fresh: bool,
+    ) -> Result<Option<Rc<CorsConfiguration>>, MetadataError> {
+        let mut remembered = self.remembered(None, Some(bucket_name)).filter(|_| !fresh);
+        for _ in 0..CHANGES_MAX {
+            let anybody = match remembered.take() {
+                Some(known) => known,
+                None => self.fetch(metadata, None, Some(bucket_name)).await?,
+            };
+            let bucket = anybody.bucket.as_ref().ok_or(MetadataError::NoSuchBucket)?;
+            if !anybody.kinds.has(SettingKind::Cors) {
+                return Ok(None);
+            }
+            if let Some(known) = anybody.cors.get() {
+                return Ok(known.clone());
+            }
+            let operation = Operation::GetBucketSetting {
+                bucket: bucket.id,
+                kind: SettingKind::Cors,
+            };
+            let call = Call {
+                revision: anybody.revision,
+                operation,
+            };
+            match metadata.read(&call).await {
+                Err(MetadataError::Stale) => {}
+                Ok((Reply::Setting(document), _)) => {
+                    let parsed = document.and_then(|text| CorsConfiguration::parse(&text).ok());
+                    return Ok(anybody.cors.get_or_init(|| parsed.map(Rc::new)).clone());
+                }
+                Ok(_) => return Err(MetadataError::Refused("another reply".into())),
+                Err(error) => return Err(error),
+            }
+        }
+        Err(MetadataError::Stale)
+    }
+
     /// Metadata is at `revision`: everything older is forgotten. Revisions only rise, so a late
     /// answer changes nothing.
     pub(crate) fn seen(&self, revision: u64) {
@@ -123,5 +209,36 @@ impl Credentials {
             self.revision.set(revision);
             self.known.borrow_mut().clear();
         }
+    }
+}
+
+/// Policies by their text, so that a policy is kept once however many keys meet it.
+#[derive(Default)]
+struct Policies {
+    known: RefCell<HashMap<String, Rc<Policy>>>,
+    /// Of all texts.
+    bytes: Cell<usize>,
+}
+
+impl Policies {
+    /// The policy that `text` says. The name of a bucket's policy's bucket does not change what it says: it was compared when the policy was
+    /// put.
+    fn parsed(&self, text: &str, whose: Whose<'_>) -> Rc<Policy> {
+        let mut known = self.known.borrow_mut();
+        if let Some(policy) = known.get(text) {
+            return policy.clone();
+        }
+        let policy = Policy::parse(text.as_bytes(), whose).unwrap_or_else(|error| {
+            runtime::error!("a stored policy forbids everything: {error}");
+            Policy::deny_all()
+        });
+        if self.bytes.get() + text.len() > POLICIES_BYTES_MAX {
+            known.clear();
+            self.bytes.set(0);
+        }
+        self.bytes.set(self.bytes.get() + text.len());
+        let policy = Rc::new(policy);
+        known.insert(text.to_owned(), policy.clone());
+        policy
     }
 }

@@ -167,8 +167,8 @@ impl Crew {
 /// Accepts, and gives each connection to the thread that has fewest.
 async fn deal(listener: &TcpListener, hands: &[Hand]) -> std::convert::Infallible {
     loop {
-        let socket = match listener.accept().await {
-            Ok((socket, _)) => socket,
+        let (socket, peer) = match listener.accept().await {
+            Ok(accepted) => accepted,
             // No descriptors or no memory left, or a client that went away again. Some connection
             // will end; until then it would fail at once again.
             Err(error) => {
@@ -186,7 +186,7 @@ async fn deal(listener: &TcpListener, hands: &[Hand]) -> std::convert::Infallibl
             // trying again.
             let _ = hand
                 .sockets
-                .try_send(server::Dealt::new(socket, &hand.vitals.load));
+                .try_send(server::Dealt::new(socket, peer.ip(), &hand.vitals.load));
         }
     }
 }

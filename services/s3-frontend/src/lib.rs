@@ -12,14 +12,17 @@
 
 #![deny(unsafe_code)]
 
+mod access;
 mod activity;
 mod admission;
 mod answer;
 mod blocks;
 mod body;
 mod budget;
+mod cors;
 mod credentials;
 mod crew;
+mod facts;
 mod limits;
 mod metadata;
 mod operations;

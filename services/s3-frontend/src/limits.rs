@@ -48,6 +48,8 @@ const _: () = assert!(WRITERS_MAX < protocol::block::WRITERS_MAX);
 
 /// Credentials that one thread remembers.
 pub(crate) const CREDENTIALS_MAX: usize = 1_024;
+/// The texts of policies that one thread remembers parsed, in bytes.
+pub(crate) const POLICIES_BYTES_MAX: usize = 512 * 1024;
 /// How often a call is repeated because keys or buckets have changed meanwhile, or a copy's source
 /// has.
 pub(crate) const CHANGES_MAX: u32 = 8;

@@ -1,23 +1,27 @@
 //! From hyper's request to one S3 operation with its authenticated caller, and from its result to
 //! an answer.
 
+use crate::access::{Need, needs};
 use crate::activity::Activity;
-use crate::admission::{self, Admission, Need};
+use crate::admission::{self, Admission, Proof, view};
 use crate::answer::{self, Answer, AnswerBody};
 use crate::body::incoming::{self, Upload};
+use crate::cors;
+use crate::facts::Facts;
 use crate::operations;
 use crate::worker::Worker;
-use http::header::{CONNECTION, EXPECT, HOST, HeaderValue};
+use http::header::{CONNECTION, EXPECT, HeaderValue};
 use http::request::Parts;
 use http::{Method, Request as HttpRequest};
 use hyper::body::Incoming;
 use s3_wire::checksum::Algorithm;
 use s3_wire::error::{ErrorCode, S3Error};
-use s3_wire::headers::{self, RequestView};
-use s3_wire::names::{Resource, split_host, split_path};
+use s3_wire::headers;
+use s3_wire::names::Resource;
 use s3_wire::query::Query;
-use s3_wire::routing::{Operation, route};
+use s3_wire::routing::Operation;
 use s3_wire::sigv4::{Authorization, Verified, parse_authorization};
+use std::net::IpAddr;
 use std::rc::Rc;
 
 /// A request that may be done: its signature is right and its caller has the right that its
@@ -102,6 +106,7 @@ impl Request<'_> {
 pub(crate) async fn answer(
     worker: Rc<Worker>,
     activity: Rc<Activity>,
+    peer: IpAddr,
     request: HttpRequest<Incoming>,
 ) -> HttpAnswer {
     activity.request_begins();
@@ -110,23 +115,22 @@ pub(crate) async fn answer(
     // for the next one on the connection and then waits for ever, so this connection ends.
     let never_asked = hyper::body::Body::is_end_stream(&body) && head.headers.contains_key(EXPECT);
     let request_id = worker.request_id();
-    let mut answer = match handle(&worker, &head, &mut body).await {
-        Ok(answer) => answer,
-        Err(error) => {
-            if error.status() >= 500 && error.code != ErrorCode::NotImplemented {
-                runtime::warn!("{request_id} {} {}: {error}", head.method, head.uri.path());
-            }
-            let error = match error.resource {
-                None => error.at(head.uri.path()),
-                Some(_) => error,
-            };
-            answer::error(error, &request_id, head.method == Method::HEAD)
+    let expects = head.headers.contains_key(EXPECT);
+    let mut answer = match Facts::new(&worker, head, peer) {
+        Ok(facts) => {
+            let facts = Rc::new(facts);
+            let handled = handle(&facts, &mut body).await;
+            let mut answer =
+                handled.unwrap_or_else(|error| refuse(error, &facts.head, &request_id));
+            cors::add(&facts, &mut answer).await;
+            answer
         }
+        Err((error, head)) => refuse(error, &head, &request_id),
     };
     // A client that waits for "100 Continue" keeps its body, or sends it all the same: nobody
     // knows, so the connection ends.
     let goes_on = (hyper::body::Body::is_end_stream(&body) && !never_asked)
-        || (!head.headers.contains_key(EXPECT) && incoming::drain(&mut body).await);
+        || (!expects && incoming::drain(&mut body).await);
     if !goes_on {
         answer
             .headers_mut()
@@ -140,91 +144,86 @@ pub(crate) async fn answer(
 /// What hyper is given.
 pub(crate) type HttpAnswer = http::Response<AnswerBody>;
 
-async fn handle(worker: &Rc<Worker>, head: &Parts, body: &mut Incoming) -> Result<Answer, S3Error> {
-    let view = RequestView {
-        method: head.method.as_str(),
-        path: head.uri.path(),
-        query: head.uri.query().unwrap_or_default(),
-        headers: &head.headers,
+/// A refusal as an answer.
+fn refuse(error: S3Error, head: &Parts, request_id: &str) -> Answer {
+    if error.status() >= 500 && error.code != ErrorCode::NotImplemented {
+        runtime::warn!("{request_id} {} {}: {error}", head.method, head.uri.path());
+    }
+    let error = match error.resource {
+        None => error.at(head.uri.path()),
+        Some(_) => error,
     };
-    // An absolute request target names the host; RFC 9112 (3.2.2) lets it win over the header.
-    let host = match head.uri.authority() {
-        Some(authority) => Some(authority.as_str()),
-        None => headers::single(&head.headers, HOST.as_str())?,
-    };
-    let host_bucket = host.and_then(|host| split_host(host, &worker.hosts));
-    let resource = split_path(view.path, host_bucket.as_deref())?;
+    answer::error(error, request_id, head.method == Method::HEAD)
+}
+
+async fn handle(facts: &Rc<Facts>, body: &mut Incoming) -> Result<Answer, S3Error> {
+    let (worker, head, resource) = (&facts.worker, &facts.head, &facts.resource);
+    let view = view(head);
     let query = Query::parse(view.query)?;
-    let authorization = parse_authorization(&view)?;
-    let (Authorization::Header(signed) | Authorization::Presigned(signed)) = &authorization else {
-        // There is no public access: no bucket has a policy that could allow it.
-        return Err(ErrorCode::AccessDenied.into());
-    };
     // The signature is judged before the operation, as by AWS, but the right that is looked for
     // depends on the operation.
-    let routed = route(view.method, &resource, &query, &head.headers)
-        .and_then(|operation| headers::unsupported(&head.headers).map_or(Ok(operation), Err));
+    let routed = &facts.routed;
+    match routed {
+        // Browsers ask without a signature, and sign forms within.
+        Ok(Operation::CorsPreflight) => return cors::preflight(facts).await,
+        Ok(Operation::PostObject) => return operations::post_object(facts, &query, body).await,
+        _ => {}
+    }
+    let authorization = parse_authorization(&view)?;
+    let proof = match &authorization {
+        Authorization::Header(signed) | Authorization::Presigned(signed) => Proof::Signed(signed),
+        Authorization::Anonymous { payload } => {
+            check_overrides(&query)?;
+            Proof::Nobody(*payload)
+        }
+    };
     let (need, fresh) = routed
         .as_ref()
         .map_or((Need::Identity, false), |operation| needs(*operation));
-    let bucket = resource
-        .bucket
-        .as_deref()
-        .filter(|_| need != Need::Identity);
-    let admitted = admission::admit(worker, signed, &view, bucket, need, fresh).await;
-    let (admission, verified) = match (&routed, admitted) {
+    let admitted = admission::admit(facts, &proof, need, fresh).await;
+    let (admission, verified) = match (routed, admitted) {
         (Err(refusal), Ok(_)) => return Err(refusal.clone()),
         (_, admitted) => admitted?,
     };
+    let operation = routed.clone()?;
     let mut request = Request {
         admission: Rc::new(admission),
         worker,
         head,
         query: &query,
-        resource: &resource,
+        resource,
         verified,
         body,
     };
-    operations::dispatch(routed?, &mut request).await
+    match operations::dispatch(operation, &mut request).await {
+        Err(error) if hides(operation, &error) && !request.admission.may_list().await => {
+            Err(ErrorCode::AccessDenied.into())
+        }
+        done => done,
+    }
 }
 
-/// The right that an operation needs, and whether it must be known as of now because metadata is
-/// asked nothing else.
-fn needs(operation: Operation) -> (Need, bool) {
-    use Operation as O;
-    match operation {
-        O::CreateBucket => (Need::CreateBuckets, false),
-        O::DeleteBucket | O::PutBucketVersioning | O::PutObjectLockConfiguration => {
-            (Need::Owner, false)
-        }
-        O::HeadBucket | O::GetBucketLocation => (Need::Any, true),
-        O::GetBucketVersioning | O::GetObjectLockConfiguration => (Need::Any, false),
-        O::GetObject
-        | O::HeadObject
-        | O::GetObjectAttributes
-        | O::GetObjectTagging
-        | O::GetObjectRetention
-        | O::GetObjectLegalHold
-        | O::ListObjects
-        | O::ListObjectsV2
-        | O::ListObjectVersions => (Need::Read, false),
-        O::PutObject
-        | O::CopyObject
-        | O::DeleteObject
-        | O::DeleteObjects
-        | O::PutObjectTagging
-        | O::DeleteObjectTagging
-        | O::PutObjectRetention
-        | O::PutObjectLegalHold
-        | O::RenameObject
-        | O::CreateMultipartUpload
-        | O::UploadPart
-        | O::UploadPartCopy
-        | O::CompleteMultipartUpload
-        | O::AbortMultipartUpload
-        | O::ListMultipartUploads
-        | O::ListParts => (Need::Write, false),
-        // ListBuckets shows only what the caller may see; everything else is not implemented.
-        _ => (Need::Identity, false),
+/// Who does not sign does not choose what an object is taken for.
+fn check_overrides(query: &Query<'_>) -> Result<(), S3Error> {
+    match query.iter().find(|(name, _)| name.starts_with("response-")) {
+        None => Ok(()),
+        Some(_) => Err(S3Error::with(
+            ErrorCode::InvalidRequest,
+            "Request specific response headers cannot be used for anonymous GET requests.",
+        )),
     }
+}
+
+/// Whether an error tells that a key does not exist, which only those may know who may list.
+fn hides(operation: Operation, error: &S3Error) -> bool {
+    use Operation as O;
+    matches!(error.code, ErrorCode::NoSuchKey | ErrorCode::NoSuchVersion)
+        && matches!(
+            operation,
+            O::GetObject
+                | O::HeadObject
+                | O::GetObjectAcl
+                | O::GetObjectAttributes
+                | O::GetObjectTagging
+        )
 }

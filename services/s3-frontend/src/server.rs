@@ -12,7 +12,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use std::convert::Infallible;
 use std::future::poll_fn;
-use std::net::TcpStream as StdTcpStream;
+use std::net::{IpAddr, TcpStream as StdTcpStream};
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -25,6 +25,8 @@ use tokio::sync::mpsc;
 /// until it is dropped.
 pub(crate) struct Dealt {
     socket: StdTcpStream,
+    /// Who is at the other end.
+    peer: IpAddr,
     load: Load,
 }
 
@@ -33,10 +35,11 @@ struct Load(Arc<AtomicUsize>);
 
 impl Dealt {
     /// Counts `socket` in `load`.
-    pub(crate) fn new(socket: StdTcpStream, load: &Arc<AtomicUsize>) -> Self {
+    pub(crate) fn new(socket: StdTcpStream, peer: IpAddr, load: &Arc<AtomicUsize>) -> Self {
         load.fetch_add(1, Ordering::Relaxed);
         Self {
             socket,
+            peer,
             load: Load(load.clone()),
         }
     }
@@ -50,7 +53,7 @@ impl Drop for Load {
 
 /// Takes over accepted sockets until `accepted` ends, then waits until every connection is done.
 pub(crate) async fn serve(worker: Rc<Worker>, mut accepted: mpsc::Receiver<Dealt>) {
-    while let Some(Dealt { socket, load }) = accepted.recv().await {
+    while let Some(Dealt { socket, peer, load }) = accepted.recv().await {
         // No room and nobody idle: the client sees its connection close and comes again.
         let Some(entry) = worker.connections.enter() else {
             continue;
@@ -61,7 +64,7 @@ pub(crate) async fn serve(worker: Rc<Worker>, mut accepted: mpsc::Receiver<Dealt
             .set_nodelay(true)
             .and_then(|()| TcpStream::from_std(socket));
         let Ok(stream) = stream else { continue };
-        tokio::task::spawn_local(connection(worker.clone(), entry, load, stream));
+        tokio::task::spawn_local(connection(worker.clone(), entry, load, peer, stream));
     }
     finish(&worker.connections).await;
 }
@@ -75,11 +78,11 @@ async fn finish(connections: &Connections) {
 }
 
 /// Serves one connection.
-async fn connection(worker: Rc<Worker>, entry: Entry, load: Load, stream: TcpStream) {
+async fn connection(worker: Rc<Worker>, entry: Entry, load: Load, peer: IpAddr, stream: TcpStream) {
     let activity = entry.activity.clone();
     let socket = Socket::new(stream, worker.placeholders.clone(), activity.clone());
     let service = service_fn(|http: HttpRequest<Incoming>| {
-        let answered = request::answer(worker.clone(), activity.clone(), http);
+        let answered = request::answer(worker.clone(), activity.clone(), peer, http);
         // Boxed, so that a connection between two requests does not hold the space for one.
         Box::pin(async move { Ok::<_, Infallible>(answered.await) })
     });

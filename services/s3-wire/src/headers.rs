@@ -6,6 +6,7 @@
 
 use crate::error::{ErrorCode, S3Error};
 use crate::query::Query;
+use crate::settings::canned_acl;
 
 /// Most bytes of user metadata (names without `x-amz-meta-`, and values) that AWS allows.
 pub const USER_METADATA_BYTES_MAX: usize = 2048;
@@ -226,7 +227,11 @@ pub fn unsupported(headers: &dyn Headers) -> Option<S3Error> {
             return;
         }
         let value = std::str::from_utf8(value).unwrap_or("").trim();
-        if !verdict(name, value) {
+        if name == "x-amz-acl" {
+            refusal = canned_acl(value).err();
+        } else if name.starts_with("x-amz-grant-") {
+            refusal = Some(ErrorCode::AccessControlListNotSupported.into());
+        } else if !verdict(name, value) {
             refusal = Some(S3Error::not_implemented("Header", name));
         }
     });

@@ -36,7 +36,11 @@ fn person(path: &Path) -> Channel {
 
 fn send(person: &Channel, words: &[&str], json: bool) {
     let words = words.iter().map(|word| (*word).to_owned()).collect();
-    let body = Verb { words, json };
+    let body = Verb {
+        words,
+        json,
+        input: None,
+    };
     person
         .send_message::<Operator>(&Numbered { id: 3, body }, &[], SendFlags::empty())
         .unwrap();

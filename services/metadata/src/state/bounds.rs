@@ -1,11 +1,14 @@
 //! The bounds of the protocol, checked where calls come in: what passes here may enter the log.
 
-use super::rows::UPLOAD_BYTES_MAX;
+use super::rows::{self, UPLOAD_BYTES_MAX};
 use protocol::block::{BLOCK_BYTES_MAX, BlockRef};
 use protocol::metadata::{
     AccessKey, AttributeChange, BLOCKS_MAX, Checksum, Content, HEADERS_BYTES_MAX, INLINE_BYTES_MAX,
     KEY_BYTES_MAX, MetadataError, NewObject, Operation, PARTS_MAX, Part, Precondition,
     TAG_NAME_BYTES_MAX, TAG_VALUE_BYTES_MAX, TAGS_MAX, TOKEN_BYTES_MAX, Versioning,
+};
+use protocol::settings::{
+    LIFECYCLE_RULES_MAX, Lifecycle, POLICY_BYTES_MAX, SETTING_BYTES_MAX, SettingKind,
 };
 
 /// The longest name of a bucket or a key, and the longest access key, in bytes.
@@ -18,6 +21,20 @@ pub fn check(operation: &Operation) -> Result<(), MetadataError> {
     match operation {
         Operation::FirstKey { key } | Operation::CreateKey { key } => access_key(key),
         Operation::CreateBucket { name, .. } => self::name(name, "bucket name"),
+        Operation::SetKeyPolicy { access_key, policy } => {
+            self::name(access_key, "access key")?;
+            let bytes = policy.as_ref().map_or(0, String::len);
+            bound(bytes <= POLICY_BYTES_MAX, "policy")
+        }
+        Operation::SetBucketSetting {
+            name,
+            kind,
+            document,
+            ..
+        } => {
+            self::name(name, "bucket name")?;
+            setting(*kind, document.as_deref())
+        }
         Operation::PutObject {
             key,
             object: new,
@@ -112,6 +129,26 @@ pub fn check(operation: &Operation) -> Result<(), MetadataError> {
         Operation::AbortUpload { key, upload, .. } => {
             object_key(key)?;
             upload_name(upload)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What travels in an answer to Authorize is text within its own bounds, and what metadata acts on can be read.
+fn setting(kind: SettingKind, document: Option<&[u8]>) -> Result<(), MetadataError> {
+    let Some(document) = document else {
+        return Ok(());
+    };
+    bound(document.len() <= SETTING_BYTES_MAX, "setting")?;
+    match kind {
+        SettingKind::Policy | SettingKind::PublicAccessBlock => {
+            bound(document.len() <= POLICY_BYTES_MAX, "policy")?;
+            bound(std::str::from_utf8(document).is_ok(), "text of a policy")
+        }
+        SettingKind::Lifecycle => {
+            let lifecycle = rows::decode::<Lifecycle>(document, "lifecycle");
+            let rules = lifecycle.map_or(usize::MAX, |lifecycle| lifecycle.rules.len());
+            bound(rules <= LIFECYCLE_RULES_MAX, "lifecycle")
         }
         _ => Ok(()),
     }

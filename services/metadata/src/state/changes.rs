@@ -57,6 +57,11 @@ impl<'a, R: Rows> Changes<'a, R> {
         Ok(())
     }
 
+    /// A row that is a document of somebody else's, as it came.
+    pub(super) fn put_bytes(&mut self, key: Vec<u8>, document: &[u8]) {
+        self.writes.insert(key, Some(document.to_vec()));
+    }
+
     /// A row that is all in its key.
     pub(super) fn put_mark(&mut self, key: Vec<u8>) {
         self.writes.insert(key, Some(Vec::new()));

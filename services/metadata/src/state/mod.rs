@@ -8,12 +8,14 @@
 
 mod bounds;
 mod changes;
+mod lifecycle;
 mod listing;
 mod locks;
 mod objects;
 mod registry;
 mod renaming;
 mod rows;
+mod settings;
 mod store;
 mod sweeping;
 mod uploads;
@@ -24,9 +26,11 @@ mod versions;
 pub(crate) mod tests;
 
 pub use bounds::check;
+pub use lifecycle::{Cursor, Due, Expired, Look, look};
 pub use registry::{
     Place, find_bucket, is_versioned, next_bucket, registered, revision, rowed, usage,
 };
+pub use settings::lifecycles;
 pub use store::{MemoryStore, Rows, Store};
 pub use sweeping::{garbage, is_referenced, reclaimable};
 
@@ -37,6 +41,7 @@ use protocol::metadata::{
     AccessKey, AttributeChange, BucketId, Checksum, Conditions, Content, MetadataError, NewObject,
     ObjectLock, Operation, Part, Precondition, Reply, Rights, Upload, VersionId, Versioning,
 };
+use protocol::settings::SettingKind;
 use serde::{Deserialize, Serialize};
 
 /// Number of the form of commands and rows on the disk: raised with each change of either, or of the types of
@@ -75,6 +80,22 @@ pub enum Change {
         access_key: String,
         bucket: String,
         rights: Rights,
+    },
+    /// The lifecycle removes a version, if it is still what was found.
+    Expire {
+        bucket: BucketId,
+        key: String,
+        what: Expired,
+    },
+    SetKeyPolicy {
+        access_key: String,
+        policy: Option<String>,
+    },
+    SetBucketSetting {
+        name: String,
+        bucket: BucketId,
+        kind: SettingKind,
+        document: Option<Vec<u8>>,
     },
     /// Shard 0: the bucket gets its name, after [`Change::OpenBucket`]. Refused if the number was given out meanwhile.
     RegisterBucket {
@@ -226,8 +247,10 @@ pub fn brought_blocks(change: &Change) -> &[BlockRef] {
 pub fn read<R: Rows>(rows: &R, operation: &Operation) -> Result<Option<Outcome>, Error> {
     Ok(Some(match operation {
         Operation::Authorize { access_key, bucket } => {
-            registry::authorize(rows, access_key, bucket.as_deref())?
+            registry::authorize(rows, access_key.as_deref(), bucket.as_deref())?
         }
+        Operation::GetKeyPolicy { access_key } => settings::get_key_policy(rows, access_key)?,
+        Operation::GetBucketSetting { bucket, kind } => settings::get(rows, *bucket, *kind)?,
         Operation::ListKeys { after, limit } => listing::keys(rows, after.as_deref(), *limit)?,
         Operation::ListBuckets {
             access_key,
@@ -308,6 +331,16 @@ fn change<R: Rows>(changes: &mut Changes<'_, R>, change: &Change) -> Result<Outc
             bucket,
             rights,
         } => registry::set_rights(changes, access_key, bucket, *rights),
+        Change::Expire { bucket, key, what } => lifecycle::expire(changes, *bucket, key, *what),
+        Change::SetKeyPolicy { access_key, policy } => {
+            settings::set_key_policy(changes, access_key, policy.as_deref())
+        }
+        Change::SetBucketSetting {
+            name,
+            bucket,
+            kind,
+            document,
+        } => settings::set(changes, (name, *bucket), *kind, document.as_deref()),
         Change::RegisterBucket {
             id,
             name,

@@ -3,6 +3,7 @@
 use super::Outcome;
 use super::changes::{self, Changes, any, each};
 use super::rows::{self, BucketRow, Registry};
+use super::settings;
 use super::store::Rows;
 use crate::Error;
 use protocol::block::HashKey;
@@ -70,27 +71,33 @@ pub fn is_versioned<R: Rows>(rows: &R, id: BucketId) -> Result<bool, Error> {
 
 pub(super) fn authorize<R: Rows>(
     rows: &R,
-    access_key: &str,
+    access_key: Option<&str>,
     bucket: Option<&str>,
 ) -> Result<Outcome, Error> {
-    let Some(key) = find_key(rows, access_key)? else {
-        return Ok(Err(MetadataError::NoSuchAccessKey));
+    let key = match access_key {
+        None => None,
+        Some(access_key) => match find_key(rows, access_key)? {
+            Some(key) => Some(key),
+            None => return Ok(Err(MetadataError::NoSuchAccessKey)),
+        },
     };
-    let rights = match bucket {
-        _ if key.root => ALL,
-        Some(name) => {
-            changes::get(rows, &rows::rights(access_key, name), "rights")?.unwrap_or_default()
+    let rights = match (&key, bucket) {
+        (Some(key), _) if key.root => ALL,
+        (Some(key), Some(name)) => {
+            changes::get(rows, &rows::rights(&key.access_key, name), "rights")?.unwrap_or_default()
         }
-        None => Rights::default(),
+        _ => Rights::default(),
     };
     let bucket = match bucket {
         Some(name) => find_bucket(rows, name)?,
         None => None,
     };
+    let documents = settings::access_documents(rows, access_key, bucket.as_ref())?;
     Ok(Ok(Reply::Authorized {
         key,
         bucket,
         rights,
+        documents,
     }))
 }
 
@@ -156,6 +163,7 @@ pub(super) fn delete_key<R: Rows>(
         changes.delete(rows::rights(access_key, &bucket));
         changes.delete(rows::rights_back(&bucket, access_key));
     }
+    changes.delete(rows::key_policy(access_key));
     changes.delete(rows::access_key(access_key));
     changes.delete(rows::key_name(&key.name));
     revise(changes, registry)?;
@@ -236,10 +244,9 @@ pub(super) fn unregister_bucket<R: Rows>(
         changes.delete(rows::rights(&access_key, name));
         changes.delete(rows::rights_back(name, &access_key));
     }
+    settings::forget(changes, id)?;
     changes.delete(rows::bucket_name(name));
-    let registry = registry(changes.rows)?;
-    revise(changes, registry)?;
-    Ok(Ok(Reply::Done))
+    revised(changes)
 }
 
 /// The bucket of that number and name has versions from now on, which its users must know.
@@ -372,6 +379,13 @@ fn put_rights<R: Rows>(
     changes.put(rows::rights(access_key, bucket), &rights)?;
     changes.put_mark(rows::rights_back(bucket, access_key));
     Ok(())
+}
+
+/// The registry has changed, and that was all.
+pub(super) fn revised<R: Rows>(changes: &mut Changes<'_, R>) -> Result<Outcome, Error> {
+    let registry = registry(changes.rows)?;
+    revise(changes, registry)?;
+    Ok(Ok(Reply::Done))
 }
 
 fn revise<R: Rows>(changes: &mut Changes<'_, R>, registry: Registry) -> Result<(), Error> {

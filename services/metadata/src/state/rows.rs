@@ -10,6 +10,8 @@
 //! | `A` | access key, 0, bucket name | `Rights` | shard 0 |
 //! | `a` | bucket name, 0, access key | nothing: the way back from a bucket to its `A` rows | shard 0 |
 //! | `B` | bucket name | `Bucket` | shard 0 |
+//! | `P` | access key | the key's policy, as it came | shard 0 |
+//! | `S` | bucket, number of the kind | a setting's document, as it came | shard 0 |
 //! | `b` | bucket | [`BucketRow`] | the bucket's shard, as all below |
 //! | `o` | bucket, object key | [`ObjectHead`] of the current version, unless that is a delete marker | |
 //! | `v` | bucket, object key (escaped), order from high to low | [`Older`]: a noncurrent version, or a delete marker | |
@@ -33,6 +35,7 @@ use protocol::block::{BlockId, BlockRef, Place};
 use protocol::metadata::{
     Attributes, BucketId, BucketUsage, Checksum, Content, ObjectLock, VersionId, Versioning,
 };
+use protocol::settings::SettingKind;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 /// Content whose encoding is longer than this, in bytes, stands in a row of its own.
@@ -274,6 +277,26 @@ pub(crate) fn rights_back(bucket: &str, access_key: &str) -> Vec<u8> {
 
 pub(crate) fn bucket_name(name: &str) -> Vec<u8> {
     key(b'B', None, &[name.as_bytes()])
+}
+
+pub(crate) fn key_policy(access_key: &str) -> Vec<u8> {
+    key(b'P', None, &[access_key.as_bytes()])
+}
+
+pub(crate) fn setting(id: BucketId, kind: SettingKind) -> Vec<u8> {
+    key(b'S', Some(id), &[&[kind.number()]])
+}
+
+/// The start of all settings of a bucket.
+pub(crate) fn settings(id: BucketId) -> Vec<u8> {
+    key(b'S', Some(id), &[])
+}
+
+/// The kind out of the key of an `S` row.
+pub(crate) fn setting_of(key: &[u8]) -> Result<SettingKind, Error> {
+    key.last()
+        .and_then(|number| SettingKind::of_number(*number))
+        .ok_or(Error::Damaged("kind of a setting"))
 }
 
 pub(crate) fn bucket(id: BucketId) -> Vec<u8> {

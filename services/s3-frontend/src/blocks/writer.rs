@@ -24,6 +24,8 @@ pub(crate) struct BlockWriter {
     key: HashKey,
     /// Bytes that belong to blocks not yet begun.
     to_come: u64,
+    /// There may be fewer bytes than announced.
+    open_ended: bool,
     /// Whether an object small enough may lie in its metadata row.
     may_inline: bool,
     placement: Option<Rc<Placement>>,
@@ -83,11 +85,21 @@ impl BlockWriter {
             worker: worker.clone(),
             key,
             to_come: bytes,
+            open_ended: false,
             may_inline: may_inline && bytes <= INLINE_BYTES_MAX as u64,
             placement: None,
             current: Current::None,
             placing: VecDeque::new(),
             blocks: Vec::new(),
+        }
+    }
+
+    /// For an object of at most `bytes_max` bytes, whose end is known when it comes. Its last blocks are small ones.
+    pub(crate) fn open_ended(worker: &Rc<Worker>, key: HashKey, bytes_max: u64) -> Self {
+        Self {
+            open_ended: true,
+            may_inline: true,
+            ..Self::new(worker, key, bytes_max, false)
         }
     }
 
@@ -129,6 +141,9 @@ impl BlockWriter {
     /// # Errors
     /// As [`BlockWriter::write`]; `IncompleteBody` for fewer bytes than announced.
     pub(crate) async fn finish(mut self) -> Result<Placed, S3Error> {
+        if self.open_ended {
+            self.close().await?;
+        }
         if self.may_inline {
             let bytes = match std::mem::replace(&mut self.current, Current::None) {
                 Current::Small { bytes, .. } => bytes,
@@ -154,8 +169,32 @@ impl BlockWriter {
         })
     }
 
+    /// The end of what was open.
+    async fn close(&mut self) -> Result<(), S3Error> {
+        self.to_come = 0;
+        let inline = self.placement.is_none() && self.placing.is_empty() && self.blocks.is_empty();
+        match std::mem::replace(&mut self.current, Current::None) {
+            Current::Small { bytes, length } if inline && bytes.len() <= INLINE_BYTES_MAX => {
+                self.current = Current::Small { bytes, length };
+                return Ok(());
+            }
+            Current::Small { bytes, .. } => self.store(bytes).await?,
+            // It was begun because all of it had to come.
+            Current::File(_) => return Err(ErrorCode::MalformedPOSTRequest.into()),
+            Current::None if inline => return Ok(()),
+            Current::None => {}
+        }
+        self.may_inline = false;
+        Ok(())
+    }
+
     async fn begin_block(&mut self) -> Result<(), S3Error> {
-        let length = self.to_come.min(BLOCK_BYTES_MAX);
+        // Where the end is not known, only what is far from it goes into a file.
+        let is_near = self.open_ended && self.to_come < 2 * BLOCK_BYTES_MAX;
+        let length = match is_near {
+            true => self.to_come.min(PACKED_BYTES_MAX as u64),
+            false => self.to_come.min(BLOCK_BYTES_MAX),
+        };
         self.to_come -= length;
         if length == 0 {
             return Ok(());
@@ -184,7 +223,9 @@ impl BlockWriter {
         match std::mem::replace(&mut self.current, Current::None) {
             Current::None => Ok(()),
             // The bytes wait for `finish`.
-            small @ Current::Small { .. } if self.may_inline => {
+            small @ Current::Small { .. }
+                if self.may_inline && (!self.open_ended || self.to_come == 0) =>
+            {
                 self.current = small;
                 Ok(())
             }

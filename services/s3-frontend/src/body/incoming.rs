@@ -148,7 +148,7 @@ impl<'a> Upload<'a> {
 }
 
 /// `Content-Length`. hyper has compared it with what it reads, so a wrong one does not get here.
-fn content_length(headers: &dyn Headers) -> Result<Option<u64>, S3Error> {
+pub(super) fn content_length(headers: &dyn Headers) -> Result<Option<u64>, S3Error> {
     let text = single(headers, "content-length")?;
     text.map(|text| {
         text.parse()
@@ -159,13 +159,16 @@ fn content_length(headers: &dyn Headers) -> Result<Option<u64>, S3Error> {
 
 /// Whether the client sends as fast as must be. Only the time that we wait for it counts.
 #[derive(Default)]
-struct Pace {
+pub(super) struct Pace {
     waited: Duration,
     bytes: u64,
 }
 
 impl Pace {
-    async fn next_frame(&mut self, body: &mut Incoming) -> Result<Option<Bytes>, S3Error> {
+    pub(super) async fn next_frame(
+        &mut self,
+        body: &mut Incoming,
+    ) -> Result<Option<Bytes>, S3Error> {
         loop {
             let earned = Duration::from_secs(self.bytes / BODY_BYTES_PER_S_MIN);
             let patience = (BODY_STALL + earned)

@@ -2,7 +2,7 @@
 
 use super::find_object::find_object;
 use super::version_id;
-use crate::admission::Need;
+use crate::access::{Need, Target, get_action};
 use crate::answer::{self, Answer};
 use crate::request::Request;
 use protocol::metadata::{Bucket, Object, VersionId};
@@ -37,7 +37,15 @@ pub(super) async fn admit(request: &Request<'_>) -> Result<Place, S3Error> {
         version_id,
     } = names::copy_source(header)?;
     let version = version_id.as_deref().map(version_id::parse).transpose()?;
-    let bucket = request.admission.further(&bucket, Need::Read).await?;
+    let target = Target::Object {
+        action: get_action(version.is_some()),
+        key: Some(key.clone()),
+        version,
+    };
+    let bucket = request
+        .admission
+        .further(&bucket, Need::Read, target)
+        .await?;
     Ok(Place {
         bucket,
         key,

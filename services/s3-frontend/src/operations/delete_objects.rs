@@ -2,8 +2,9 @@
 //!
 //! Source: <https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html>
 
-use super::object_attributes::bypass;
+use super::object_attributes::{bypass_asked, may_bypass};
 use super::version_id;
+use crate::access::{Need, delete_action};
 use crate::admission::Admission;
 use crate::answer::{self, Answer};
 use crate::metadata::unexpected;
@@ -24,7 +25,7 @@ const AT_A_TIME: usize = 64;
 pub(super) async fn delete_objects(request: &mut Request<'_>) -> Result<Answer, S3Error> {
     let admission = request.admission.clone();
     check_digest(request)?;
-    let bypass = bypass(request).await?;
+    let bypass = bypass_asked(request)?;
     let kib = request.document_kib(DELETE_BYTES_MAX);
     let _share = request.worker.budget.take(kib).await?;
     let document = request.document(DELETE_BYTES_MAX).await?;
@@ -84,6 +85,13 @@ async fn delete_one(
     check_key(&object.key)?;
     let version = object.version_id.as_deref().filter(|text| !text.is_empty());
     let version: Option<VersionId> = version.map(version_id::parse).transpose()?;
+    let action = delete_action(version.is_some());
+    let admission = admission
+        .for_object(action, &object.key, version, Need::Write)
+        .await?;
+    if bypass {
+        may_bypass(&admission, &object.key, version).await?;
+    }
     // Conditions of directory buckets, which AWS ignores nowhere.
     if object.last_modified.is_some() {
         return Err(S3Error::not_implemented("Element", "LastModifiedTime"));

@@ -28,7 +28,7 @@ pub(super) async fn list_buckets(request: &mut Request<'_>) -> Result<Answer, S3
     let mut found: Vec<Bucket> = Vec::new();
     let mut more = true;
     while more && found.len() <= asked {
-        let access_key = Some(request.admission.access_key().to_owned());
+        let access_key = request.admission.lists_buckets_of();
         let operation = Operation::ListBuckets {
             access_key,
             after: after.clone(),

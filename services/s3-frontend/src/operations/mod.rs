@@ -2,6 +2,7 @@
 //! done, what is answered. The caller is authenticated and has the right (see [`crate::request`]).
 
 mod abort_multipart_upload;
+mod bucket_settings;
 mod bucket_state;
 mod change_attributes;
 mod complete_multipart_upload;
@@ -29,6 +30,7 @@ mod list_objects;
 mod list_parts;
 mod object_attributes;
 mod object_data;
+mod post_object;
 mod put_bucket_versioning;
 mod put_object;
 mod put_object_legal_hold;
@@ -38,7 +40,7 @@ mod put_object_tagging;
 mod rename_object;
 mod upload_part;
 mod upload_part_copy;
-mod version_id;
+pub(crate) mod version_id;
 
 use crate::answer::Answer;
 use crate::request::Request;
@@ -49,6 +51,8 @@ use s3_wire::error::S3Error;
 use s3_wire::routing::Operation;
 use s3_wire::xml::Owner;
 use std::pin::Pin;
+
+pub(crate) use post_object::post_object;
 
 /// The only account: whoever holds a key acts for it. Keys' names are nobody else's business.
 const OWNER: Owner<'static> = Owner {
@@ -106,6 +110,61 @@ pub(crate) async fn dispatch(
         O::AbortMultipartUpload => Box::pin(abort_multipart_upload::abort(request)),
         O::ListMultipartUploads => Box::pin(list_multipart_uploads::list_uploads(request)),
         O::ListParts => Box::pin(list_parts::list_parts(request)),
+        O::DeleteBucketCors => Box::pin(bucket_settings::delete_bucket_cors(request)),
+        O::DeleteBucketEncryption => Box::pin(bucket_settings::delete_bucket_encryption(request)),
+        O::GetBucketLifecycleConfiguration => {
+            Box::pin(bucket_settings::get_bucket_lifecycle_configuration(request))
+        }
+        O::PutBucketLifecycleConfiguration => {
+            Box::pin(bucket_settings::put_bucket_lifecycle_configuration(request))
+        }
+        O::DeleteBucketLifecycle => Box::pin(bucket_settings::delete_bucket_lifecycle(request)),
+        O::DeleteBucketPolicy => Box::pin(bucket_settings::delete_bucket_policy(request)),
+        O::DeleteBucketReplication => Box::pin(bucket_settings::delete_bucket_replication(request)),
+        O::DeleteBucketTagging => Box::pin(bucket_settings::delete_bucket_tagging(request)),
+        O::DeleteBucketWebsite => Box::pin(bucket_settings::delete_bucket_website(request)),
+        O::DeletePublicAccessBlock => {
+            Box::pin(bucket_settings::delete_public_access_block(request))
+        }
+        O::GetBucketAccelerateConfiguration => Box::pin(
+            bucket_settings::get_bucket_accelerate_configuration(request),
+        ),
+        O::GetBucketAcl => Box::pin(bucket_settings::get_bucket_acl(request)),
+        O::GetBucketCors => Box::pin(bucket_settings::get_bucket_cors(request)),
+        O::GetBucketEncryption => Box::pin(bucket_settings::get_bucket_encryption(request)),
+        O::GetBucketLogging => Box::pin(bucket_settings::get_bucket_logging(request)),
+        O::GetBucketNotificationConfiguration => Box::pin(
+            bucket_settings::get_bucket_notification_configuration(request),
+        ),
+        O::GetBucketOwnershipControls => {
+            Box::pin(bucket_settings::get_bucket_ownership_controls(request))
+        }
+        O::GetBucketPolicy => Box::pin(bucket_settings::get_bucket_policy(request)),
+        O::GetBucketPolicyStatus => Box::pin(bucket_settings::get_bucket_policy_status(request)),
+        O::GetBucketReplication => Box::pin(bucket_settings::get_bucket_replication(request)),
+        O::GetBucketRequestPayment => {
+            Box::pin(bucket_settings::get_bucket_request_payment(request))
+        }
+        O::GetBucketTagging => Box::pin(bucket_settings::get_bucket_tagging(request)),
+        O::GetBucketWebsite => Box::pin(bucket_settings::get_bucket_website(request)),
+        O::GetObjectAcl => Box::pin(bucket_settings::get_object_acl(request)),
+        O::GetPublicAccessBlock => Box::pin(bucket_settings::get_public_access_block(request)),
+        O::PutBucketAcl => Box::pin(bucket_settings::put_bucket_acl(request)),
+        O::PutBucketCors => Box::pin(bucket_settings::put_bucket_cors(request)),
+        O::PutBucketLogging => Box::pin(bucket_settings::put_bucket_logging(request)),
+        O::PutBucketNotificationConfiguration => Box::pin(
+            bucket_settings::put_bucket_notification_configuration(request),
+        ),
+        O::PutBucketOwnershipControls => {
+            Box::pin(bucket_settings::put_bucket_ownership_controls(request))
+        }
+        O::PutBucketPolicy => Box::pin(bucket_settings::put_bucket_policy(request)),
+        O::PutBucketRequestPayment => {
+            Box::pin(bucket_settings::put_bucket_request_payment(request))
+        }
+        O::PutBucketTagging => Box::pin(bucket_settings::put_bucket_tagging(request)),
+        O::PutObjectAcl => Box::pin(bucket_settings::put_object_acl(request)),
+        O::PutPublicAccessBlock => Box::pin(bucket_settings::put_public_access_block(request)),
         missing => return Err(missing.not_implemented()),
     };
     done.await

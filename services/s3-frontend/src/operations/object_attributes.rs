@@ -2,13 +2,17 @@
 //!
 //! Source: <https://docs.aws.amazon.com/AmazonS3/latest/API/API_PutObject.html>
 
-use crate::admission::Need;
+use super::version_id;
+use crate::access::Need;
+use crate::admission::Admission;
 use crate::answer::{self, Answer};
 use crate::request::Request;
-use protocol::metadata::{Attributes, Retention, RetentionMode};
+use http::HeaderMap;
+use protocol::metadata::{Attributes, Retention, RetentionMode, VersionId};
 use s3_wire::checksum::Expected;
 use s3_wire::dates::{iso8601, parse_iso8601};
 use s3_wire::error::{ErrorCode, S3Error};
+use s3_wire::headers::single;
 use s3_wire::tags::{self, Tag};
 use s3_wire::xml::{LegalHold, LockMode};
 
@@ -22,22 +26,30 @@ const BYPASS: &str = "x-amz-bypass-governance-retention";
 /// # Errors
 /// `InvalidArgument` for values that cannot be, or one of mode and date without the other; those of [`tags::from_header`].
 pub(super) fn attributes(request: &Request<'_>) -> Result<Attributes, S3Error> {
+    attributes_of(&request.head.headers, request.worker.now_s())
+}
+
+/// The same out of headers.
+///
+/// # Errors
+/// As [`attributes`].
+pub(super) fn attributes_of(headers: &HeaderMap, now_s: u64) -> Result<Attributes, S3Error> {
     Ok(Attributes {
-        tags: tags_of(request)?,
-        retention: retention(request)?,
-        legal_hold: legal_hold(request)?,
+        tags: tags_of(headers)?,
+        retention: retention(headers, now_s)?,
+        legal_hold: legal_hold(headers)?,
     })
 }
 
-fn tags_of(request: &Request<'_>) -> Result<Vec<Tag>, S3Error> {
-    match request.header("x-amz-tagging")? {
+fn tags_of(headers: &HeaderMap) -> Result<Vec<Tag>, S3Error> {
+    match single(headers, "x-amz-tagging")? {
         Some(header) => tags::from_header(header),
         None => Ok(Vec::new()),
     }
 }
 
-fn retention(request: &Request<'_>) -> Result<Option<Retention>, S3Error> {
-    let (mode, until) = match (request.header(MODE)?, request.header(UNTIL)?) {
+fn retention(headers: &HeaderMap, now_s: u64) -> Result<Option<Retention>, S3Error> {
+    let (mode, until) = match (single(headers, MODE)?, single(headers, UNTIL)?) {
         (None, None) => return Ok(None),
         (Some(mode), Some(until)) => (mode, until),
         (mode, _) => {
@@ -53,7 +65,7 @@ fn retention(request: &Request<'_>) -> Result<Option<Retention>, S3Error> {
         let message = "The retain until date must be provided in ISO 8601 format";
         S3Error::argument(message, UNTIL, until)
     })?;
-    check_future(request, until_s)?;
+    check_after(now_s, until_s)?;
     Ok(Some(Retention {
         mode: mode_kept(known),
         until_ms: until_s.saturating_mul(1_000),
@@ -63,7 +75,11 @@ fn retention(request: &Request<'_>) -> Result<Option<Retention>, S3Error> {
 /// # Errors
 /// `InvalidArgument` for a retention that has ended before it begins.
 pub(super) fn check_future(request: &Request<'_>, until_s: u64) -> Result<(), S3Error> {
-    if until_s > request.worker.now_s() {
+    check_after(request.worker.now_s(), until_s)
+}
+
+fn check_after(now_s: u64, until_s: u64) -> Result<(), S3Error> {
+    if until_s > now_s {
         return Ok(());
     }
     let message = "The retain until date must be in the future!";
@@ -71,8 +87,8 @@ pub(super) fn check_future(request: &Request<'_>, until_s: u64) -> Result<(), S3
     Err(S3Error::argument(message, UNTIL, until))
 }
 
-fn legal_hold(request: &Request<'_>) -> Result<Option<bool>, S3Error> {
-    let Some(header) = request.header(HOLD)? else {
+fn legal_hold(headers: &HeaderMap) -> Result<Option<bool>, S3Error> {
+    let Some(header) = single(headers, HOLD)? else {
         return Ok(None);
     };
     match LegalHold::from_name(header) {
@@ -106,14 +122,36 @@ pub(super) fn check_digest(request: &Request<'_>, attributes: &Attributes) -> Re
 /// # Errors
 /// `AccessDenied`: it takes the right to change the bucket. `InvalidArgument`.
 pub(super) async fn bypass(request: &Request<'_>) -> Result<bool, S3Error> {
+    let asked = bypass_asked(request)?;
+    if asked {
+        let version = version_id::of_query(request)?;
+        may_bypass(&request.admission, request.key(), version).await?;
+    }
+    Ok(asked)
+}
+
+/// Whether the caller may bypass governance retention of this object.
+///
+/// # Errors
+/// `AccessDenied`.
+pub(super) async fn may_bypass(
+    admission: &Admission,
+    key: &str,
+    version: Option<VersionId>,
+) -> Result<(), S3Error> {
+    let action = "s3:BypassGovernanceRetention";
+    admission.also(action, key, version, Need::Owner).await
+}
+
+/// Whether the caller wants to.
+///
+/// # Errors
+/// `InvalidArgument`.
+pub(super) fn bypass_asked(request: &Request<'_>) -> Result<bool, S3Error> {
     match request.header(BYPASS)? {
         None => Ok(false),
         Some(no) if no.eq_ignore_ascii_case("false") => Ok(false),
-        Some(yes) if yes.eq_ignore_ascii_case("true") => {
-            let bucket = request.bucket_name();
-            request.admission.further(bucket, Need::Owner).await?;
-            Ok(true)
-        }
+        Some(yes) if yes.eq_ignore_ascii_case("true") => Ok(true),
         Some(other) => Err(S3Error::argument(
             "The header must be 'true' or 'false'",
             BYPASS,

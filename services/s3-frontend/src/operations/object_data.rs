@@ -8,11 +8,13 @@ use crate::body::incoming::Upload;
 use crate::limits::{PUT_BYTES_MAX, UPLOAD_KIB};
 use crate::request::Request;
 use crate::worker::Worker;
+use http::HeaderMap;
 use protocol::metadata::{Bucket, Checksum as KeptChecksum, HEADERS_BYTES_MAX};
 use s3_wire::body::BodySummary;
 use s3_wire::checksum::{Algorithm, Checksum};
 use s3_wire::error::{ErrorCode, S3Error};
 use s3_wire::headers;
+use s3_wire::query::Query;
 use std::rc::Rc;
 
 /// What AWS calls an object without a content type.
@@ -35,7 +37,17 @@ pub(super) const DEFAULT_ALGORITHM: Algorithm = Algorithm::Crc64Nvme;
 /// # Errors
 /// `MetadataTooLarge`; `InvalidRequest` for repeated headers or values that are not text.
 pub(super) fn kept_headers(request: &Request<'_>) -> Result<Vec<(String, String)>, S3Error> {
-    let sent = &request.head.headers;
+    kept_of(&request.head.headers, request.query)
+}
+
+/// The same out of headers and a query.
+///
+/// # Errors
+/// As [`kept_headers`].
+pub(super) fn kept_of(
+    sent: &HeaderMap,
+    query: &Query<'_>,
+) -> Result<Vec<(String, String)>, S3Error> {
     let mut kept = Vec::new();
     for name in KEPT {
         let value = headers::single(sent, name)?.map(str::to_owned);
@@ -46,7 +58,7 @@ pub(super) fn kept_headers(request: &Request<'_>) -> Result<Vec<(String, String)
         };
         kept.extend(value.map(|value| (name.to_owned(), value)));
     }
-    for (name, value) in headers::user_metadata(sent, request.query)? {
+    for (name, value) in headers::user_metadata(sent, query)? {
         kept.push((format!("x-amz-meta-{name}"), value));
     }
     let bytes: usize = kept

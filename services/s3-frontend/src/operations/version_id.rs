@@ -20,7 +20,7 @@ pub(super) fn text(version: VersionId) -> String {
 ///
 /// # Errors
 /// `InvalidArgument` for what cannot be a version.
-pub(super) fn parse(text: &str) -> Result<VersionId, S3Error> {
+pub(crate) fn parse(text: &str) -> Result<VersionId, S3Error> {
     if text == "null" {
         return Ok(VersionId::Null);
     }

@@ -156,20 +156,23 @@ impl MetadataState {
         self.now_ms += 1;
         match operation {
             Operation::Authorize { access_key, bucket } => {
-                let key = self
-                    .keys
-                    .get(&access_key)
-                    .ok_or(MetadataError::NoSuchAccessKey)?
-                    .clone();
-                let rights = bucket
-                    .as_ref()
-                    .map(|bucket| self.rights_of(&key, bucket))
-                    .unwrap_or_default();
+                let key = match access_key {
+                    Some(access_key) => {
+                        let key = self.keys.get(&access_key);
+                        Some(key.ok_or(MetadataError::NoSuchAccessKey)?.clone())
+                    }
+                    None => None,
+                };
+                let rights = match (&key, &bucket) {
+                    (Some(key), Some(bucket)) => self.rights_of(key, bucket),
+                    _ => Rights::default(),
+                };
                 let bucket = bucket.and_then(|name| self.buckets.get(&name).cloned());
                 Ok(Reply::Authorized {
                     key,
                     bucket,
                     rights,
+                    documents: Default::default(),
                 })
             }
             Operation::CreateBucket {

@@ -442,6 +442,33 @@ mod tests {
         assert!(SUBRESOURCES.is_sorted_by_key(|(name, ..)| *name));
     }
 
+    /// `docs/S3.md` has each operation once, in order, with a request that is this operation.
+    #[test]
+    fn the_documented_table_is_the_routers() {
+        let document = include_str!("../../../../docs/S3.md");
+        let rows = document.lines().filter(|line| line.starts_with("| ") && line.contains(" | `"));
+        let mut named = Vec::new();
+        for row in rows {
+            let mut cells = row.split('|').map(str::trim).skip(1);
+            let (name, request) = (cells.next().unwrap(), cells.next().unwrap());
+            let operation = Operation::ALL.iter().find(|one| one.name() == name).unwrap();
+            named.push(*operation);
+            let mut words = request.trim_matches('`').split(' ');
+            let (method, target) = (words.next().unwrap(), words.next().unwrap());
+            if *operation == Operation::WriteGetObjectResponse {
+                continue; // It has a host of its own.
+            }
+            let headers: Vec<_> = words.map(|name| (name, "/b/o")).collect();
+            let headers: Vec<(&'static str, &'static str)> = match headers.as_slice() {
+                [] => Vec::new(),
+                _ => vec![("x-amz-copy-source", "/b/o")],
+            };
+            let target = target.replace("{Bucket}", "b").replace("{Key}", "k");
+            assert_eq!(ask(method, &target, &headers).unwrap(), *operation, "{row}");
+        }
+        assert_eq!(named, Operation::ALL);
+    }
+
     proptest! {
         #[test]
         fn no_request_makes_the_router_panic(method in "[A-Z]{0,7}", bucket in any::<Option<String>>(), key in any::<Option<String>>(), raw in any::<String>()) {

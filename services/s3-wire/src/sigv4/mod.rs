@@ -11,11 +11,13 @@
 mod canonical;
 mod chunks;
 pub mod client;
+mod form;
 mod parse;
 #[cfg(test)]
 mod tests;
 
 pub use chunks::ChunkContext;
+pub use form::FormSignature;
 pub use parse::parse_authorization;
 
 use crate::dates;

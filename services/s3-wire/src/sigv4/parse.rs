@@ -207,7 +207,9 @@ fn from_query<'a>(query: &Query<'a>, view: &RequestView<'a>) -> Result<SignedReq
 
 /// Takes `AKID/20130524/us-east-1/s3/aws4_request` apart, from the right. Errors are the reason in
 /// AWS's words.
-fn parse_credential(credential: Cow<'_, str>) -> Result<(Cow<'_, str>, Scope<'_>), String> {
+pub(super) fn parse_credential(
+    credential: Cow<'_, str>,
+) -> Result<(Cow<'_, str>, Scope<'_>), String> {
     let expected = || {
         "the Credential is mal-formed; expecting \
          \"<YOUR-AKID>/YYYYMMDD/REGION/SERVICE/aws4_request\"."
@@ -257,7 +259,7 @@ fn parse_credential(credential: Cow<'_, str>) -> Result<(Cow<'_, str>, Scope<'_>
 }
 
 /// The key is derived for the day of the scope, so it must be the day of the request.
-fn check_day(timestamp: &str, scope: &Scope<'_>) -> Result<(), String> {
+pub(super) fn check_day(timestamp: &str, scope: &Scope<'_>) -> Result<(), String> {
     match timestamp.get(..8) {
         Some(day) if day == scope.date => Ok(()),
         day => Err(format!(
@@ -290,7 +292,7 @@ fn check_signed_headers(list: &str) -> Result<(), &'static str> {
 }
 
 /// 64 lower-case hexadecimal digits.
-fn parse_signature(text: &str) -> Option<[u8; 32]> {
+pub(super) fn parse_signature(text: &str) -> Option<[u8; 32]> {
     let mut signature = [0; 32];
     if text.bytes().any(|byte| byte.is_ascii_uppercase()) {
         return None;
@@ -358,7 +360,7 @@ fn payload(text: &str) -> Result<PayloadHash, S3Error> {
 }
 
 /// Version 2, by header or query. AWS answers this in the regions that never had it.
-fn unsupported_version() -> S3Error {
+pub(super) fn unsupported_version() -> S3Error {
     S3Error::with(
         ErrorCode::InvalidRequest,
         "The authorization mechanism you have provided is not supported. Please use \

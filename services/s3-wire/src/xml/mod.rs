@@ -11,7 +11,7 @@ mod listing;
 mod lock;
 mod multipart;
 mod object;
-mod pull;
+pub(crate) mod pull;
 mod requests;
 mod tagging;
 mod versions;
@@ -94,6 +94,14 @@ impl Document {
     /// Opens an element.
     pub fn open(&mut self, name: &'static str) {
         for part in ["<", name, ">"] {
+            self.out.push_str(part);
+        }
+        self.open.push(name);
+    }
+
+    /// Opens an element with attributes of ours.
+    pub fn open_with(&mut self, name: &'static str, attributes: &'static str) {
+        for part in ["<", name, " ", attributes, ">"] {
             self.out.push_str(part);
         }
         self.open.push(name);

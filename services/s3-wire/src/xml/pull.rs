@@ -21,19 +21,19 @@ enum Token {
 }
 
 /// Reads a document from front to back.
-pub(super) struct Pull<'a> {
+pub(crate) struct Pull<'a> {
     reader: Reader<&'a [u8]>,
     depth: usize,
 }
 
 /// The one error of all of this.
-pub(super) fn malformed() -> S3Error {
+pub(crate) fn malformed() -> S3Error {
     ErrorCode::MalformedXML.into()
 }
 
 impl<'a> Pull<'a> {
     /// Begins, and reads the root element, which must be called `root`.
-    pub(super) fn begin(body: &'a [u8], root: &str) -> Result<Pull<'a>, S3Error> {
+    pub(crate) fn begin(body: &'a [u8], root: &str) -> Result<Pull<'a>, S3Error> {
         let text = std::str::from_utf8(body).map_err(|_| malformed())?;
         let text = text.strip_prefix('\u{FEFF}').unwrap_or(text); // a byte order mark says nothing in UTF-8
         let mut reader = Reader::from_str(text);
@@ -49,7 +49,7 @@ impl<'a> Pull<'a> {
 
     /// Calls `each` with the name of every child of the open element; `each` must consume the child
     /// by [`Pull::text`] or by `children`. Returns behind the element's end.
-    pub(super) fn children(
+    pub(crate) fn children(
         &mut self,
         mut each: impl FnMut(&mut Pull<'a>, &str) -> Result<(), S3Error>,
     ) -> Result<(), S3Error> {
@@ -63,7 +63,7 @@ impl<'a> Pull<'a> {
     }
 
     /// The text of the open element, which must have no children. Returns behind the element's end.
-    pub(super) fn text(&mut self) -> Result<String, S3Error> {
+    pub(crate) fn text(&mut self) -> Result<String, S3Error> {
         let mut all = String::new();
         loop {
             match self.token()? {
@@ -79,7 +79,7 @@ impl<'a> Pull<'a> {
     }
 
     /// Checks that nothing follows the root element.
-    pub(super) fn finish(mut self) -> Result<(), S3Error> {
+    pub(crate) fn finish(mut self) -> Result<(), S3Error> {
         match self.significant()? {
             Token::End if self.depth == 0 => Ok(()),
             _ => Err(malformed()),

@@ -53,7 +53,7 @@ fn use_all(store: &MemoryStore) {
     let (bucket, limit) = (BUCKET, 10);
     let reads = [
         Operation::Authorize {
-            access_key: "A".into(),
+            access_key: Some("A".into()),
             bucket: Some("home".into()),
         },
         Operation::ListKeys { after: None, limit },

@@ -7,10 +7,12 @@
 )]
 
 mod damage;
+mod lifecycle;
 pub(crate) mod model;
 mod promises;
 mod renames;
 mod sequences;
+mod settings;
 mod versions;
 
 use super::*;

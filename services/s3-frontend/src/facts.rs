@@ -1,0 +1,235 @@
+//! What is known of a request before anything is done: its line and headers, who is at the other end, and, from these, the answers to
+//! the conditions of policies.
+
+use crate::operations::version_id;
+use crate::worker::Worker;
+use http::header::HOST;
+use http::request::Parts;
+use protocol::metadata::VersionId;
+use s3_wire::dates::{iso8601, parse_amz_date};
+use s3_wire::error::S3Error;
+use s3_wire::headers::{single, unsupported};
+use s3_wire::names::{Resource, split_host, split_path};
+use s3_wire::policy::{Context, Principal, action};
+use s3_wire::query::Query;
+use s3_wire::routing::{Operation, route};
+use s3_wire::tags::Tag;
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// A request's own words.
+pub(crate) struct Facts {
+    /// Method, path and headers as they came.
+    pub(crate) head: Parts,
+    /// Bucket and key, decoded.
+    pub(crate) resource: Resource,
+    /// What it is, or why it is nothing.
+    pub(crate) routed: Result<Operation, S3Error>,
+    /// Who is at the other end of the connection.
+    pub(crate) peer: IpAddr,
+    /// The thread that serves it.
+    pub(crate) worker: Rc<Worker>,
+}
+
+impl Facts {
+    /// Reads where a request goes.
+    ///
+    /// # Errors
+    /// With the head given back: `InvalidRequest`, `InvalidURI` and others for a host or path that cannot be.
+    pub(crate) fn new(
+        worker: &Rc<Worker>,
+        head: Parts,
+        peer: IpAddr,
+    ) -> Result<Self, (S3Error, Parts)> {
+        let resource = match resource(worker, &head) {
+            Ok(resource) => resource,
+            Err(error) => return Err((error, head)),
+        };
+        let routed = Query::parse(head.uri.query().unwrap_or_default())
+            .and_then(|query| route(head.method.as_str(), &resource, &query, &head.headers))
+            .and_then(|operation| unsupported(&head.headers).map_or(Ok(operation), Err));
+        Ok(Self {
+            head,
+            resource,
+            routed,
+            peer,
+            worker: worker.clone(),
+        })
+    }
+
+    /// What it is, if it is anything.
+    pub(crate) fn operation(&self) -> Option<Operation> {
+        self.routed.as_ref().ok().copied()
+    }
+
+    /// The raw query, empty without one.
+    pub(crate) fn query(&self) -> &str {
+        self.head.uri.query().unwrap_or_default()
+    }
+
+    fn header(&self, name: &str) -> Option<String> {
+        single(&self.head.headers, name)
+            .ok()
+            .flatten()
+            .map(str::to_owned)
+    }
+
+    fn parameter(&self, name: &str) -> Option<String> {
+        let query = Query::parse(self.query()).ok()?;
+        query
+            .has(name)
+            .then(|| query.get(name).unwrap_or_default().to_owned())
+    }
+
+    /// The version that the query names, if it names one.
+    pub(crate) fn version(&self) -> Option<VersionId> {
+        version_id::parse(&self.parameter("versionId")?).ok()
+    }
+
+    /// Every action that the request is, all of which must be allowed.
+    pub(crate) fn actions(&self, operation: Operation) -> Vec<&'static str> {
+        let versioned = self.parameter("versionId").is_some();
+        let mut actions: Vec<_> = action(operation, versioned).into_iter().collect();
+        let writes = matches!(
+            operation,
+            Operation::PutObject
+                | Operation::CopyObject
+                | Operation::CreateMultipartUpload
+                | Operation::PostObject
+        );
+        let has = |name: &str| self.head.headers.contains_key(name);
+        let by_header = [
+            ("x-amz-tagging", "s3:PutObjectTagging"),
+            ("x-amz-object-lock-mode", "s3:PutObjectRetention"),
+            ("x-amz-object-lock-legal-hold", "s3:PutObjectLegalHold"),
+        ];
+        let with_header = by_header.iter().filter(|(name, _)| writes && has(name));
+        actions.extend(with_header.map(|(_, action)| *action));
+        actions
+    }
+
+    /// The tags that the request gives to an object.
+    fn tags(&self) -> Vec<Tag> {
+        let written = self.header("x-amz-tagging").unwrap_or_default();
+        let Ok(tags) = Query::parse(&written) else {
+            return Vec::new();
+        };
+        let pairs = tags.iter();
+        pairs
+            .map(|(key, value)| (key.to_owned(), value.unwrap_or_default().to_owned()))
+            .collect()
+    }
+}
+
+/// A request and who asks: what conditions are judged by.
+pub(crate) struct Asked<'a> {
+    pub(crate) facts: &'a Facts,
+    /// Of the object that is asked for.
+    pub(crate) tags: &'a [Tag],
+    pub(crate) principal: Option<Principal<'a>>,
+}
+
+impl Context for Asked<'_> {
+    fn values(&self, key: &str) -> Vec<String> {
+        let values = |tags: &[Tag], wanted: &str| {
+            let found = tags.iter().filter(|(key, _)| key == wanted);
+            found.map(|(_, value)| value.clone()).collect()
+        };
+        if let Some(tag) = key.strip_prefix("s3:requestobjecttag/") {
+            return values(&self.facts.tags(), tag);
+        }
+        if let Some(tag) = key.strip_prefix("s3:existingobjecttag/") {
+            return values(self.tags, tag);
+        }
+        if key == "s3:requestobjecttagkeys" {
+            return self.facts.tags().into_iter().map(|(key, _)| key).collect();
+        }
+        self.value(key).into_iter().collect()
+    }
+}
+
+impl Asked<'_> {
+    fn value(&self, key: &str) -> Option<String> {
+        let facts = self.facts;
+        let lists = matches!(
+            facts.operation(),
+            Some(
+                Operation::ListObjects
+                    | Operation::ListObjectsV2
+                    | Operation::ListObjectVersions
+                    | Operation::ListMultipartUploads
+            )
+        );
+        match key {
+            "aws:sourceip" => Some(facts.peer.to_canonical().to_string()),
+            // The listener of this process speaks no TLS.
+            "aws:securetransport" => Some("false".to_owned()),
+            "aws:useragent" => facts.header("user-agent"),
+            "aws:referer" => facts.header("referer"),
+            "aws:requestedregion" => Some(facts.worker.region.clone()),
+            "aws:currenttime" => Some(iso8601(now_ms())),
+            "aws:epochtime" => Some((now_ms() / 1000).to_string()),
+            "aws:username" => self.principal.map(|one| one.name.to_owned()),
+            "aws:userid" => Some(match self.principal {
+                Some(one) => one.access_key.to_owned(),
+                None => "anonymous".to_owned(),
+            }),
+            "aws:principalarn" => {
+                let arn = |one: Principal<'_>| format!("arn:aws:iam:::user/{}", one.name);
+                self.principal.map(arn)
+            }
+            "aws:principaltype" => Some(match self.principal {
+                Some(_) => "User".to_owned(),
+                None => "Anonymous".to_owned(),
+            }),
+            "s3:authtype" => self.principal.map(|_| self.form().to_owned()),
+            "s3:signatureversion" => self.principal.map(|_| "AWS4-HMAC-SHA256".to_owned()),
+            "s3:signatureage" => {
+                let signed_s = parse_amz_date(&facts.parameter("X-Amz-Date")?)?;
+                Some(now_ms().saturating_sub(signed_s * 1000).to_string())
+            }
+            "s3:versionid" => facts.parameter("versionId"),
+            "s3:prefix" | "s3:delimiter" | "s3:max-keys" if lists => {
+                facts.parameter(key.strip_prefix("s3:")?)
+            }
+            "s3:if-match" | "s3:if-none-match" => facts.header(key.strip_prefix("s3:")?),
+            "s3:object-lock-mode"
+            | "s3:object-lock-legal-hold"
+            | "s3:object-lock-retain-until-date" => {
+                facts.header(&format!("x-amz-{}", key.strip_prefix("s3:")?))
+            }
+            other => facts.header(
+                other
+                    .strip_prefix("s3:")
+                    .filter(|name| name.starts_with("x-amz-"))?,
+            ),
+        }
+    }
+
+    /// How the request is signed.
+    fn form(&self) -> &'static str {
+        match self.facts.operation() {
+            Some(Operation::PostObject) => "POST",
+            _ if self.facts.parameter("X-Amz-Signature").is_some() => "REST-QUERY-STRING",
+            _ => "REST-HEADER",
+        }
+    }
+}
+
+fn resource(worker: &Worker, head: &Parts) -> Result<Resource, S3Error> {
+    // An absolute request target names the host; RFC 9112 (3.2.2) lets it win over the header.
+    let host = match head.uri.authority() {
+        Some(authority) => Some(authority.as_str()),
+        None => single(&head.headers, HOST.as_str())?,
+    };
+    let bucket = host.and_then(|host| split_host(host, &worker.hosts));
+    split_path(head.uri.path(), bucket.as_deref())
+}
+
+fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |elapsed| {
+        u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
+    })
+}

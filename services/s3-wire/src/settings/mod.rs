@@ -1,0 +1,38 @@
+//! The documents of a bucket's settings: each parsed strictly, written as AWS writes it, and, where it decides something, asked.
+//!
+//! What AWS's schema does not have is `MalformedXML`; what it has and this server does not do is `NotImplemented`.
+
+mod access;
+mod cors;
+mod lifecycle;
+mod probes;
+
+pub use access::{AccessControlPolicy, OwnershipControls, PublicAccessBlock, canned_acl};
+pub use cors::{CorsConfiguration, CorsRule, Preflight};
+pub use lifecycle::{lifecycle_to_xml, parse_lifecycle};
+pub use probes::{
+    accelerate_none, logging_none, notification_none, parse_logging, parse_notification,
+    parse_request_payment, policy_status, request_payment,
+};
+
+use crate::error::S3Error;
+use crate::xml::pull::malformed;
+
+/// Most bytes of any of these documents (S3 allows as much for CORS and less for most others).
+pub const SETTING_BYTES_MAX: usize = 64 << 10;
+
+/// Remembers an element that may come once.
+fn once<T>(slot: &mut Option<T>, value: T) -> Result<(), S3Error> {
+    match slot.replace(value) {
+        None => Ok(()),
+        Some(_) => Err(malformed()),
+    }
+}
+
+fn boolean(text: &str) -> Result<bool, S3Error> {
+    match text.trim() {
+        "true" | "TRUE" | "True" | "1" => Ok(true),
+        "false" | "FALSE" | "False" | "0" => Ok(false),
+        _ => Err(malformed()),
+    }
+}
