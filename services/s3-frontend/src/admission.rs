@@ -16,6 +16,7 @@ use s3_wire::form::FormSignature;
 use s3_wire::headers::RequestView;
 use s3_wire::names::check_bucket_name;
 use s3_wire::policy::Policy;
+use s3_wire::sigv2::PresignedV2;
 use s3_wire::sigv4::{self, PayloadHash, SignedRequest, Verified};
 use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::Rc;
@@ -36,6 +37,8 @@ pub(crate) enum Proof<'a> {
     Nobody(PayloadHash),
     /// By a signature of the request.
     Signed(&'a SignedRequest<'a>),
+    /// By a presigned address of Version 2, with what it says about its body.
+    SignedV2(&'a PresignedV2, PayloadHash),
     /// By a signature of the policy in a form.
     Form(&'a FormSignature<'a>),
 }
@@ -45,6 +48,7 @@ impl Proof<'_> {
         match self {
             Self::Nobody(_) => None,
             Self::Signed(signed) => Some(signed.access_key()),
+            Self::SignedV2(signed, _) => Some(signed.access_key()),
             Self::Form(form) => Some(form.access_key()),
         }
     }
@@ -69,6 +73,14 @@ impl Proof<'_> {
                 &worker.region,
                 worker.now_s(),
             ),
+            Self::SignedV2(signed, payload) => {
+                let key = authorized.key.as_ref();
+                let key = key.ok_or_else(|| S3Error::from(ErrorCode::InvalidAccessKeyId))?;
+                let host_bucket = facts.host_bucket.as_deref();
+                let now_s = worker.now_s();
+                signed.verify(&view(&facts.head), host_bucket, &key.secret_key, now_s)?;
+                Ok(verified(*payload))
+            }
             Self::Form(form) => {
                 form.verify(&key(form.scope_date())?, &worker.region)?;
                 Ok(verified(PayloadHash::Unsigned))

@@ -13,6 +13,7 @@ use s3_wire::names::{Resource, split_host, split_path};
 use s3_wire::policy::{Context, Principal, action};
 use s3_wire::query::Query;
 use s3_wire::routing::{Operation, route};
+use s3_wire::sigv2::PresignedV2;
 use s3_wire::tags::Tag;
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -22,6 +23,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 pub(crate) struct Facts {
     /// Method, path and headers as they came.
     pub(crate) head: Parts,
+    /// The bucket, where the host names it (virtual-host style).
+    pub(crate) host_bucket: Option<String>,
     /// Bucket and key, decoded.
     pub(crate) resource: Resource,
     /// What it is, or why it is nothing.
@@ -41,16 +44,17 @@ impl Facts {
         worker: &Rc<Worker>,
         head: Parts,
         peer: IpAddr,
-    ) -> Result<Self, (S3Error, Parts)> {
-        let resource = match resource(worker, &head) {
-            Ok(resource) => resource,
-            Err(error) => return Err((error, head)),
+    ) -> Result<Self, Box<(S3Error, Parts)>> {
+        let (host_bucket, resource) = match resource(worker, &head) {
+            Ok(found) => found,
+            Err(error) => return Err(Box::new((error, head))),
         };
         let routed = Query::parse(head.uri.query().unwrap_or_default())
             .and_then(|query| route(head.method.as_str(), &resource, &query, &head.headers))
             .and_then(|operation| unsupported(&head.headers).map_or(Ok(operation), Err));
         Ok(Self {
             head,
+            host_bucket,
             resource,
             routed,
             peer,
@@ -66,6 +70,10 @@ impl Facts {
     /// The raw query, empty without one.
     pub(crate) fn query(&self) -> &str {
         self.head.uri.query().unwrap_or_default()
+    }
+
+    fn is_signed_by_v2(&self) -> bool {
+        Query::parse(self.query()).is_ok_and(|query| PresignedV2::is_in(&query))
     }
 
     fn header(&self, name: &str) -> Option<String> {
@@ -184,7 +192,10 @@ impl Asked<'_> {
                 None => "Anonymous".to_owned(),
             }),
             "s3:authtype" => self.principal.map(|_| self.form().to_owned()),
-            "s3:signatureversion" => self.principal.map(|_| "AWS4-HMAC-SHA256".to_owned()),
+            "s3:signatureversion" => self.principal.map(|_| {
+                let v2 = self.facts.is_signed_by_v2();
+                if v2 { "AWS" } else { "AWS4-HMAC-SHA256" }.to_owned()
+            }),
             "s3:signatureage" => {
                 let signed_s = parse_amz_date(&facts.parameter("X-Amz-Date")?)?;
                 Some(now_ms().saturating_sub(signed_s * 1000).to_string())
@@ -211,20 +222,25 @@ impl Asked<'_> {
     fn form(&self) -> &'static str {
         match self.facts.operation() {
             Some(Operation::PostObject) => "POST",
-            _ if self.facts.parameter("X-Amz-Signature").is_some() => "REST-QUERY-STRING",
+            _ if self.facts.parameter("X-Amz-Signature").is_some()
+                || self.facts.is_signed_by_v2() =>
+            {
+                "REST-QUERY-STRING"
+            }
             _ => "REST-HEADER",
         }
     }
 }
 
-fn resource(worker: &Worker, head: &Parts) -> Result<Resource, S3Error> {
+fn resource(worker: &Worker, head: &Parts) -> Result<(Option<String>, Resource), S3Error> {
     // An absolute request target names the host; RFC 9112 (3.2.2) lets it win over the header.
     let host = match head.uri.authority() {
         Some(authority) => Some(authority.as_str()),
         None => single(&head.headers, HOST.as_str())?,
     };
     let bucket = host.and_then(|host| split_host(host, &worker.hosts));
-    split_path(head.uri.path(), bucket.as_deref())
+    let resource = split_path(head.uri.path(), bucket.as_deref())?;
+    Ok((bucket, resource))
 }
 
 fn now_ms() -> u64 {

@@ -125,7 +125,10 @@ pub(crate) async fn answer(
             cors::add(&facts, &mut answer).await;
             answer
         }
-        Err((error, head)) => refuse(error, &head, &request_id),
+        Err(refused) => {
+            let (error, head) = *refused;
+            refuse(error, &head, &request_id)
+        }
     };
     // A client that waits for "100 Continue" keeps its body, or sends it all the same: nobody
     // knows, so the connection ends.
@@ -172,6 +175,7 @@ async fn handle(facts: &Rc<Facts>, body: &mut Incoming) -> Result<Answer, S3Erro
     let authorization = parse_authorization(&view)?;
     let proof = match &authorization {
         Authorization::Header(signed) | Authorization::Presigned(signed) => Proof::Signed(signed),
+        Authorization::PresignedV2 { signature, payload } => Proof::SignedV2(signature, *payload),
         Authorization::Anonymous { payload } => {
             check_overrides(&query)?;
             Proof::Nobody(*payload)

@@ -47,7 +47,7 @@ impl<'a> FormUpload<'a> {
 
     async fn event(&mut self) -> Result<Event, S3Error> {
         loop {
-            if let Some(event) = self.reader.next()? {
+            if let Some(event) = self.reader.next_event()? {
                 return Ok(event);
             }
             match self.pace.next_frame(self.body).await? {

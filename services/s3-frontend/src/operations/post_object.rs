@@ -128,6 +128,7 @@ async fn admit(
     parts.headers = headers;
     let facts = Rc::new(Facts {
         head: parts,
+        host_bucket: facts.host_bucket.clone(),
         resource: Resource {
             bucket: Some(bucket.clone()),
             key: Some(key.clone()),

@@ -91,7 +91,7 @@ impl FormReader {
     ///
     /// # Errors
     /// `MalformedPOSTRequest`; `MaxPostPreDataLengthExceededError` beyond [`FIELDS_BYTES_MAX`].
-    pub fn next(&mut self) -> Result<Option<Event>, S3Error> {
+    pub fn next_event(&mut self) -> Result<Option<Event>, S3Error> {
         loop {
             match &mut self.state {
                 State::Start => {
@@ -292,7 +292,7 @@ mod tests {
         let (mut events, mut data) = (Vec::new(), Vec::new());
         for piece in form.chunks(piece) {
             reader.push(piece);
-            while let Some(event) = reader.next()? {
+            while let Some(event) = reader.next_event()? {
                 match event {
                     Event::Data(bytes) => data.extend_from_slice(&bytes),
                     Event::End => events.push(Event::Data(std::mem::take(&mut data).into())),

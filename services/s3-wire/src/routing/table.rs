@@ -259,6 +259,9 @@ pub(super) const SUBRESOURCES: &[(&str, Level, &str, Operation)] = {
 /// and headers that moved into the query, other `x-*` are AWS's place for remarks of the client
 /// (`x-id` names the operation), and `response-*` change headers of the answer.
 pub(super) const PARAMETERS: &[&str] = &[
+    "AWSAccessKeyId",
+    "Expires",
+    "Signature",
     "bucket-region",
     "continuation-token",
     "delimiter",

@@ -23,6 +23,7 @@ pub use parse::parse_authorization;
 use crate::dates;
 use crate::error::{ErrorCode, S3Error};
 use crate::headers::RequestView;
+use crate::sigv2::PresignedV2;
 use canonical::PathForm;
 use hmac::{Hmac, Mac};
 use sha2::{Digest, Sha256};
@@ -69,26 +70,38 @@ pub enum Authorization<'a> {
     Header(SignedRequest<'a>),
     /// By parameters of its URL.
     Presigned(SignedRequest<'a>),
+    /// By parameters of its URL, in Signature Version 2.
+    PresignedV2 {
+        /// The signature and what belongs to it.
+        signature: PresignedV2,
+        /// What it says about its body, which this version does not sign; never signed chunks.
+        payload: PayloadHash,
+    },
 }
 
 impl<'a> Authorization<'a> {
-    /// The signature and what belongs to it; `None` for an anonymous request.
+    /// The signature of Version 4 and what belongs to it; `None` for other requests.
     pub fn signed(&self) -> Option<&SignedRequest<'a>> {
         match self {
-            Authorization::Anonymous { .. } => None,
+            Authorization::Anonymous { .. } | Authorization::PresignedV2 { .. } => None,
             Authorization::Header(signed) | Authorization::Presigned(signed) => Some(signed),
         }
     }
 
     /// The access key; `None` for an anonymous request.
     pub fn access_key(&self) -> Option<&str> {
-        self.signed().map(SignedRequest::access_key)
+        match self {
+            Authorization::PresignedV2 { signature, .. } => Some(signature.access_key()),
+            _ => self.signed().map(SignedRequest::access_key),
+        }
     }
 
     /// What the request says about its body.
     pub fn payload(&self) -> PayloadHash {
         match self {
-            Authorization::Anonymous { payload } => *payload,
+            Authorization::Anonymous { payload } | Authorization::PresignedV2 { payload, .. } => {
+                *payload
+            }
             Authorization::Header(signed) | Authorization::Presigned(signed) => signed.payload,
         }
     }

@@ -8,6 +8,7 @@ use crate::dates::{self, parse_amz_date, parse_http_date};
 use crate::error::{ErrorCode, S3Error};
 use crate::headers::{RequestView, single};
 use crate::query::Query;
+use crate::sigv2::PresignedV2;
 use std::borrow::Cow;
 
 /// Finds out how a request authenticates itself.
@@ -15,7 +16,7 @@ use std::borrow::Cow;
 /// # Errors
 /// AWS's: `AuthorizationHeaderMalformed` or `AuthorizationQueryParametersError` with the reason,
 /// `AccessDenied` without a date, `InvalidArgument` for two mechanisms at once or a bad
-/// `x-amz-content-sha256`, `InvalidRequest` for Signature Version 2 and for a missing
+/// `x-amz-content-sha256`, `InvalidRequest` for Signature Version 2 in the header and for a missing
 /// `x-amz-content-sha256`, `NotImplemented` for Version 4A, `InvalidToken` for a session token
 /// (there are no temporary credentials here), `InvalidURI` for a query that cannot be decoded.
 pub fn parse_authorization<'a>(view: &RequestView<'a>) -> Result<Authorization<'a>, S3Error> {
@@ -31,7 +32,7 @@ pub fn parse_authorization<'a>(view: &RequestView<'a>) -> Result<Authorization<'
     let presigned = query.has("X-Amz-Algorithm")
         || query.has("X-Amz-Credential")
         || query.has("X-Amz-Signature");
-    let version_2 = query.has("Signature") && query.has("AWSAccessKeyId");
+    let version_2 = PresignedV2::is_in(&query);
     match header {
         Some(header) if presigned || version_2 => Err(S3Error::argument(
             "Only one auth mechanism allowed; only the X-Amz-Algorithm query parameter, Signature \
@@ -41,14 +42,24 @@ pub fn parse_authorization<'a>(view: &RequestView<'a>) -> Result<Authorization<'
         )),
         Some(header) => from_header(header, view).map(Authorization::Header),
         None if presigned => from_query(&query, view).map(Authorization::Presigned),
-        None if version_2 => Err(unsupported_version()),
-        None => match payload(content_sha256(view)?.unwrap_or("UNSIGNED-PAYLOAD"))? {
-            PayloadHash::Streaming { signed: true, .. } => Err(S3Error::with(
-                ErrorCode::InvalidRequest,
-                "Signed chunks need a signed request",
-            )),
-            payload => Ok(Authorization::Anonymous { payload }),
-        },
+        None if version_2 => Ok(Authorization::PresignedV2 {
+            signature: PresignedV2::parse(&query)?,
+            payload: unsigned_payload(view)?,
+        }),
+        None => Ok(Authorization::Anonymous {
+            payload: unsigned_payload(view)?,
+        }),
+    }
+}
+
+/// What a request says about its body whose signature, if it has one, does not cover that.
+fn unsigned_payload(view: &RequestView<'_>) -> Result<PayloadHash, S3Error> {
+    match payload(content_sha256(view)?.unwrap_or("UNSIGNED-PAYLOAD"))? {
+        PayloadHash::Streaming { signed: true, .. } => Err(S3Error::with(
+            ErrorCode::InvalidRequest,
+            "Signed chunks need a signed request",
+        )),
+        payload => Ok(payload),
     }
 }
 
