@@ -367,8 +367,6 @@ mod tests {
         for (name, value) in [
             ("x-amz-server-side-encryption", "AES256"),
             ("x-amz-server-side-encryption-customer-key", "a2V5"),
-            ("x-amz-acl", "public-read"),
-            ("x-amz-grant-read", "id=1"),
             ("x-amz-website-redirect-location", "/x"),
             ("x-amz-storage-class", "GLACIER"),
             ("x-amz-expected-bucket-owner", "123456789012"),
@@ -379,6 +377,10 @@ mod tests {
             let refusal = check(name, value).unwrap();
             assert_eq!(refusal.code, ErrorCode::NotImplemented);
             assert_eq!(refusal.extra, [("Header", name.to_owned())]);
+        }
+        for (name, value) in [("x-amz-acl", "public-read"), ("x-amz-grant-read", "id=1")] {
+            let code = check(name, value).unwrap().code;
+            assert_eq!(code, ErrorCode::AccessControlListNotSupported);
         }
         for (name, value) in [
             ("x-amz-acl", "private"),
