@@ -446,12 +446,17 @@ mod tests {
     #[test]
     fn the_documented_table_is_the_routers() {
         let document = include_str!("../../../../docs/S3.md");
-        let rows = document.lines().filter(|line| line.starts_with("| ") && line.contains(" | `"));
+        let rows = document
+            .lines()
+            .filter(|line| line.starts_with("| ") && line.contains(" | `"));
         let mut named = Vec::new();
         for row in rows {
             let mut cells = row.split('|').map(str::trim).skip(1);
             let (name, request) = (cells.next().unwrap(), cells.next().unwrap());
-            let operation = Operation::ALL.iter().find(|one| one.name() == name).unwrap();
+            let operation = Operation::ALL
+                .iter()
+                .find(|one| one.name() == name)
+                .unwrap();
             named.push(*operation);
             let mut words = request.trim_matches('`').split(' ');
             let (method, target) = (words.next().unwrap(), words.next().unwrap());
