@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from home import REPOSITORY, USERS, Home, until
+from ssh import Keys, SshHome
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root may look into confined processes")
 
@@ -21,8 +22,8 @@ OWN_NAMESPACES = ["user", "mnt", "pid", "ipc", "uts", "cgroup"]
 
 
 @pytest.fixture(scope="module", params=USERS)
-def home(request):
-    with Home.start(user=request.param) as home:
+def home(request, tmp_path_factory):
+    with SshHome.start(user=request.param, keys=Keys(tmp_path_factory.mktemp("keys"))) as home:
         home.until_serving()
         yield home
 

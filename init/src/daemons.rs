@@ -1,9 +1,9 @@
-//! The three daemons and the socket pairs between them: who gets which end, and what happens when one of them ends.
+//! The daemons and the socket pairs between them: who gets which end, and what happens when one of them ends.
 
 use crate::data::FIRST_USER;
 use crate::log::Log;
 use crate::processes::Processes;
-use crate::{Config, Error, Identity};
+use crate::{Config, Error, Identity, Ssh};
 use manifests::{Policy, SETTING_PREFIX};
 use protocol::Channel;
 use protocol::channel::ReceiveBuffer;
@@ -19,11 +19,15 @@ use std::time::{Duration, Instant};
 use supervision::{Cgroups, Charge, Event, Reason, STOP_WITHIN, Started};
 
 /// The socket pairs of the bus: its own name for its end, and whose the other end is under which name.
-const EDGES: [(&str, &str, &str); 3] = [
+const EDGES: [(&str, &str, &str); 4] = [
     ("door:membership", "membership", "door"),
     ("door:orchestrator", "orchestrator", "door"),
     ("supply", "orchestrator", "supply"),
+    ("client:debug-ssh", "debug-ssh", "bus"),
 ];
+
+/// The daemons in order of rank; debug-ssh only where somebody is to come in by it.
+const DAEMONS: [&str; 4] = ["membership", "bus", "orchestrator", "debug-ssh"];
 
 /// How long the orchestrator may take to stop all services.
 const STOP_SERVICES_WITHIN: Duration = Duration::from_secs(60);
@@ -53,6 +57,8 @@ struct Material {
     run: OwnedFd,
     network: OwnedFd,
     cgroups: Cgroups,
+    /// How people come in, and where the keys lie.
+    ssh: Option<(Ssh, OwnedFd)>,
     settings: Vec<(&'static str, String)>,
     manifests: Vec<(String, String)>,
 }
@@ -87,14 +93,28 @@ impl Daemons {
             ("host", config.hosts.clone()),
             ("s3", config.s3.clone()),
             ("gossip", config.gossip.clone()),
+            (
+                "ssh",
+                config
+                    .ssh
+                    .as_ref()
+                    .map_or_else(String::new, |ssh| ssh.address.clone()),
+            ),
         ];
+        let ssh = config
+            .ssh
+            .as_ref()
+            .map(|ssh| Ok((ssh.clone(), crate::ssh::part(&config.data)?)));
+        let ssh = ssh.transpose()?;
         let data = config.data.as_fd().try_clone_to_owned();
         let network = sandbox_profiles::empty_network()
             .map_err(|error| Error::Failed(format!("empty network namespace: {error}")))?;
         Ok(Self {
-            charges: ["membership", "bus", "orchestrator"]
+            charges: DAEMONS
+                .into_iter()
+                .filter(|name| *name != "debug-ssh" || ssh.is_some())
                 .map(Charge::new)
-                .into(),
+                .collect(),
             prepared: BTreeMap::new(),
             doorway: None,
             policy: config.policy.clone(),
@@ -107,6 +127,7 @@ impl Daemons {
                 run: config.data.part("run")?,
                 network,
                 cgroups,
+                ssh,
                 settings,
                 manifests: config.manifests.clone(),
             },
@@ -133,14 +154,17 @@ impl Daemons {
             let Some(charge) = self.charges.get(at).filter(|charge| charge.due(now)) else {
                 continue;
             };
-            let name = match charge.name() {
-                "membership" => "membership",
-                "bus" => "bus",
-                _ => "orchestrator",
+            let Some(name) = DAEMONS.into_iter().find(|name| *name == charge.name()) else {
+                continue;
             };
             let clear = match name {
                 "membership" => true,
-                "bus" => !self.running("orchestrator") && self.services_gone(),
+                // Both hold listeners that the bus before has made.
+                "bus" => {
+                    let held = self.running("orchestrator") || self.running("debug-ssh");
+                    !held && self.services_gone()
+                }
+                "debug-ssh" => self.running("bus"),
                 _ => self.running("bus") && self.services_gone(),
             };
             let started = if clear { Some(self.start(name)) } else { None };
@@ -189,11 +213,11 @@ impl Daemons {
             program: material.program.as_fd(),
             root: match name {
                 "bus" => Root::Directory(material.run.as_fd()),
-                "membership" => Root::Empty(material.empty.as_fd()),
-                _ => Root::Inherit,
+                "orchestrator" => Root::Inherit,
+                _ => Root::Empty(material.empty.as_fd()),
             },
             // Only the bus may meet the network, and only it may make sockets in it.
-            network: (name == "membership").then(|| material.network.as_fd()),
+            network: (confined && name != "bus").then(|| material.network.as_fd()),
             separate: confined,
             user: (material.root && confined).then(|| FIRST_USER + u32::from(manifest.rank)),
             cgroup: cgroup.unified(),
@@ -209,6 +233,15 @@ impl Daemons {
         })
         .map_err(|error| error.to_string())?;
 
+        if let ("debug-ssh", Some((ssh, part))) = (name, &material.ssh) {
+            let files = ssh
+                .files(part)
+                .map_err(|errno| format!("keys in {}: {errno}", crate::ssh::PART))?;
+            for (grant, file) in files {
+                grants.push(grant.to_owned());
+                ends.push(file);
+            }
+        }
         let mut lent: Vec<BorrowedFd<'_>> = ends.iter().map(AsFd::as_fd).collect();
         if name == "orchestrator" {
             for (grant, descriptor) in material.for_orchestrator() {
@@ -314,7 +347,8 @@ impl Daemons {
                         self.prepared
                             .retain(|(daemon, _), _| name != "bus" && *daemon != "bus");
                         bus_ended |= name == "bus";
-                        if let Reason::Failed(why) = reason {
+                        // A node without its way in for people still serves.
+                        if let (Reason::Failed(why), true) = (reason, name != "debug-ssh") {
                             news.failed = Some(why);
                         }
                     }
@@ -323,8 +357,10 @@ impl Daemons {
         }
         if bus_ended && !self.stopping {
             self.doorway = None;
-            if let Some(orchestrator) = self.charge("orchestrator") {
-                orchestrator.kill(Reason::Restarted);
+            for name in ["orchestrator", "debug-ssh"] {
+                if let Some(charge) = self.charge(name) {
+                    charge.kill(Reason::Restarted);
+                }
             }
         }
         news
@@ -390,6 +426,7 @@ impl Daemons {
                         .collect()
                 }),
             missing: charge.missing(),
+            denied: charge.denied(),
         };
         self.charges.iter().map(describe).collect()
     }
@@ -403,7 +440,11 @@ impl Daemons {
         let Some(doorway) = &mut self.doorway else {
             return;
         };
-        if doorway.turn(buffer, |_, call, _| answer(call)).is_err() {
+        let charges = &mut self.charges;
+        let answered = doorway.turn(buffer, |_, call, _| {
+            supervision::answer(charges.iter_mut(), &call).unwrap_or_else(|| answer(call))
+        });
+        if answered.is_err() {
             self.doorway = None; // the bus has ended; its next incarnation brings another
         }
     }
@@ -440,7 +481,8 @@ impl Material {
         };
         let mut settings = match daemon {
             "membership" => return chosen(&["node", "zone"], ""),
-            "bus" => chosen(&["s3", "gossip"], ""),
+            "debug-ssh" => return chosen(&["node"], ""),
+            "bus" => chosen(&["s3", "gossip", "ssh"], ""),
             _ => {
                 let mut all = chosen(&["node", "zone", "region", "host", "s3", "gossip"], "node:");
                 let first_user = if self.root { FIRST_USER } else { 0 };

@@ -1,6 +1,6 @@
-//! PID 1: starts membership, bus and orchestrator, reaps, collects the log, and stops everything in order.
+//! PID 1: starts membership, bus, orchestrator and debug-ssh, reaps, collects the log, and stops everything in order.
 //!
-//! It makes the socket pairs between the three and holds none of them. When the bus ends, the orchestrator is ended, too, and both are started
+//! It makes the socket pairs between them and holds none of them. When the bus ends, the orchestrator and debug-ssh are ended, too, and all are started
 //! afresh (every connection of every service was the bus's to give); membership and the orchestrator come back alone, and the bus
 //! is attached to their new ends. Absent on purpose: sockets, the data path, any knowledge of S3.
 #![forbid(unsafe_code)]
@@ -11,8 +11,10 @@ mod host;
 mod log;
 mod processes;
 mod sockets;
+mod ssh;
 
 pub use data::{DataDir, Identity, OpenError};
+pub use ssh::Ssh;
 
 use daemons::Daemons;
 use manifests::Policy;
@@ -20,7 +22,7 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use protocol::Channel;
 use protocol::channel::ReceiveBuffer;
-use protocol::inspect::{InspectAnswer, InspectCall, Node};
+use protocol::inspect::{InspectAnswer, InspectCall, Node, Power};
 use protocol::start::{Say, Start};
 use rustix::io::Errno;
 use rustix::net::SendFlags;
@@ -44,6 +46,8 @@ pub struct Config {
     pub s3: String,
     /// `ip:port` of the gossip.
     pub gossip: String,
+    /// How people come in by ssh; `None`: they do not.
+    pub ssh: Option<Ssh>,
     /// The region that S3 answers for.
     pub region: String,
     /// Host name suffixes of virtual-host style, separated by commas.
@@ -56,6 +60,8 @@ pub struct Config {
     pub programs: Vec<(String, OwnedFd)>,
     /// Where to say that the node is ready, or why it is not.
     pub launcher: Channel,
+    /// Whether the machine is ours, to switch off and to start again.
+    pub machine: bool,
     /// Whether we are root on the host (and can give each process a user of its own).
     pub root: bool,
 }
@@ -86,8 +92,9 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// Runs the node as PID 1 until it is told to stop (SIGTERM or SIGINT), then stops it in order. `Err` has been told to the launcher.
-pub fn run(config: Config) -> Result<(), Error> {
+/// Runs the node as PID 1 until it is told to stop (SIGTERM, SIGINT, or an operator), then stops it in order; what is to follow.
+/// `Err` has been told to the launcher.
+pub fn run(config: Config) -> Result<Power, Error> {
     let launcher = config
         .launcher
         .as_fd()
@@ -111,6 +118,8 @@ struct Init {
     log: log::Log,
     started: Instant,
     ready: bool,
+    /// It was told to stop; what is to follow.
+    stopping: Option<Power>,
     /// What the host could not give, one sentence each.
     missing: Vec<String>,
     processes: processes::Processes,
@@ -142,14 +151,14 @@ impl Init {
             log,
             started: Instant::now(),
             ready: false,
+            stopping: None,
             missing,
             processes,
         })
     }
 
-    fn serve(mut self) -> Result<(), Error> {
+    fn serve(mut self) -> Result<Power, Error> {
         let mut buffer = ReceiveBuffer::new();
-        let mut stopping = false;
         loop {
             self.daemons.start_due(&mut self.log);
             let deadline = self
@@ -160,7 +169,9 @@ impl Init {
                 std::iter::once(self.signals.as_fd()).chain(self.daemons.descriptors());
             supervision::wait(descriptors, Some(deadline))
                 .map_err(|errno| Error::Host("poll", errno))?;
-            stopping |= self.read_signals();
+            if self.read_signals() {
+                self.stopping.get_or_insert(Power::Off);
+            }
             let news = self.daemons.turn(&mut self.log, &mut buffer);
             self.daemons.reap_orphans();
             if let Some(reason) = news.failed {
@@ -170,10 +181,12 @@ impl Init {
             if news.ready {
                 self.became_ready();
             }
-            if stopping && self.daemons.stop() {
+            if let Some(then) = self.stopping
+                && self.daemons.stop()
+            {
                 host::remove_cgroups(&self.identity);
                 self.log.line("init", "info: the node has stopped");
-                return Ok(());
+                return Ok(then);
             }
             self.answer(&mut buffer);
         }
@@ -221,11 +234,13 @@ impl Init {
             identity,
             started,
             missing,
+            stopping,
             ..
         } = self;
         let ready = daemons.all_ready();
         let services = daemons.describe();
-        let answer = |call: InspectCall| match call {
+        let answer = |call: InspectCall| {
+            match call {
             InspectCall::Node => InspectAnswer::Node(Node {
                 name: identity.name.clone(),
                 zone: identity.zone.clone(),
@@ -241,9 +256,24 @@ impl Init {
             InspectCall::Logs { service, lines } => {
                 InspectAnswer::Logs(log.last(service.as_deref(), lines))
             }
-            InspectCall::Restart { .. } => InspectAnswer::Refused(
-                "init restarts its daemons by itself; ask the orchestrator for a service".into(),
+            // Answered by the daemons themselves.
+            InspectCall::Restart { .. } | InspectCall::Trace { .. } | InspectCall::Traced { .. } => {
+                InspectAnswer::Refused("no such daemon".into())
+            }
+            InspectCall::Power(Power::Off) => {
+                log.line("init", "info: told to power off");
+                stopping.get_or_insert(Power::Off);
+                InspectAnswer::Done
+            }
+            InspectCall::Power(Power::Reboot) if config.machine => {
+                log.line("init", "info: told to reboot");
+                stopping.get_or_insert(Power::Reboot);
+                InspectAnswer::Done
+            }
+            InspectCall::Power(Power::Reboot) => InspectAnswer::Refused(
+                "this node runs on somebody's machine, which is not its own to reboot; `poweroff` ends the node".into(),
             ),
+        }
         };
         daemons.answer(buffer, answer);
     }

@@ -59,7 +59,7 @@ impl Conversation for Connect {
     type Answer = Result<ConnectAnswer, BusError>;
     const NAME: &'static str = "connect";
     const NUMBER: u8 = 3;
-    const VERSION: u8 = 1;
+    const VERSION: u8 = 2;
 }
 
 /// What a service asks of the bus while it runs.
@@ -72,6 +72,12 @@ pub enum ConnectCall {
         service: String,
         /// The conversation's name.
         conversation: String,
+    },
+    /// The listener that the caller's manifest grants under this name: one descriptor. For daemons, which init packs and not the bus; asked
+    /// again after each start. Refused where the manifest has none, or the node does not listen there.
+    Listen {
+        /// The grant's name.
+        name: String,
     },
 }
 

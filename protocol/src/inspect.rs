@@ -1,8 +1,10 @@
 //! What a person may ask of a node, and what the daemons tell about themselves.
 //!
-//! [`Operator`] is spoken on the control socket (and later by debug-ssh) and answered by the console; [`Inspect`] is spoken by the console to init and the
+//! [`Operator`] is spoken on the control socket and by debug-ssh, and answered by the console; [`Inspect`] is spoken by the console to init and the
 //! orchestrator. Everything here is for people and scripts: no program of the data path depends on it.
 
+use crate::trace::Trace;
+use crate::verbs::Role;
 use crate::wire::Conversation;
 use serde::{Deserialize, Serialize};
 
@@ -37,6 +39,9 @@ pub struct Verb {
     pub json: bool,
     /// The file that the words name, read where the person is: at most [`INPUT_BYTES_MAX`] bytes.
     pub input: Option<String>,
+    /// What the person may do: a verb beyond it is refused. Believed of debug-ssh, which has checked the person's key; whoever may open
+    /// the control socket's directory owns the node.
+    pub role: Role,
 }
 
 /// One piece of the answer; the last has `more == false`.
@@ -77,11 +82,34 @@ pub enum InspectCall {
         /// At most [`LIST_MAX`].
         lines: u32,
     },
-    /// To the orchestrator: end this service and start it afresh → [`InspectAnswer::Done`].
+    /// To the orchestrator: end this service and start it afresh → [`InspectAnswer::Done`]. To init: a daemon.
     Restart {
         /// Which.
         service: String,
     },
+    /// To whoever supervises it: count what this service does from now on → [`InspectAnswer::Done`]. A trace that is under way is begun anew.
+    Trace {
+        /// Which.
+        service: String,
+        /// For how long, in milliseconds, at most [`crate::trace::TRACE_MS_MAX`].
+        for_ms: u64,
+    },
+    /// To the same: what the trace has found so far → [`InspectAnswer::Traced`].
+    Traced {
+        /// Which.
+        service: String,
+    },
+    /// To init: stop everything in order, then this → [`InspectAnswer::Done`], or [`InspectAnswer::Refused`] where the node cannot.
+    Power(Power),
+}
+
+/// What follows when everything has stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Power {
+    /// The machine is switched off. A node on somebody's machine ends.
+    Off,
+    /// The machine starts again.
+    Reboot,
 }
 
 /// What the console is told.
@@ -95,6 +123,8 @@ pub enum InspectAnswer {
     Services(Vec<Service>),
     /// Oldest first, at most [`LIST_MAX`] and at most [`TEXT_BYTES_MAX`] together.
     Logs(Vec<String>),
+    /// See [`Trace`].
+    Traced(Trace),
     /// Done.
     Done,
     /// Not done: why.
@@ -182,4 +212,6 @@ pub struct Service {
     pub grants: Vec<(String, String)>,
     /// What the host could not give to it.
     pub missing: Vec<String>,
+    /// The system calls that it was denied since the node started: name and how often. Each ended one of its processes.
+    pub denied: Vec<(String, u32)>,
 }

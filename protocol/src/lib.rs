@@ -13,6 +13,8 @@ pub mod membership;
 pub mod metadata;
 pub mod settings;
 pub mod start;
+pub mod trace;
+pub mod verbs;
 pub mod wire;
 
 pub use channel::{Channel, Packet};

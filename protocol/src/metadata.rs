@@ -41,6 +41,9 @@ impl Conversation for Metadata {
     const NAME: &'static str = "metadata";
     const NUMBER: u8 = 7;
     const VERSION: u8 = 2;
+    fn kind(call: &Call) -> &dyn std::fmt::Debug {
+        &call.operation
+    }
 }
 
 /// One operation, together with what the caller believes of keys and buckets.

@@ -4,6 +4,7 @@
 //! descriptor 3. Order: one [`Packed`] with all descriptors, then [`Say::Ready`] once, then [`Say::Alive`] at least every
 //! [`HEARTBEAT_MS`]. Either side may die at any moment; the other sees a hang-up, and a process whose supervisor has gone ends.
 
+use crate::trace::Row;
 use crate::wire::Conversation;
 use serde::{Deserialize, Serialize};
 
@@ -22,7 +23,7 @@ impl Conversation for Start {
     type Answer = Order;
     const NAME: &'static str = "start";
     const NUMBER: u8 = 1;
-    const VERSION: u8 = 1;
+    const VERSION: u8 = 2;
 }
 
 /// What a supervisor says.
@@ -38,6 +39,11 @@ pub enum Order {
     },
     /// Finish what is under way and end; killed after a delay.
     Stop,
+    /// Count calls and descriptors from now on, and say them with each heartbeat ([`Say::Traced`]). A count that is under way begins anew.
+    Trace {
+        /// For how long, in milliseconds; at most [`crate::trace::TRACE_MS_MAX`] are taken.
+        for_ms: u64,
+    },
 }
 
 /// Everything a process starts with.
@@ -61,6 +67,15 @@ pub enum Say {
     },
     /// Its event loop turns.
     Alive,
+    /// What was counted since the last time. Said with a heartbeat, only while a trace is on.
+    Traced {
+        /// At most [`crate::trace::ROWS_MAX`].
+        rows: Vec<Row>,
+        /// The time that they cover, in milliseconds.
+        covered_ms: u64,
+        /// The trace is over: nothing more is counted.
+        over: bool,
+    },
     /// It cannot serve, and a restart will not help: the reason, for the operator. The process ends after this.
     Failed {
         /// A sentence: what happened, where, what to do.

@@ -22,6 +22,10 @@ pub trait Conversation: 'static {
     const NUMBER: u8;
     /// The second byte: raised with every change of the messages.
     const VERSION: u8;
+    /// What is shown of a call where calls are counted by kind: the first word of its `Debug` form, which for an enum is the variant.
+    fn kind(call: &Self::Call) -> &dyn fmt::Debug {
+        call
+    }
 }
 
 /// A call or an answer with the number that ties the two together. Answers may come in any order.

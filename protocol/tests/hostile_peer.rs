@@ -10,10 +10,12 @@ use proptest::prelude::*;
 use protocol::block::{BlockCall, BlockId, BlockRef, Blocks, HashKey, Place};
 use protocol::bus::{Accept, Connect, ConnectCall, Door, Supply};
 use protocol::channel::{Channel, DESCRIPTORS_MAX, ReceiveBuffer, ReceiveError};
-use protocol::inspect::{Inspect, Operator, Outcome, Verb};
+use protocol::inspect::{Inspect, InspectAnswer, InspectCall, Operator, Outcome, Power, Verb};
 use protocol::membership::Membership;
 use protocol::metadata::{Attributes, Call, Content, Metadata, NewObject, Operation, Precondition};
 use protocol::start::{Order, Say, Start};
+use protocol::trace::{Row, Side, Trace};
+use protocol::verbs::Role;
 use protocol::wire::{Conversation, DecodeError, MESSAGE_BYTES_MAX, Numbered, decode, encode};
 use rustix::net::{RecvFlags, SendFlags};
 use std::fmt::Debug;
@@ -64,6 +66,9 @@ proptest! {
                 check::<Metadata>(body);
                 check::<Connect>(body);
                 check::<Operator>(body);
+                check::<Inspect>(body);
+                let _ = decode::<Start, Say>(bytes);
+                let _ = decode::<Start, Order>(bytes);
             }
         }
     }
@@ -78,8 +83,21 @@ proptest! {
             bucket: protocol::metadata::BucketId(revision), key, object, precondition: Precondition::Absent, copied: false,
         };
         same::<Metadata, _>(&Numbered { id, body: Call { revision, operation } });
+        let service = key_of(revision);
+        for call in [InspectCall::Trace { service: service.clone(), for_ms: revision }, InspectCall::Traced { service }, InspectCall::Power(Power::Reboot)] {
+            same::<Inspect, _>(&Numbered { id, body: call });
+        }
+        same::<Inspect, _>(&Numbered { id, body: InspectAnswer::Traced(trace("blocks", revision)) });
+        same::<Start, _>(&Say::Traced { rows: trace("s3", revision).rows, covered_ms: revision, over: true });
+        same::<Start, _>(&Order::Trace { for_ms: revision });
+        same::<Connect, _>(&Numbered { id, body: ConnectCall::Listen { name: key_of(revision) } });
+        same::<Operator, _>(&Numbered { id, body: Verb { words: vec![key_of(revision)], json: true, input: Some(key_of(revision)), role: Role::Admin } });
         same::<Blocks, _>(&Numbered { id, body: BlockCall::Store { id: BlockId([7; 32]), key: HashKey([1; 32]), bytes } });
     }
+}
+
+fn key_of(number: u64) -> String {
+    format!("service-{number}")
 }
 
 /// One message of each conversation that carries bytes of somebody else.
@@ -119,10 +137,48 @@ fn samples() -> Vec<Vec<u8>> {
                 words: vec!["status".into()],
                 json: true,
                 input: None,
+                role: Role::Inspect,
             },
         })
         .unwrap(),
+        encode::<Connect>(&Numbered {
+            id: 1,
+            body: ConnectCall::Listen { name: "ssh".into() },
+        })
+        .unwrap(),
+        encode::<Inspect>(&Numbered {
+            id: 1,
+            body: InspectAnswer::Traced(trace("blocks", 7)),
+        })
+        .unwrap(),
+        encode::<Start>(&Say::Traced {
+            rows: trace("s3", 8).rows,
+            covered_ms: 9,
+            over: false,
+        })
+        .unwrap(),
+        encode::<Start>(&Order::Trace { for_ms: 5_000 }).unwrap(),
     ]
+}
+
+fn trace(conversation: &str, count: u64) -> Trace {
+    let row = Row {
+        side: Side::Asked,
+        conversation: conversation.into(),
+        call: "Open".into(),
+        count,
+        total_us: count,
+        longest_us: 1,
+        received: 2,
+        given: 0,
+    };
+    Trace {
+        over: true,
+        covered_ms: 1_000,
+        rows: vec![row; 3],
+        denied: vec![("socket".into(), 1)],
+        ended: vec!["filter violation socket".into()],
+    }
 }
 
 #[test]

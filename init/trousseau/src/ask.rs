@@ -3,6 +3,7 @@
 use protocol::Channel;
 use protocol::channel::ReceiveBuffer;
 use protocol::inspect::{INPUT_BYTES_MAX, Operator, Outcome, Verb};
+use protocol::verbs::Role;
 use protocol::wire::Numbered;
 use rustix::fs::{Mode, OFlags};
 use rustix::net::sockopt::Timeout;
@@ -34,11 +35,7 @@ pub(crate) fn ask(data: &Path, words: &[String], json: bool) -> ExitCode {
         }
     };
     match say(data, words, json, input) {
-        Ok((0, text)) => crate::words::print(&text),
-        Ok((status, text)) => {
-            eprint!("{text}");
-            ExitCode::from(status)
-        }
+        Ok((status, text)) => show(status, &text),
         Err(why) => {
             eprintln!("trousseau: {why}");
             ExitCode::FAILURE
@@ -60,6 +57,17 @@ fn input(words: &[String]) -> Result<Option<String>, String> {
     match text.len() > INPUT_BYTES_MAX {
         true => Err(format!("{path}: longer than {INPUT_BYTES_MAX} bytes")),
         false => Ok(Some(text)),
+    }
+}
+
+/// Shows an answer where it belongs, and gives its status.
+pub(crate) fn show(status: u8, text: &str) -> ExitCode {
+    match status {
+        0 => crate::words::print(text),
+        status => {
+            eprint!("{text}");
+            ExitCode::from(status)
+        }
     }
 }
 
@@ -88,6 +96,8 @@ pub(crate) fn say(
             words: words.to_vec(),
             json,
             input,
+            // Whoever may open the socket's directory owns the node.
+            role: Role::Admin,
         },
     };
     channel

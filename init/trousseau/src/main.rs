@@ -3,7 +3,6 @@
 //! A supervisor executes it with the role as its only argument (`block-store`, `bus`, …); a person with words behind its name.
 
 mod ask;
-mod caps;
 mod sys;
 mod up;
 mod words;
@@ -23,6 +22,7 @@ const ROLES: &[(&str, Role)] = &[
     ("metadata", |given| Ok(metadata::run(given)?)),
     ("s3-frontend", |given| Ok(s3_frontend::run(given)?)),
     ("console", |given| Ok(console::run(given)?)),
+    ("debug-ssh", |given| Ok(debug_ssh::run(given)?)),
 ];
 
 fn main() -> ExitCode {

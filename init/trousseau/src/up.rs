@@ -1,7 +1,7 @@
 //! `trousseau up`: one node in the foreground. The same init as in the booted image, as PID 1 of a PID namespace of its own.
 
 use crate::{ask, sys};
-use init::{Config, DataDir};
+use init::{Config, DataDir, Ssh};
 use manifests::{BUILT_IN, Manifest, Policy};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{SigSet, Signal, kill};
@@ -30,6 +30,7 @@ const HOSTS: &str = "localhost,s3.localhost";
 pub(crate) struct Wish {
     pub(crate) data: PathBuf,
     pub(crate) s3: SocketAddr,
+    pub(crate) ssh: Option<SocketAddr>,
     pub(crate) json: bool,
     pub(crate) services: Vec<PathBuf>,
 }
@@ -74,6 +75,11 @@ fn start(wish: &Wish) -> Result<Node, String> {
         program,
         s3: wish.s3.to_string(),
         gossip: GOSSIP.into(),
+        ssh: wish.ssh.map(|address| Ssh {
+            address: address.to_string(),
+            keys: None,
+        }),
+        machine: false,
         region: REGION.into(),
         hosts: HOSTS.into(),
         policy,
@@ -111,7 +117,7 @@ fn be_init(config: Config) -> i32 {
         .map_err(|errno| errno.to_string())
         .and_then(|()| init::run(config).map_err(|e| e.to_string()))
     {
-        Ok(()) => 0,
+        Ok(_) => 0,
         Err(_) => 1, // the launcher has been told
     }
 }
@@ -236,7 +242,7 @@ impl Node {
             {
                 Ok(Some((Say::Ready { .. }, _))) => announce(wish)?,
                 Ok(Some((Say::Failed { reason }, _))) => failed = Some(reason),
-                Ok(Some((Say::Alive, _))) => {}
+                Ok(Some((Say::Alive | Say::Traced { .. }, _))) => {}
                 Err(error) if error.would_block() => {}
                 Ok(None) | Err(_) => break,
             }
@@ -273,9 +279,12 @@ fn announce(wish: &Wish) -> Result<(), String> {
         format!("http://{}", wish.s3),
     );
     if wish.json {
-        let line = serde_json::json!({
+        let mut line = serde_json::json!({
             "ready": true, "s3": s3, "access_key": access, "secret_key": secret, "region": REGION,
         });
+        if let (Some(line), Some(address)) = (line.as_object_mut(), wish.ssh) {
+            line.insert("ssh".into(), address.to_string().into());
+        }
         crate::words::print(&format!("{line}\n"));
         return Ok(());
     }
@@ -289,5 +298,14 @@ fn announce(wish: &Wish) -> Result<(), String> {
          `trousseau status` tells how it is; Ctrl-C stops it.\n",
         data = wish.data.display(),
     ));
+    if let Some(address) = wish.ssh {
+        crate::words::print(&format!(
+            "By ssh: `ssh -p {} root@{} status`, with a key of {}/ssh/authorized_keys\n  \
+             (a line `admin ssh-ed25519 AAAA…` or `inspect ssh-ed25519 AAAA…` for each; `trousseau restart debug-ssh` takes changed ones).\n",
+            address.port(),
+            address.ip(),
+            wish.data.display(),
+        ));
+    }
     Ok(())
 }

@@ -1,59 +1,39 @@
 //! The command line: which words mean what. Everything but `up` and `caps --can` is asked of the running node.
 
-use crate::{ask, caps, up};
+use crate::{ask, up};
+use protocol::verbs::{self, Role};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// What a person is told who asks for it, or asks for what is not there.
-pub(crate) const USAGE: &str = "\
-usage: trousseau [up] [--data DIR] [--s3 ADDRESS:PORT] [--json] [--service MANIFEST]...
+/// What a person is told who asks for it, or asks for what is not there: this, the verbs, and [`OPTIONS`].
+const USAGE: &str = "\
+usage: trousseau [up] [--data DIR] [--s3 ADDRESS:PORT] [--ssh ADDRESS:PORT] [--json] [--service MANIFEST]...
        trousseau [--data DIR] VERB... [--json]
 
-  up                     run one node in the foreground (also what no word at all means)
-  status                 the node: what serves, what this host could not give
-  members                the nodes of the cluster
-  services               each process: state, restarts, why it ended last
-  caps                   each process: what it was given and what it really holds
-  caps --can A B         can A ever reach B? answered from the manifests alone
-  key create NAME [--create-buckets]
-  key list | key delete KEY | key allow|deny KEY --bucket B [--read] [--write] [--owner]
-  key policy KEY [--file POLICY.json | --none]   show, set or remove what a key's policy allows
-  bucket create NAME | bucket list | bucket delete NAME
-  layout show            zones, nodes and capacity
-  sweep | lifecycle      remove now what no object needs | what buckets' lifecycles say
-  logs [--service S] [--lines N]
-  restart SERVICE
+  up                                  run one node in the foreground (also what no word at all means)
+";
 
+/// What follows the verbs.
+const OPTIONS: &str = "
   --data DIR             the node's data directory (default ./trousseau-data)
   --s3 ADDRESS:PORT      where S3 is served (default 127.0.0.1:3900)
+  --ssh ADDRESS:PORT     where the verbs are said by ssh, too (default: nowhere); the keys: DIR/ssh/authorized_keys
   --service MANIFEST     also run the service of this manifest (docs/ARCHITECTURE.md)
   --json                 one JSON document on the standard output
 exit status: 0 done, 1 refused or failed, 2 wrong words
 ";
 
-/// The verbs that a running node answers; it judges their words itself.
-const VERBS: [&str; 14] = [
-    "status",
-    "members",
-    "services",
-    "caps",
-    "fds",
-    "key",
-    "bucket",
-    "layout",
-    "shards",
-    "sweep",
-    "lifecycle",
-    "logs",
-    "restart",
-    "first-key",
-];
+/// All of it.
+fn help() -> String {
+    [USAGE, &verbs::help(Role::Admin), OPTIONS].concat()
+}
 
 /// What stands before the verb, or anywhere.
 struct Options {
     data: PathBuf,
     s3: SocketAddr,
+    ssh: Option<SocketAddr>,
     json: bool,
     services: Vec<PathBuf>,
     /// Options that only `up` understands, as they were given.
@@ -73,6 +53,7 @@ pub(crate) fn obey(words: Vec<String>) -> ExitCode {
             let Options {
                 data,
                 s3,
+                ssh,
                 json,
                 services,
                 ..
@@ -80,21 +61,32 @@ pub(crate) fn obey(words: Vec<String>) -> ExitCode {
             up::up(&up::Wish {
                 data,
                 s3,
+                ssh,
                 json,
                 services,
             })
         }
         ["up", extra, ..] => usage(&format!("`up` takes no word `{extra}`")),
-        ["help" | "--help" | "-h"] => print(USAGE),
+        ["help" | "--help" | "-h"] => print(&help()),
         ["version" | "--version"] => print(concat!("trousseau ", env!("CARGO_PKG_VERSION"), "\n")),
         [verb, ..] => {
             if let Some(option) = options.of_up.first() {
                 return usage(&format!("{option} belongs to `up`, not to `{verb}`"));
             }
             match rest.as_slice() {
-                ["caps", "--can", from, to] => caps::can(from, to, options.json),
+                ["caps", "--can", from, to] => {
+                    let (status, text) = console::can(from, to, options.json);
+                    ask::show(status, &text)
+                }
                 ["caps", "--can", ..] => usage("caps --can takes two names"),
-                [verb, ..] if !VERBS.contains(verb) => usage(&format!("`{verb}` is not a verb")),
+                // Which words go with a verb is judged by the console.
+                [verb, ..]
+                    if !verbs::VERBS
+                        .iter()
+                        .any(|form| form.words.first() == Some(verb)) =>
+                {
+                    usage(&format!("`{verb}` is not a verb"))
+                }
                 _ => ask::ask(&options.data, &options.rest, options.json),
             }
         }
@@ -106,6 +98,7 @@ impl Options {
         let mut options = Self {
             data: PathBuf::from("./trousseau-data"),
             s3: SocketAddr::from(([127, 0, 0, 1], 3900)),
+            ssh: None,
             json: false,
             services: Vec::new(),
             of_up: Vec::new(),
@@ -119,13 +112,11 @@ impl Options {
                 "--json" => options.json = true,
                 "--s3" => {
                     options.of_up.push("--s3");
-                    let text = value()?;
-                    options.s3 = text.parse().map_err(|_| {
-                        format!("--s3 {text:?}: expected ADDRESS:PORT, for example 127.0.0.1:3900 or [::]:3900")
-                    })?;
-                    if options.s3.port() == 0 {
-                        return Err("--s3: port 0 means none in particular; name one".into());
-                    }
+                    options.s3 = address("--s3", &value()?, 3900)?;
+                }
+                "--ssh" => {
+                    options.of_up.push("--ssh");
+                    options.ssh = Some(address("--ssh", &value()?, 2222)?);
                 }
                 // `logs --service S` is the running node's; `--service` before any verb, or behind `up`, is ours.
                 "--service" if options.rest.first().is_none_or(|verb| verb == "up") => {
@@ -146,8 +137,21 @@ impl Options {
     }
 }
 
+/// Where to listen, as a person wrote it.
+fn address(option: &str, text: &str, example: u16) -> Result<SocketAddr, String> {
+    let address: SocketAddr = text.parse().map_err(|_| {
+        format!("{option} {text:?}: expected ADDRESS:PORT, for example 127.0.0.1:{example} or [::]:{example}")
+    })?;
+    match address.port() {
+        0 => Err(format!(
+            "{option}: port 0 means none in particular; name one"
+        )),
+        _ => Ok(address),
+    }
+}
+
 fn usage(wrong: &str) -> ExitCode {
-    eprint!("trousseau: {wrong}\n\n{USAGE}");
+    eprint!("trousseau: {wrong}\n\n{}", help());
     ExitCode::from(2)
 }
 

@@ -1,6 +1,6 @@
 //! bus: gives descriptors for names. It checks the manifests, makes or connects a socket, hands out both ends and steps aside.
 //!
-//! Given: `door:init`, `door:membership`, `door:orchestrator` (the doors of the daemons), `supply` (the orchestrator asks here). Serves:
+//! Given: `door:init`, `door:membership`, `door:orchestrator` (the doors of the daemons), `supply` (the orchestrator asks here), `client:debug-ssh` (debug-ssh asks here). Serves:
 //! `protocol::bus`. Calls: membership, once, to bring it its UDP descriptor. Never carries a byte that two processes exchange:
 //! what it keeps of a connection is a duplicate for `shutdown(2)`, on which it neither reads nor writes.
 #![forbid(unsafe_code)]
@@ -81,10 +81,13 @@ pub fn run(mut given: Given) -> Result<(), Error> {
         ("orchestrator", given.channel("door:orchestrator")?),
     ];
     let supply = given.channel("supply")?;
+    let clients = vec![("debug-ssh", given.channel("client:debug-ssh")?)];
     let addresses = sockets::Addresses {
         s3: given.setting("s3")?,
         gossip: given.setting("gossip")?,
         control: sockets::CONTROL.into(),
+        // Empty where nobody is to come in by it.
+        ssh: Some(given.setting("ssh")?).filter(|address| !address.is_empty()),
     };
     let policy = Policy::with_extra(&given.settings_named(manifests::SETTING_PREFIX));
     let supervisor = given.finish()?;
@@ -104,5 +107,5 @@ pub fn run(mut given: Given) -> Result<(), Error> {
         sockets.s3_address(),
         sockets.gossip_address()
     ))?;
-    Switchboard::new(policy, sockets, doors, supply).serve(&supervisor)
+    Switchboard::new(policy, sockets, doors, supply, clients).serve(&supervisor)
 }

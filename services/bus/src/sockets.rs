@@ -19,6 +19,7 @@ pub(crate) struct Addresses {
     pub(crate) s3: String,
     pub(crate) gossip: String,
     pub(crate) control: String,
+    pub(crate) ssh: Option<String>,
 }
 
 /// Open sockets. The bus keeps each for as long as it lives, so clients that come while a service restarts wait in the
@@ -27,6 +28,7 @@ pub(crate) struct Sockets {
     s3: OwnedFd,
     control: OwnedFd,
     gossip: OwnedFd,
+    ssh: Option<OwnedFd>,
 }
 
 impl Sockets {
@@ -45,6 +47,11 @@ impl Sockets {
             control: control_listener(&addresses.control)
                 .map_err(fails("control", &addresses.control))?,
             gossip: udp_socket(&addresses.gossip).map_err(fails("gossip", &addresses.gossip))?,
+            ssh: addresses
+                .ssh
+                .as_deref()
+                .map(|address| tcp_listener(address).map_err(fails("ssh", address)))
+                .transpose()?,
         })
     }
 
@@ -53,6 +60,7 @@ impl Sockets {
         match name {
             "s3" => Some(self.s3.as_fd()),
             "control" => Some(self.control.as_fd()),
+            "ssh" => self.ssh.as_ref().map(AsFd::as_fd),
             _ => None,
         }
     }

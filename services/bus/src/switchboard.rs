@@ -7,14 +7,15 @@ use crate::sockets::Sockets;
 use manifests::{Kind, Policy};
 use protocol::Channel;
 use protocol::bus::{
-    Accept, BusError, CONNECT_WAIT_MS, CONNECTIONS_MAX, Connect, ConnectAnswer, ConnectCall,
+    Accept, BusError, CONNECT_WAIT_MS, CONNECTIONS_MAX, Connect, ConnectAnswer, ConnectCall, Door,
     Supply, SupplyAnswer, SupplyCall,
 };
 use protocol::channel::ReceiveBuffer;
 use protocol::membership::{Membership, MembershipCall};
 use protocol::start::{HEARTBEAT_MS, Order};
+use protocol::trace::Side;
 use protocol::wire::{Conversation, Numbered};
-use runtime::Supervisor;
+use runtime::{Supervisor, trace};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
@@ -56,6 +57,7 @@ impl Switchboard {
         sockets: Sockets,
         daemons: [(&str, Channel); 3],
         supply: Channel,
+        clients: Vec<(&str, Channel)>,
     ) -> Self {
         let mut doors = Doors::default();
         for (name, door) in daemons {
@@ -66,7 +68,10 @@ impl Switchboard {
             sockets,
             doors,
             connections: Connections::default(),
-            clients: BTreeMap::new(),
+            clients: clients
+                .into_iter()
+                .map(|(name, end)| (name.to_owned(), end))
+                .collect(),
             supply: Some(supply),
             waiting: Vec::new(),
             membership: None,
@@ -89,7 +94,8 @@ impl Switchboard {
                 match order {
                     Order::Stop => return Ok(()),
                     Order::Attach { name } => self.attach(&name, descriptors.pop()),
-                    Order::Packed(_) => {}
+                    // The runtime obeys the one; the other was obeyed before we began.
+                    Order::Trace { .. } | Order::Packed(_) => {}
                 }
             }
             self.see_who_has_gone();
@@ -141,6 +147,12 @@ impl Switchboard {
                 if daemon == "membership" {
                     self.equip_membership();
                 }
+            }
+            None if name.starts_with("client:") => {
+                let daemon = name.trim_start_matches("client:");
+                self.connections.cut(daemon);
+                self.waiting.retain(|one| one.client != daemon);
+                self.clients.insert(daemon.into(), end);
             }
             // A new orchestrator starts every service afresh: the services of the one before have died with it.
             None if name == "supply" => self.supply = Some(end),
@@ -206,6 +218,7 @@ impl Switchboard {
                     return;
                 }
             };
+            let begun = trace::begin(Side::Served, Supply::NAME, Supply::kind(&body));
             let (body, descriptors) = match body {
                 SupplyCall::Pack { service } => match self.pack(&service) {
                     Ok((names, descriptors)) => (Ok(SupplyAnswer::Packed(names)), descriptors),
@@ -216,6 +229,7 @@ impl Switchboard {
                     Vec::new(),
                 ),
             };
+            begun.over(0, descriptors.len());
             let lent: Vec<BorrowedFd<'_>> = descriptors.iter().map(AsFd::as_fd).collect();
             let Some(supply) = &self.supply else { return };
             if supply
@@ -268,19 +282,7 @@ impl Switchboard {
                 let call = channel
                     .receive_message::<Connect, Numbered<ConnectCall>>(buffer, RecvFlags::DONTWAIT);
                 match call {
-                    Ok(Some((
-                        Numbered {
-                            id,
-                            body:
-                                ConnectCall::Open {
-                                    service,
-                                    conversation,
-                                },
-                        },
-                        _,
-                    ))) => {
-                        self.open(&client, id, service, conversation);
-                    }
+                    Ok(Some((Numbered { id, body }, _))) => self.obey(&client, id, body),
                     Err(error) if error.would_block() => break,
                     // It has ended, or speaks what is not this conversation: either way it holds nothing from here on.
                     Ok(None) | Err(_) => {
@@ -289,6 +291,41 @@ impl Switchboard {
                     }
                 }
             }
+        }
+    }
+
+    fn obey(&mut self, client: &str, id: u32, call: ConnectCall) {
+        let begun = trace::begin(Side::Served, Connect::NAME, Connect::kind(&call));
+        match call {
+            ConnectCall::Open {
+                service,
+                conversation,
+            } => self.open(client, id, service, conversation),
+            ConnectCall::Listen { name } => self.listen(client, id, &name),
+        }
+        begun.over(0, 0);
+    }
+
+    /// A daemon asks for the listener that its manifest grants. The services get theirs packed.
+    fn listen(&mut self, client: &str, id: u32, name: &str) {
+        let grants = self.policy.get(client).map(|manifest| &manifest.grants);
+        let granted = grants
+            .into_iter()
+            .flatten()
+            .find(|grant| grant.kind == Kind::Listener && grant.name == name);
+        let Some(grant) = granted else {
+            runtime::warn!("{client} asked for the listener {name}: denied by the manifests");
+            return self.refuse(client, id, BusError::Denied);
+        };
+        let listener = self
+            .sockets
+            .listener(grant.listen.as_deref().unwrap_or_default());
+        let duplicate = listener
+            .map(|listener| rustix::io::fcntl_dupfd_cloexec(listener, 0).map(Channel::from));
+        match duplicate {
+            None => self.refuse(client, id, BusError::Unknown),
+            Some(Err(errno)) => self.refuse(client, id, BusError::System(errno.raw_os_error())),
+            Some(Ok(end)) => self.answer(client, id, Ok(ConnectAnswer::Opened), Some(&end)),
         }
     }
 
@@ -336,6 +373,8 @@ impl Switchboard {
         if self.doors.bring(service, &accept, &served).is_err() {
             return self.refuse(client, id, BusError::Unavailable);
         }
+        // One end to each of the two.
+        trace::begin(Side::Asked, Door::NAME, &accept.client).over(0, 2);
         self.answer(client, id, Ok(ConnectAnswer::Opened), Some(&theirs));
     }
 

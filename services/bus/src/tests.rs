@@ -29,6 +29,7 @@ struct Home {
     init: Channel,
     supply: Channel,
     membership: Channel,
+    ssh: Channel,
     thread: Option<JoinHandle<()>>,
     _directory: tempfile::TempDir,
     buffer: ReceiveBuffer,
@@ -42,12 +43,15 @@ impl Home {
             s3: "127.0.0.1:0".into(),
             gossip: "127.0.0.1:0".into(),
             control: control.to_str().unwrap().into(),
+            ssh: Some("127.0.0.1:0".into()),
         };
         let sockets = Sockets::open(&addresses).unwrap();
         let policy = Policy::parse(BUILT_IN.iter().copied()).unwrap();
         let (init, theirs) = Channel::pair().unwrap();
         let (supply, bus_supply) = Channel::pair().unwrap();
         let (membership, bus_membership) = Channel::pair().unwrap();
+        let (ssh, bus_ssh) = Channel::pair().unwrap();
+        let clients = vec![("debug-ssh", bus_ssh)];
         let doors = [
             ("init", Channel::pair().unwrap().0),
             ("orchestrator", Channel::pair().unwrap().0),
@@ -63,7 +67,7 @@ impl Home {
             let supervisor = Given::over(theirs).unwrap().finish().unwrap();
             let [first, second] = doors;
             let doors = [first, second, ("membership", bus_membership)];
-            Switchboard::new(policy, sockets, doors, bus_supply)
+            Switchboard::new(policy, sockets, doors, bus_supply, clients)
                 .serve(&supervisor)
                 .unwrap();
         });
@@ -71,6 +75,7 @@ impl Home {
             init,
             supply,
             membership,
+            ssh,
             thread: Some(thread),
             _directory: directory,
             buffer: ReceiveBuffer::new(),
@@ -293,4 +298,47 @@ fn membership_gets_its_udp_descriptor_on_a_connection_of_the_bus() {
     let (Numbered { body, .. }, descriptors) = call.unwrap().unwrap();
     assert!(matches!(body, MembershipCall::Use { address } if address.starts_with("127.0.0.1:")));
     assert_eq!(descriptors.len(), 1);
+}
+
+/// One question of a daemon that init has packed, on its restricted channel.
+fn ask_as_daemon(
+    channel: &Channel,
+    call: ConnectCall,
+) -> (Result<ConnectAnswer, BusError>, Vec<OwnedFd>) {
+    let call = Numbered { id: 3, body: call };
+    channel
+        .send_message::<Connect>(&call, &[], SendFlags::empty())
+        .unwrap();
+    let mut buffer = ReceiveBuffer::new();
+    let answer = channel
+        .receive_message::<Connect, Numbered<_>>(&mut buffer, RecvFlags::empty())
+        .unwrap()
+        .unwrap();
+    (answer.0.body, answer.1)
+}
+
+#[test]
+fn a_daemon_gets_the_listener_of_its_manifest_and_no_other() {
+    let home = Home::start();
+    let listen = |name: &str| ask_as_daemon(&home.ssh, ConnectCall::Listen { name: name.into() });
+    let (answer, descriptors) = listen("ssh");
+    assert_eq!(answer, Ok(ConnectAnswer::Opened));
+    let listener = std::net::TcpListener::from(descriptors.into_iter().next().unwrap());
+    std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    for name in ["s3", "control", "host-key", "bus", ""] {
+        assert_eq!(listen(name).0, Err(BusError::Denied), "{name}");
+    }
+    let open = |service: &str, conversation: &str| {
+        let (service, conversation) = (service.into(), conversation.into());
+        ask_as_daemon(
+            &home.ssh,
+            ConnectCall::Open {
+                service,
+                conversation,
+            },
+        )
+        .0
+    };
+    assert_eq!(open("metadata", "metadata"), Err(BusError::Denied));
+    assert_eq!(open("init", "inspect"), Err(BusError::Denied));
 }

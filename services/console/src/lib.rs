@@ -1,20 +1,26 @@
 //! console: answers the operator's verbs, by asking the services that know.
 //!
-//! Given: `control` (the listening control socket), `bus`. Serves: `protocol::inspect::Operator` to whoever may open the
-//! socket's directory (the node's owner). Calls: init, orchestrator, membership, metadata, block-store. It holds no data and no right of its own
+//! Given: `control` (the listening control socket), `door`, `bus`. Serves: `protocol::inspect::Operator` to whoever may open the
+//! socket's directory (the node's owner), and to debug-ssh, who comes in by the door. Calls: init, orchestrator, membership, metadata, block-store. It holds no data and no right of its own
 //! beyond these conversations.
 #![forbid(unsafe_code)]
 
 mod access;
+mod can;
 mod explain;
+mod metrics;
 mod node;
 mod policy;
 mod report;
 mod sessions;
 #[cfg(test)]
 mod tests;
+mod trace;
 mod verbs;
 
+pub use can::can;
+
+use protocol::channel::MessageError;
 use runtime::{Bus, Given};
 use std::fmt;
 use std::rc::Rc;
@@ -27,6 +33,8 @@ pub enum Error {
     Runtime(runtime::Error),
     /// The event loop could not be made.
     Loop(std::io::Error),
+    /// Nobody comes in by the door any more: the bus has gone, or speaks another conversation.
+    Door(MessageError),
 }
 
 impl fmt::Display for Error {
@@ -34,6 +42,7 @@ impl fmt::Display for Error {
         match self {
             Self::Runtime(error) => error.fmt(f),
             Self::Loop(error) => write!(f, "event loop: {error}"),
+            Self::Door(error) => write!(f, "door: {error}"),
         }
     }
 }
@@ -49,6 +58,7 @@ impl From<runtime::Error> for Error {
 /// Takes the descriptors, closes the door behind the start, answers people until its supervisor says stop.
 pub fn run(mut given: Given) -> Result<(), Error> {
     let control = given.descriptor("control")?;
+    let door = given.channel("door")?;
     let bus = given.channel("bus")?;
     let supervisor = given.finish()?;
     let tokio = tokio::runtime::Builder::new_current_thread()
@@ -58,10 +68,12 @@ pub fn run(mut given: Given) -> Result<(), Error> {
     LocalSet::new().block_on(&tokio, async {
         let verbs = Rc::new(verbs::Verbs::new(Bus::new(bus).map_err(Error::Loop)?));
         let control = sessions::Control::new(control).map_err(Error::Loop)?;
+        let door = sessions::Entrance::new(door).map_err(Error::Loop)?;
         supervisor.ready("")?;
         tokio::select! {
             ended = runtime::supervise(&supervisor, || true) => ended.map_err(Error::Runtime),
-            ended = control.serve(verbs) => ended.map_err(Error::Loop),
+            ended = control.serve(verbs.clone()) => ended.map_err(Error::Loop),
+            ended = door.serve(verbs) => ended.map_err(Error::Door),
         }
     })
 }

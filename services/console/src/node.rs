@@ -5,7 +5,7 @@ use crate::report::{Answer, Refusal, Report};
 use crate::verbs::{Daemon, Verbs, gone, odd};
 use manifests::{BUILT_IN, Manifest, Policy};
 use protocol::block::{BlockAnswer, BlockCall, Usage};
-use protocol::inspect::{InspectAnswer, InspectCall, LIST_MAX, Node, Process, Service};
+use protocol::inspect::{InspectAnswer, InspectCall, LIST_MAX, Node, Power, Process, Service};
 use protocol::membership::{MemberState, MembershipAnswer, MembershipCall};
 use protocol::metadata::{Operation, Reply};
 use serde_json::{Value, json};
@@ -13,14 +13,14 @@ use serde_json::{Value, json};
 /// How long the sweep leaves unreferenced blocks of interrupted uploads alone, in milliseconds.
 const SWEEP_GRACE_MS: u64 = 60_000;
 
-async fn node(verbs: &Verbs) -> Result<Node, Refusal> {
+pub(crate) async fn node(verbs: &Verbs) -> Result<Node, Refusal> {
     match verbs.inspect(Daemon::Init, InspectCall::Node).await? {
         InspectAnswer::Node(node) => Ok(node),
         _ => Err(odd("init")),
     }
 }
 
-async fn processes(verbs: &Verbs) -> Result<Vec<Process>, Refusal> {
+pub(crate) async fn processes(verbs: &Verbs) -> Result<Vec<Process>, Refusal> {
     match verbs.inspect(Daemon::Init, InspectCall::Processes).await? {
         InspectAnswer::Processes(processes) => Ok(processes),
         _ => Err(odd("init")),
@@ -28,7 +28,7 @@ async fn processes(verbs: &Verbs) -> Result<Vec<Process>, Refusal> {
 }
 
 /// The daemons and the services.
-async fn supervised(verbs: &Verbs) -> Result<Vec<Service>, Refusal> {
+pub(crate) async fn supervised(verbs: &Verbs) -> Result<Vec<Service>, Refusal> {
     let mut all = Vec::new();
     for daemon in [Daemon::Init, Daemon::Orchestrator] {
         match verbs.inspect(daemon, InspectCall::Services).await? {
@@ -39,7 +39,7 @@ async fn supervised(verbs: &Verbs) -> Result<Vec<Service>, Refusal> {
     Ok(all)
 }
 
-async fn usage(verbs: &Verbs) -> Result<Usage, Refusal> {
+pub(crate) async fn usage(verbs: &Verbs) -> Result<Usage, Refusal> {
     let (answer, _) = verbs
         .blocks
         .repeat(&BlockCall::Usage)
@@ -65,6 +65,7 @@ fn row(service: &Service, processes: &[Process]) -> Value {
         "last_reason": service.last_reason,
         "memory_kb": process.map(|process| process.proportional_bytes / 1024),
         "cpu_ms": process.map(|process| process.cpu_ms),
+        "denied": service.denied.iter().map(|(call, count)| (call.clone(), json!(count))).collect::<serde_json::Map<_, _>>(),
     })
 }
 
@@ -74,7 +75,7 @@ async fn rows(verbs: &Verbs) -> Result<Vec<Value>, Refusal> {
     let init = own.map(|process| {
         json!({
             "name": "init", "pid": process.host_pid, "state": "ready", "restarts": 0, "last_reason": "",
-            "memory_kb": process.proportional_bytes / 1024, "cpu_ms": process.cpu_ms,
+            "memory_kb": process.proportional_bytes / 1024, "cpu_ms": process.cpu_ms, "denied": {},
         })
     });
     Ok(init
@@ -91,6 +92,7 @@ pub(crate) async fn services(verbs: &Verbs) -> Answer {
         "restarts",
         "memory_kb",
         "cpu_ms",
+        "denied",
         "last_reason",
     ];
     Ok(Report::Table(columns, rows(verbs).await?))
@@ -198,6 +200,13 @@ pub(crate) async fn lifecycle(verbs: &Verbs) -> Answer {
 
 pub(crate) async fn logs(verbs: &Verbs, options: &[&str]) -> Answer {
     let (mut service, mut lines) = (None, 100);
+    let options = match options {
+        [name, rest @ ..] if !name.starts_with("--") => {
+            service = Some((*name).to_owned());
+            rest
+        }
+        all => all,
+    };
     let mut options = options.iter();
     while let Some(option) = options.next() {
         match (*option, options.next()) {
@@ -211,7 +220,7 @@ pub(crate) async fn logs(verbs: &Verbs, options: &[&str]) -> Answer {
                         Refusal::Words(format!("--lines {count}: a number from 1 to {LIST_MAX}"))
                     })?;
             }
-            _ => return Err(Refusal::Words("logs [--service S] [--lines N]".into())),
+            _ => return Err(Refusal::Words("logs [[--service] S] [--lines N]".into())),
         }
     }
     match verbs
@@ -224,11 +233,24 @@ pub(crate) async fn logs(verbs: &Verbs, options: &[&str]) -> Answer {
 }
 
 pub(crate) async fn restart(verbs: &Verbs, service: &str) -> Answer {
-    verbs.restart(service).await?;
+    let daemon = verbs.supervisor(service).await?;
+    let call = InspectCall::Restart {
+        service: service.into(),
+    };
+    verbs.order(daemon, call).await?;
     Ok(Report::Done(
         format!("{service} is being restarted"),
         json!({"restarted": service}),
     ))
+}
+
+pub(crate) async fn power(verbs: &Verbs, then: Power) -> Answer {
+    verbs.order(Daemon::Init, InspectCall::Power(then)).await?;
+    let (what, fact) = match then {
+        Power::Off => ("the node stops", "poweroff"),
+        Power::Reboot => ("the node stops and starts again", "reboot"),
+    };
+    Ok(Report::Done(what.into(), json!({"stopping": fact})))
 }
 
 pub(crate) async fn descriptors(verbs: &Verbs, service: Option<&str>) -> Answer {

@@ -13,6 +13,8 @@ pub(crate) enum Report {
     Facts(Value),
     /// Lines as they are.
     Lines(Vec<String>),
+    /// For a person several reports, one after the other; for a program one document.
+    Page(Vec<Report>, Value),
     /// It is done: a sentence for a person, facts for a program.
     Done(String, Value),
 }
@@ -25,12 +27,25 @@ pub(crate) enum Refusal {
     Failed(String),
 }
 
+impl Refusal {
+    /// A verb's exit status and its text.
+    pub(crate) fn rendered(answer: Answer, json: bool) -> (u8, String) {
+        match answer {
+            Ok(report) => (0, report.render(json)),
+            Err(Self::Failed(why)) => (1, printable(&format!("trousseau: {why}\n"))),
+            Err(Self::Words(why)) => (2, printable(&format!("trousseau: {why}\n"))),
+        }
+    }
+}
+
 impl Report {
     /// The text that is shown.
     pub(crate) fn render(self, json: bool) -> String {
         match (self, json) {
             (Self::Table(_, rows), true) => format!("{}\n", Value::Array(rows)),
-            (Self::Facts(facts) | Self::Done(_, facts), true) => format!("{facts}\n"),
+            (Self::Facts(facts) | Self::Done(_, facts) | Self::Page(_, facts), true) => {
+                format!("{facts}\n")
+            }
             (Self::Lines(lines), true) => format!("{}\n", Value::from(lines)),
             (Self::Table(columns, rows), false) => table(columns, &rows),
             (Self::Facts(facts), false) => facts.as_object().map(describe).unwrap_or_default(),
@@ -38,6 +53,9 @@ impl Report {
                 .iter()
                 .map(|line| format!("{}\n", one_line(line)))
                 .collect(),
+            (Self::Page(parts, _), false) => {
+                parts.into_iter().map(|part| part.render(false)).collect()
+            }
             (Self::Done(sentence, _), false) => printable(&format!("{sentence}\n")),
         }
     }

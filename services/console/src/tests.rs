@@ -10,8 +10,9 @@ mod world;
 
 use crate::verbs::Verbs;
 use proptest::prelude::*;
-use protocol::inspect::{LIST_MAX, TEXT_BYTES_MAX, Verb, WORD_BYTES_MAX, WORDS_MAX};
+use protocol::inspect::{LIST_MAX, Power, TEXT_BYTES_MAX, Verb, WORD_BYTES_MAX, WORDS_MAX};
 use protocol::metadata::MetadataError;
+use protocol::verbs::Role;
 use serde_json::Value;
 use std::rc::Rc;
 use world::World;
@@ -32,11 +33,13 @@ fn console(world: &Rc<World>) -> Rc<Verbs> {
 
 async fn say(console: &Verbs, words: &[&str], json: bool) -> (u8, String) {
     let words = words.iter().map(|word| (*word).to_owned()).collect();
+    let role = Role::Admin;
     console
         .obey(&Verb {
             words,
             json,
             input: None,
+            role,
         })
         .await
 }
@@ -68,6 +71,10 @@ const QUESTIONS: &[&[&str]] = &[
     &["bucket", "list"],
     &["logs"],
     &["logs", "--service", "bus", "--lines", "3"],
+    &["logs", "bus", "--lines", "3"],
+    &["metrics"],
+    &["caps", "--can", "debug-ssh", "metadata"],
+    &["caps", "--can", "block-store", "network"],
 ];
 
 #[test]
@@ -263,6 +270,97 @@ fn a_change_whose_answer_is_lost_is_not_repeated() {
 }
 
 #[test]
+fn a_key_that_may_only_look_changes_nothing_and_is_told_why() {
+    run(async {
+        let world = World::new();
+        let console = console(&world);
+        let role = Role::Inspect;
+        for words in [
+            &["restart", "bus"][..],
+            &["poweroff"],
+            &["reboot"],
+            &["key", "list"],
+            &["key", "create", "x"],
+            &["bucket", "create", "b"],
+            &["sweep"],
+            &["first-key"],
+        ] {
+            let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+            let json = false;
+            let (status, why) = console
+                .obey(&Verb {
+                    words,
+                    json,
+                    input: None,
+                    role,
+                })
+                .await;
+            assert_eq!(status, 1);
+            assert!(why.contains("needs a key of the role admin"), "{why}");
+        }
+        assert_eq!((world.asked.get(), world.powers.borrow().len()), (0, 0));
+        let (words, json) = (vec!["status".to_owned()], false);
+        assert_eq!(
+            console
+                .obey(&Verb {
+                    words,
+                    json,
+                    input: None,
+                    role
+                })
+                .await
+                .0,
+            0
+        );
+    });
+}
+
+#[test]
+fn daemons_are_restarted_by_init_and_the_machine_obeys_once() {
+    run(async {
+        let world = World::new();
+        let console = console(&world);
+        text(&console, &["restart", "bus"]).await;
+        text(&console, &["reboot"]).await;
+        text(&console, &["poweroff"]).await;
+        assert_eq!(world.restarts.get(), 1);
+        assert_eq!(*world.powers.borrow(), [Power::Reboot, Power::Off]);
+    });
+}
+
+#[test]
+fn a_trace_tells_calls_descriptors_and_denied_system_calls() {
+    run(async {
+        let world = World::new();
+        let console = console(&world);
+        let words = ["trace", "bus", "--seconds", "1"];
+        let shown = text(&console, &words).await;
+        for part in [
+            "asked",
+            "connect",
+            "Open",
+            "denied system call socket: 1",
+            "ended: filter",
+        ] {
+            assert!(shown.contains(part), "{shown}");
+        }
+        let document = json(&console, &words).await;
+        assert_eq!(document["calls"][0]["descriptors_received"], 2);
+        assert_eq!(document["denied"][0]["system_call"], "socket");
+        for (words, status) in [
+            (&["trace", "bus", "--seconds", "0"][..], 2),
+            (&["trace", "bus", "--seconds", "61"], 2),
+            (&["trace", "bus", "--seconds"], 2),
+            (&["trace"], 2),
+            (&["trace", "init"], 1),
+            (&["trace", "nobody"], 1),
+        ] {
+            assert_eq!(say(&console, words, false).await.0, status, "{words:?}");
+        }
+    });
+}
+
+#[test]
 fn a_service_that_is_gone_is_named() {
     run(async {
         let world = World::new();
@@ -300,7 +398,7 @@ fn what_is_not_a_verb_is_status_2_and_asks_nobody() {
     let too_many = vec!["status"; WORDS_MAX + 1];
     let cases: &[&[&str]] = &[
         &[],
-        &["reboot"],
+        &["dance"],
         &["status", "now"],
         &["key"],
         &["key", "create"],
@@ -317,7 +415,7 @@ fn what_is_not_a_verb_is_status_2_and_asks_nobody() {
         &["logs", "--lines", "-1"],
         &["logs", "--lines", "1001"],
         &["logs", "--lines"],
-        &["logs", "bus"],
+        &["logs", "bus", "5"],
         &[&too_long],
         &too_many,
     ];
@@ -329,8 +427,8 @@ fn what_is_not_a_verb_is_status_2_and_asks_nobody() {
             assert_eq!(status, 2, "{words:?}: {why}");
             assert!(why.starts_with("trousseau: ") && why.ends_with('\n'));
         }
-        let (_, why) = say(&console, &["reboot"], false).await;
-        assert!(why.contains("status") && why.contains("bucket create"));
+        let (_, why) = say(&console, &["dance"], false).await;
+        assert!(why.contains("status") && why.contains("bucket"));
         assert_eq!(world.asked.get(), 0);
     });
 }
@@ -387,6 +485,8 @@ fn word() -> impl Strategy<Value = String> {
         "--lines",
         "3",
         "",
+        "metrics",
+        "sweep",
     ];
     prop_oneof![
         8 => proptest::sample::select(KNOWN).prop_map(str::to_owned),
@@ -403,7 +503,7 @@ proptest! {
         run(async move {
             let world = World::new();
             let console = console(&world);
-            let (status, text) = console.obey(&Verb { words: words.clone(), json, input: None }).await;
+            let (status, text) = console.obey(&Verb { words: words.clone(), json, input: None, role: Role::Admin }).await;
             assert!(status <= 2);
             assert!(!text.is_empty() || status == 0);
             if json && status == 0 {
@@ -416,6 +516,10 @@ proptest! {
             );
             assert!(may_change || world.changes.borrow().is_empty(), "{words:?}");
             assert!(matches!(words[..], ["restart", _]) || world.restarts.get() == 0, "{words:?}");
+            let before = (world.changes.borrow().len(), world.restarts.get());
+            let looks = Verb { words: words.iter().map(|word| (*word).to_owned()).collect(), json, input: None, role: Role::Inspect };
+            console.obey(&looks).await;
+            assert_eq!(before, (world.changes.borrow().len(), world.restarts.get()), "{words:?}");
         });
     }
 }

@@ -1,20 +1,17 @@
 //! The verbs: which words mean what. Words are hostile input: bounded, and nothing but these few forms is understood.
 
-use crate::report::{Answer, Refusal, printable};
-use crate::{access, node, policy};
+use crate::report::{Answer, Refusal};
+use crate::{access, can, metrics, node, policy, trace};
 use protocol::block::Blocks;
 use protocol::inspect::{
-    INPUT_BYTES_MAX, Inspect, InspectAnswer, InspectCall, Verb, WORD_BYTES_MAX, WORDS_MAX,
+    INPUT_BYTES_MAX, Inspect, InspectAnswer, InspectCall, Power, Verb, WORD_BYTES_MAX, WORDS_MAX,
 };
 use protocol::membership::Membership;
 use protocol::metadata::{Call, Metadata, Operation, Reply};
+use protocol::verbs;
 use runtime::{Bus, CallError, Link};
 use std::os::fd::OwnedFd;
 use tokio::sync::Mutex;
-
-/// What is said to words that mean nothing.
-const VERBS: &str = "status, members, services, caps, fds [SERVICE], key create|list|delete|allow|deny|policy, bucket create|list|delete, \
-layout show, shards, sweep, lifecycle, logs [--service S] [--lines N], restart SERVICE";
 
 /// Who is asked about processes.
 #[derive(Debug, Clone, Copy)]
@@ -66,11 +63,17 @@ impl Verbs {
             return (2, why);
         }
         let words: Vec<&str> = verb.words.iter().map(String::as_str).collect();
-        match self.answer(&words, verb.input.as_deref()).await {
-            Ok(report) => (0, report.render(verb.json)),
-            Err(Refusal::Failed(why)) => (1, printable(&format!("trousseau: {why}\n"))),
-            Err(Refusal::Words(why)) => (2, printable(&format!("trousseau: {why}\n"))),
-        }
+        let answer = match verbs::find(&words) {
+            None => Err(unknown(&words)),
+            Some(form) if form.role > verb.role => Err(Refusal::Failed(format!(
+                "`{}` needs a key of the role {}; this one has the role {}",
+                form.words.join(" "),
+                form.role.as_str(),
+                verb.role.as_str()
+            ))),
+            Some(_) => self.answer(&words, verb.input.as_deref()).await,
+        };
+        Refusal::rendered(answer, verb.json)
     }
 
     async fn answer(&self, words: &[&str], input: Option<&str>) -> Answer {
@@ -79,6 +82,7 @@ impl Verbs {
             ["members"] => node::members(self).await,
             ["services"] => node::services(self).await,
             ["caps"] => node::caps(self).await,
+            ["caps", "--can", from, to] => can::reach(from, to),
             ["fds"] => node::descriptors(self, None).await,
             ["fds", service] => node::descriptors(self, Some(service)).await,
             ["layout"] | ["layout", "show"] => node::layout(self).await,
@@ -86,15 +90,16 @@ impl Verbs {
             ["lifecycle"] => node::lifecycle(self).await,
             ["sweep"] => node::sweep(self).await,
             ["logs", options @ ..] => node::logs(self, options).await,
+            ["metrics"] => metrics::metrics(self).await,
+            ["trace", service, options @ ..] => trace::trace(self, service, options).await,
             ["restart", service] => node::restart(self, service).await,
+            ["poweroff"] => node::power(self, Power::Off).await,
+            ["reboot"] => node::power(self, Power::Reboot).await,
             ["first-key"] => access::first_key(self).await,
             ["key", "policy", words @ ..] => policy::key_policy(self, words, input).await,
             ["key", words @ ..] => access::key(self, words).await,
             ["bucket", words @ ..] => access::bucket(self, words).await,
-            [] => Err(Refusal::Words(format!("no verb; there are {VERBS}"))),
-            [verb, ..] => Err(Refusal::Words(format!(
-                "`{verb}` is not a verb, or not with these words; there are {VERBS}"
-            ))),
+            words => Err(unknown(words)),
         }
     }
 
@@ -140,11 +145,30 @@ impl Verbs {
         answered(name, link.repeat(&call).await)
     }
 
-    /// The service is ended and started again; asked for once only.
-    pub(crate) async fn restart(&self, service: &str) -> Result<InspectAnswer, Refusal> {
-        let (link, name) = self.daemon(Daemon::Orchestrator);
-        let service = service.into();
-        answered(name, link.call(&InspectCall::Restart { service }).await)
+    /// Something that happens, and must not happen twice: asked for once only.
+    pub(crate) async fn order(
+        &self,
+        daemon: Daemon,
+        call: InspectCall,
+    ) -> Result<InspectAnswer, Refusal> {
+        let (link, name) = self.daemon(daemon);
+        answered(name, link.call(&call).await)
+    }
+
+    /// Who supervises `service`: init the daemons, the orchestrator everything else.
+    pub(crate) async fn supervisor(&self, service: &str) -> Result<Daemon, Refusal> {
+        if service == "init" {
+            let why = "init supervises and is nobody's charge; `trousseau logs` has what it says";
+            return Err(Refusal::Failed(why.into()));
+        }
+        let call = InspectCall::Services;
+        let InspectAnswer::Services(daemons) = self.inspect(Daemon::Init, call).await? else {
+            return Err(odd("init"));
+        };
+        Ok(match daemons.iter().any(|daemon| daemon.name == service) {
+            true => Daemon::Init,
+            false => Daemon::Orchestrator,
+        })
     }
 
     fn daemon(&self, daemon: Daemon) -> (&Link<Inspect>, &'static str) {
@@ -153,6 +177,25 @@ impl Verbs {
             Daemon::Orchestrator => (&self.orchestrator, "orchestrator"),
         }
     }
+}
+
+/// What is said to words that mean nothing.
+fn unknown(words: &[&str]) -> Refusal {
+    let mut known: Vec<&str> = verbs::VERBS
+        .iter()
+        .filter(|form| !form.about.is_empty())
+        .filter_map(|form| form.words.first().copied())
+        .collect();
+    known.dedup();
+    let known = known.join(", ");
+    Refusal::Words(match words {
+        [] => format!("no verb; there are {known}"),
+        [verb, ..] => match verbs::find(words).map(|form| form.rest) {
+            None => format!("`{verb}` is not a verb; there are {known}"),
+            Some("") => format!("`{verb}` not with these words"),
+            Some(rest) => format!("`{verb}` not with these words, but with {rest}"),
+        },
+    })
 }
 
 fn answered(

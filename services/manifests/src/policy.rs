@@ -38,12 +38,16 @@ pub const BUILT_IN: &[(&str, &str)] = &[
         "services/console/manifest.toml",
         include_str!("../../console/manifest.toml"),
     ),
+    (
+        "services/debug-ssh/manifest.toml",
+        include_str!("../../debug-ssh/manifest.toml"),
+    ),
 ];
 
 /// Extra manifests travel to the bus and the orchestrator as settings named so.
 pub const SETTING_PREFIX: &str = "manifest:";
 
-/// The lowest rank that the orchestrator starts; init starts the daemons below it.
+/// The lowest rank that the orchestrator starts; init starts the daemons below it, and whatever calls itself a daemon.
 pub const SERVICE_RANK_MIN: u8 = 4;
 
 /// All manifests of a node. It never changes while the node runs.
@@ -184,7 +188,7 @@ impl Policy {
     pub fn services(&self) -> Vec<&Manifest> {
         self.all()
             .into_iter()
-            .filter(|manifest| manifest.rank >= SERVICE_RANK_MIN)
+            .filter(|manifest| manifest.rank >= SERVICE_RANK_MIN && !manifest.daemon)
             .collect()
     }
 
@@ -200,7 +204,7 @@ impl Policy {
 
     /// Everything that `from` holds or may ask for, one step away: what, and by which grant or call.
     ///
-    /// Names of things that are not services: `directory:<root>`, `listener:<name>`, `network` (the bus, which may make any socket),
+    /// Names of things that are not services: `directory:<root>`, `listener:<name>`, `file:<name>`, `network` (the bus, which may make any socket),
     /// `spawn` (the orchestrator), and `<service>` for a service that can be called.
     fn steps(&self, from: &str) -> Vec<(String, String)> {
         let Some(manifest) = self.get(from) else {
@@ -236,6 +240,7 @@ impl Policy {
                 Kind::Edge => held(grant.peer.clone().unwrap_or_default()),
                 Kind::Program | Kind::Namespace => held("spawn".into()),
                 Kind::Directory => held(format!("directory:{}", grant.name)),
+                Kind::File => held(format!("file:{}", grant.name)),
                 Kind::Door | Kind::Bus => None,
             }
         });

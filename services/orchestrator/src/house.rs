@@ -281,6 +281,7 @@ impl Tenant {
                 .unwrap_or_default(),
             grants: self.given.clone(),
             missing: self.charge.missing(),
+            denied: self.charge.denied(),
         }
     }
 }
@@ -306,21 +307,12 @@ fn answer(tenants: &mut [Tenant], call: InspectCall) -> InspectAnswer {
         InspectCall::Services => {
             InspectAnswer::Services(tenants.iter().map(Tenant::describe).collect())
         }
-        InspectCall::Restart { service } => {
-            match tenants
-                .iter_mut()
-                .find(|tenant| tenant.manifest.name == service)
-            {
-                Some(tenant) if tenant.charge.running() => {
-                    tenant.charge.kill(Reason::Restarted);
-                    InspectAnswer::Done
-                }
-                Some(_) => InspectAnswer::Refused(format!("{service} is not running")),
-                None => InspectAnswer::Refused(format!("no service is named {service:?}")),
-            }
-        }
-        _ => {
-            InspectAnswer::Refused("the orchestrator answers `services` and `restart` only".into())
+        call => {
+            let charges = tenants.iter_mut().map(|tenant| &mut tenant.charge);
+            supervision::answer(charges, &call).unwrap_or_else(|| {
+                let why = "the orchestrator knows its services only; ask init";
+                InspectAnswer::Refused(why.into())
+            })
         }
     }
 }

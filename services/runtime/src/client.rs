@@ -1,8 +1,10 @@
 //! Calls to other services: one connection, many calls under way, answers in any order; and a new connection when the old one ends.
 
 use crate::serve::AsyncChannel;
+use crate::trace;
 use protocol::bus::{BusError, Connect, ConnectAnswer, ConnectCall};
 use protocol::channel::MessageError;
+use protocol::trace::Side;
 use protocol::wire::{Conversation, DecodeError, Numbered};
 use protocol::{Channel, wire};
 use std::cell::{Cell, RefCell};
@@ -116,6 +118,7 @@ impl<C: Conversation> Client<C> {
         if self.ended() {
             return Err(CallError::NotSent);
         }
+        let begun = trace::begin(Side::Asked, C::NAME, C::kind(call));
         let id = self.shared.next.get();
         self.shared.next.set(id.wrapping_add(1));
         let bytes =
@@ -139,7 +142,14 @@ impl<C: Conversation> Client<C> {
                 }
             });
         }
-        answer.await.map_err(|_| CallError::Lost)
+        let answer = answer.await.map_err(|_| CallError::Lost);
+        begun.over(
+            answer
+                .as_ref()
+                .map_or(0, |(_, descriptors)| descriptors.len()),
+            descriptors.len(),
+        );
+        answer
     }
 }
 
@@ -187,9 +197,19 @@ impl Bus {
             service: service.into(),
             conversation: C::NAME.into(),
         };
-        let (answer, mut descriptors) = self.client.call(&call, &[]).await?;
+        self.ask(&call).await.map(Channel::from)
+    }
+
+    /// The listener that this process's manifest grants under `name`: for daemons, which the bus does not pack.
+    pub async fn listen(&self, name: &str) -> Result<OwnedFd, CallError> {
+        let name = name.into();
+        self.ask(&ConnectCall::Listen { name }).await
+    }
+
+    async fn ask(&self, call: &ConnectCall) -> Result<OwnedFd, CallError> {
+        let (answer, mut descriptors) = self.client.call(call, &[]).await?;
         match (answer.map_err(CallError::Bus)?, descriptors.pop()) {
-            (ConnectAnswer::Opened, Some(socket)) => Ok(socket.into()),
+            (ConnectAnswer::Opened, Some(descriptor)) => Ok(descriptor),
             (ConnectAnswer::Opened, None) => Err(CallError::Bus(BusError::Unknown)),
         }
     }

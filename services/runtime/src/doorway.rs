@@ -2,9 +2,11 @@
 //! answered at once and in order.
 
 use crate::Error;
+use crate::trace;
 use protocol::Channel;
 use protocol::bus::{Accept, Door};
 use protocol::channel::{MessageError, ReceiveBuffer};
+use protocol::trace::Side;
 use protocol::wire::{Conversation, Numbered};
 use rustix::net::{RecvFlags, SendFlags, Shutdown};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -84,7 +86,10 @@ impl<C: Conversation> Doorway<C> {
                 Ok(None) => return false,
                 Err(error) => return error.would_block(),
             };
+            let begun = trace::begin(Side::Served, C::NAME, C::kind(&body));
+            let received = descriptors.len();
             let body = answer(client, body, descriptors);
+            begun.over(received, 0);
             let reply = Numbered { id, body };
             // A client that asks and does not read is hung up on instead of being waited for.
             match channel.send_message::<C>(&reply, &[], SendFlags::DONTWAIT) {

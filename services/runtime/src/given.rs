@@ -198,10 +198,14 @@ impl Supervisor {
     /// The event loop turns. To be said at least every [`protocol::start::HEARTBEAT_MS`]. A supervisor that is too busy to listen
     /// has other means to see that we live, so a full queue is not an error.
     pub fn alive(&self) -> Result<(), Error> {
-        match self.say(&Say::Alive, SendFlags::DONTWAIT) {
-            Err(Error::Channel(error)) if error.would_block() => Ok(()),
-            other => other,
+        // What a trace has counted goes along: nothing is said without having been asked for.
+        for say in std::iter::once(Say::Alive).chain(crate::trace::take()) {
+            match self.say(&say, SendFlags::DONTWAIT) {
+                Err(Error::Channel(error)) if error.would_block() => {}
+                other => other?,
+            }
         }
+        Ok(())
     }
 
     /// It cannot serve and a restart will not help. End the process after this.
@@ -214,19 +218,25 @@ impl Supervisor {
         )
     }
 
-    /// The next order without waiting: `Ok(None)` if there is none. Errors with [`Error::HungUp`] when the supervisor has gone: then end.
+    /// The next order without waiting: `Ok(None)` if there is none. [`Order::Trace`] is obeyed here, in every process alike. Errors with [`Error::HungUp`] when the supervisor has gone: then end.
     pub fn order(
         &self,
         buffer: &mut ReceiveBuffer,
     ) -> Result<Option<(Order, Vec<OwnedFd>)>, Error> {
-        match self
-            .channel
-            .receive_message::<Start, Order>(buffer, RecvFlags::DONTWAIT)
-        {
-            Ok(Some(order)) => Ok(Some(order)),
-            Ok(None) => Err(Error::HungUp),
-            Err(error) if error.would_block() => Ok(None),
-            Err(error) => Err(Error::Channel(error)),
+        loop {
+            return match self
+                .channel
+                .receive_message::<Start, Order>(buffer, RecvFlags::DONTWAIT)
+            {
+                Ok(Some((Order::Trace { for_ms }, _))) => {
+                    crate::trace::start(for_ms);
+                    continue;
+                }
+                Ok(Some(order)) => Ok(Some(order)),
+                Ok(None) => Err(Error::HungUp),
+                Err(error) if error.would_block() => Ok(None),
+                Err(error) => Err(Error::Channel(error)),
+            };
         }
     }
 

@@ -11,6 +11,7 @@ mod given;
 pub mod log;
 mod serve;
 mod sys;
+pub mod trace;
 
 pub use client::{Bus, CallError, Client, Link};
 pub use doorway::Doorway;

@@ -1,10 +1,11 @@
 //! Serving: connections come in by the door, calls are answered concurrently, the supervisor is kept informed.
 
 use crate::sys::Watchable;
-use crate::{Error, Supervisor};
+use crate::{Error, Supervisor, trace};
 use protocol::bus::{Accept, Door};
 use protocol::channel::{MessageError, ReceiveBuffer, ReceiveError};
 use protocol::start::{HEARTBEAT_MS, Order};
+use protocol::trace::Side;
 use protocol::wire::{Conversation, Numbered};
 use protocol::{Channel, Packet, wire};
 use rustix::io::Errno;
@@ -101,7 +102,7 @@ impl AsyncChannel {
     }
 
     /// Ends the connection for every holder of it.
-    fn hang_up(&self) {
+    pub fn hang_up(&self) {
         let _ = rustix::net::shutdown(&self.shared.socket.get_ref().0, rustix::net::Shutdown::Both);
     }
 
@@ -164,6 +165,7 @@ pub async fn serve<C: Conversation, S: Serve<C>>(
         let Some(socket) = packet.descriptors.pop() else {
             continue;
         };
+        trace::begin(Side::Served, Door::NAME, &accept.client).over(1, 0);
         if accept.conversation != C::NAME {
             crate::warn!(
                 "{} asked for {}, which is not served here",
@@ -226,7 +228,10 @@ async fn connection<C: Conversation, S: Serve<C>>(
         tokio::task::spawn_local(async move {
             let _permit = permit;
             let _counted = under_way.acquire().await;
+            let begun = trace::begin(Side::Served, C::NAME, C::kind(&body));
+            let received = packet.descriptors.len();
             let (body, descriptors) = service.answer(&session, body, packet.descriptors).await;
+            begun.over(received, descriptors.len());
             let lent: Vec<BorrowedFd<'_>> = descriptors.iter().map(AsFd::as_fd).collect();
             match wire::encode::<C>(&Numbered { id, body }) {
                 // Whatever keeps the answer from going (the client has gone, or the kernel has no room for its

@@ -199,7 +199,10 @@ async fn handle(facts: &Rc<Facts>, body: &mut Incoming) -> Result<Answer, S3Erro
         verified,
         body,
     };
-    match operations::dispatch(operation, &mut request).await {
+    let begun = runtime::trace::begin(protocol::trace::Side::Served, "s3", &operation);
+    let done = operations::dispatch(operation, &mut request).await;
+    begun.over(0, 0);
+    match done {
         Err(error) if hides(operation, &error) && !request.admission.may_list().await => {
             Err(ErrorCode::AccessDenied.into())
         }

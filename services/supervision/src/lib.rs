@@ -4,11 +4,14 @@
 //! any knowledge of what a service is for.
 #![forbid(unsafe_code)]
 
+mod answer;
 mod cgroup;
 mod lines;
 mod reason;
+mod trace;
 mod wait;
 
+pub use answer::answer;
 pub use cgroup::{Cgroup, Cgroups};
 pub use reason::Reason;
 pub use wait::wait;
@@ -17,12 +20,14 @@ use lines::Lines;
 use protocol::Channel;
 use protocol::channel::{MessageError, ReceiveBuffer};
 use protocol::start::{HANG_AFTER_MS, Order, Packed, Say, Start};
+use protocol::trace::Trace;
 use rustix::net::{RecvFlags, SendFlags};
 use rustix::process::{Signal, WaitId, WaitIdOptions};
 use sandbox_profiles::{Child, Verdict};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
+use trace::Tracing;
 
 /// The most starts within a minute; then the next waits for the minute to pass.
 pub const STARTS_PER_MINUTE_MAX: usize = 40;
@@ -52,6 +57,9 @@ pub struct Charge {
     failures: u32,
     last_reason: Option<Reason>,
     stopped: bool,
+    /// System calls that its processes were denied, ever.
+    denied: BTreeMap<String, u32>,
+    trace: Option<Tracing>,
 }
 
 struct Running {
@@ -105,6 +113,8 @@ impl Charge {
             failures: 0,
             last_reason: None,
             stopped: false,
+            denied: BTreeMap::new(),
+            trace: None,
         }
     }
 
@@ -144,6 +154,28 @@ impl Charge {
     /// Why it ended last.
     pub fn last_reason(&self) -> Option<&Reason> {
         self.last_reason.as_ref()
+    }
+
+    /// The system calls that its processes were denied since the first start: name and how often. Each ended one of them.
+    pub fn denied(&self) -> Vec<(String, u32)> {
+        let denied = self.denied.iter();
+        denied.map(|(call, count)| (call.clone(), *count)).collect()
+    }
+
+    /// Counts what the process does from now on, for so long; a restart in between is counted, too. Whether there is a process to count.
+    pub fn begin_trace(&mut self, now: Instant, span: Duration) -> bool {
+        if self.running.is_none() {
+            return false;
+        }
+        let trace = Tracing::new(now, span, self.denied.clone());
+        self.order(&trace.order(now), &[]);
+        self.trace = Some(trace);
+        true
+    }
+
+    /// What the trace has found so far; `None` if none was begun.
+    pub fn traced(&self, now: Instant) -> Option<Trace> {
+        Some(self.trace.as_ref()?.report(now, &self.denied))
     }
 
     /// What the host could not give to the present process, one sentence each.
@@ -197,6 +229,10 @@ impl Charge {
             ending: None,
             kill_at: None,
         });
+        // Its predecessor was being traced: what it does is counted on.
+        if let Some(order) = self.trace.as_ref().and_then(|trace| trace.again(now)) {
+            self.order(&order, &[]);
+        }
         sent
     }
 
@@ -313,13 +349,13 @@ impl Charge {
         let Some(running) = &mut self.running else {
             return events;
         };
-        running.answer_trapped_calls(now, buffer, &mut events);
-        running.listen(now, buffer, &mut events);
+        running.answer_trapped_calls(now, buffer, &mut events, &mut self.trace);
+        running.listen(now, buffer, &mut events, &mut self.trace);
         running.read_log(&mut events);
         running.check_clock(now);
         // The status is read after everything it said, so that its last words come before its end.
         if let Some(reason) = running.reap() {
-            running.listen(now, buffer, &mut events);
+            running.listen(now, buffer, &mut events, &mut self.trace);
             running.read_log(&mut events);
             running.lines.flush(|line| events.push(Event::Line(line)));
             let reason = running.ending.take().unwrap_or(reason);
@@ -333,6 +369,12 @@ impl Charge {
             self.schedule(now, served);
             if for_good {
                 self.next_start = None;
+            }
+            if let Reason::FilterViolation(call) = &reason {
+                *self.denied.entry(call.clone()).or_default() += 1;
+            }
+            if let Some(trace) = &mut self.trace {
+                trace.ended(now, &reason);
             }
             self.last_reason = Some(reason.clone());
             events.push(Event::Ended(reason));
@@ -350,13 +392,14 @@ impl Running {
         now: Instant,
         buffer: &mut ReceiveBuffer,
         events: &mut Vec<Event>,
+        trace: &mut Option<Tracing>,
     ) {
         for _ in 0..PER_TURN_MAX {
             let watch = self.child.watch.as_ref();
             if !watch.is_some_and(|watch| wait::readable(watch.as_fd())) {
                 return;
             }
-            self.listen(now, buffer, events);
+            self.listen(now, buffer, events, trace);
             let Some(watch) = &mut self.child.watch else {
                 return;
             };
@@ -374,7 +417,13 @@ impl Running {
         }
     }
 
-    fn listen(&mut self, now: Instant, buffer: &mut ReceiveBuffer, events: &mut Vec<Event>) {
+    fn listen(
+        &mut self,
+        now: Instant,
+        buffer: &mut ReceiveBuffer,
+        events: &mut Vec<Event>,
+        trace: &mut Option<Tracing>,
+    ) {
         for _ in 0..PER_TURN_MAX {
             match self
                 .start
@@ -390,6 +439,11 @@ impl Running {
                     events.push(Event::Ready(about));
                 }
                 Ok(Some((Say::Ready { .. } | Say::Alive, _))) => self.heard = now,
+                Ok(Some((say @ Say::Traced { .. }, _))) => {
+                    if let Some(trace) = trace {
+                        trace.hear(say);
+                    }
+                }
                 Ok(Some((Say::Failed { reason }, _))) => {
                     self.ending.get_or_insert(Reason::Failed(reason));
                     self.kill_at.get_or_insert(now + Duration::from_secs(1));

@@ -36,10 +36,12 @@ fn person(path: &Path) -> Channel {
 
 fn send(person: &Channel, words: &[&str], json: bool) {
     let words = words.iter().map(|word| (*word).to_owned()).collect();
+    let role = Role::Admin;
     let body = Verb {
         words,
         json,
         input: None,
+        role,
     };
     person
         .send_message::<Operator>(&Numbered { id: 3, body }, &[], SendFlags::empty())

@@ -3,12 +3,13 @@
 use protocol::Channel;
 use protocol::block::{BlockAnswer, BlockCall, BlockError, Blocks, Usage};
 use protocol::bus::{BusError, Connect, ConnectAnswer, ConnectCall};
-use protocol::inspect::{Inspect, InspectAnswer, InspectCall, Node, Process, Service};
+use protocol::inspect::{Inspect, InspectAnswer, InspectCall, Node, Power, Process, Service};
 use protocol::membership::{Member, MemberState, Membership, MembershipAnswer, MembershipCall};
 use protocol::metadata::{
     AccessKey, Answer, Bucket, BucketId, BucketUsage, Call, Metadata, MetadataError, Operation,
     Reply, Rights, Shard,
 };
+use protocol::trace::{Row, Side, Trace};
 use protocol::wire::{self, Conversation, Numbered};
 use runtime::{AsyncChannel, Bus};
 use std::cell::{Cell, RefCell};
@@ -29,6 +30,8 @@ pub(super) struct World {
     services: RefCell<Vec<Service>>,
     pub(super) log: RefCell<Vec<String>>,
     pub(super) restarts: Cell<u32>,
+    /// What init was told to do with the machine.
+    pub(super) powers: RefCell<Vec<Power>>,
     /// Calls of any kind to any service.
     pub(super) asked: Cell<u32>,
     /// The next changes are refused so.
@@ -56,6 +59,7 @@ impl World {
             last_reason: String::new(),
             grants: vec![("door".into(), "door".into())],
             missing: Vec::new(),
+            denied: Vec::new(),
         });
     }
 
@@ -77,7 +81,10 @@ impl World {
                 let ConnectCall::Open {
                     service,
                     conversation,
-                } = body;
+                } = body
+                else {
+                    panic!("the console asks for no listener");
+                };
                 let runs = *world.missing.borrow() != Some(service.as_str());
                 let socket = runs.then(|| world.serve(&service, &conversation));
                 let body = match &socket {
@@ -155,6 +162,22 @@ impl World {
                 let log = self.log.borrow();
                 let last = log.iter().rev().take(lines as usize).rev();
                 InspectAnswer::Logs(last.cloned().collect())
+            }
+            (true, InspectCall::Restart { .. }) => {
+                self.restarts.set(self.restarts.get() + 1);
+                InspectAnswer::Done
+            }
+            (true, InspectCall::Power(then)) => {
+                self.powers.borrow_mut().push(then);
+                InspectAnswer::Done
+            }
+            (true, InspectCall::Trace { for_ms, .. }) => {
+                assert_eq!(for_ms, 1_000);
+                InspectAnswer::Done
+            }
+            (true, InspectCall::Traced { .. }) => InspectAnswer::Traced(trace()),
+            (false, InspectCall::Trace { service, .. }) => {
+                InspectAnswer::Refused(format!("no service {service}"))
             }
             (false, InspectCall::Restart { service }) => {
                 self.restarts.set(self.restarts.get() + 1);
@@ -316,4 +339,24 @@ fn answer<C: Conversation>(
         }
     });
     theirs
+}
+
+/// A service that served once, was given a descriptor, and then called what it may not.
+fn trace() -> Trace {
+    Trace {
+        over: true,
+        covered_ms: 1_000,
+        rows: vec![Row {
+            side: Side::Asked,
+            conversation: "connect".into(),
+            call: "Open".into(),
+            count: 2,
+            total_us: 30,
+            longest_us: 20,
+            received: 2,
+            given: 0,
+        }],
+        denied: vec![("socket".into(), 1)],
+        ended: vec!["filter violation socket".into()],
+    }
 }

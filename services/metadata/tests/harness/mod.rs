@@ -167,7 +167,10 @@ fn serve_bus(bus: &Channel, store: &Arc<FakeBlocks>) {
         let ConnectCall::Open {
             service,
             conversation,
-        } = body;
+        } = body
+        else {
+            panic!("metadata has no listener");
+        };
         assert_eq!(
             (service.as_str(), conversation.as_str()),
             ("block-store", "blocks")

@@ -162,7 +162,9 @@ fn play_bus(bus: Channel, (metadata, blocks, faults): State) {
         while let Ok(Some(packet)) = bus.receive().await {
             let Numbered { id, body } =
                 wire::decode::<Connect, Numbered<ConnectCall>>(&packet.bytes).unwrap();
-            let ConnectCall::Open { service, .. } = body;
+            let ConnectCall::Open { service, .. } = body else {
+                panic!("the frontend's listener is packed");
+            };
             let (ours, theirs) = Channel::pair().unwrap();
             let known = match service.as_str() {
                 "metadata" => {

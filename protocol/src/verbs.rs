@@ -1,0 +1,238 @@
+//! The operator's verbs: one table for the command line, the console and debug-ssh, so that all three know the same words.
+
+use serde::{Deserialize, Serialize};
+
+/// What a person may do to the node. Each includes the one before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Role {
+    /// Look at everything but secrets.
+    Inspect,
+    /// Change and end everything, and see access keys.
+    Admin,
+}
+
+impl Role {
+    /// As it is written in front of an authorised key.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Inspect => "inspect",
+            Self::Admin => "admin",
+        }
+    }
+
+    /// The role of that name.
+    pub fn named(name: &str) -> Option<Self> {
+        [Self::Inspect, Self::Admin]
+            .into_iter()
+            .find(|role| role.as_str() == name)
+    }
+}
+
+/// One verb, or one of its forms.
+#[derive(Debug)]
+pub struct Form {
+    /// The first words, which tell it from the others.
+    pub words: &'static [&'static str],
+    /// What follows them, for people; empty if nothing does.
+    pub rest: &'static str,
+    /// What it does, for people; empty for a verb that help does not mention.
+    pub about: &'static str,
+    /// Who may say it.
+    pub role: Role,
+}
+
+const fn form(
+    words: &'static [&'static str],
+    rest: &'static str,
+    about: &'static str,
+    role: Role,
+) -> Form {
+    Form {
+        words,
+        rest,
+        about,
+        role,
+    }
+}
+
+/// All verbs, in the order of help. A form with more words stands before the one that it begins with.
+pub static VERBS: &[Form] = {
+    use Role::{Admin, Inspect};
+    &[
+        form(
+            &["status"],
+            "",
+            "the node: what serves, what this host could not give",
+            Inspect,
+        ),
+        form(&["members"], "", "the nodes of the cluster", Inspect),
+        form(
+            &["services"],
+            "",
+            "each process: state, restarts, denied calls, why it ended last",
+            Inspect,
+        ),
+        form(
+            &["caps", "--can"],
+            "A B",
+            "can A ever reach B? answered from the manifests alone",
+            Inspect,
+        ),
+        form(
+            &["caps"],
+            "",
+            "each process: what it was given and what it really holds",
+            Inspect,
+        ),
+        form(&["fds"], "[SERVICE]", "every open descriptor", Inspect),
+        form(
+            &["logs"],
+            "[[--service] S] [--lines N]",
+            "the last lines of all processes, or of one",
+            Inspect,
+        ),
+        form(
+            &["metrics"],
+            "",
+            "numbers: memory, processor time, descriptors, disk",
+            Inspect,
+        ),
+        form(
+            &["trace"],
+            "SERVICE [--seconds N]",
+            "what a service does: calls, descriptors, denied system calls",
+            Inspect,
+        ),
+        form(&["layout"], "show", "zones, nodes and capacity", Inspect),
+        form(&["shards"], "", "the shards of metadata", Inspect),
+        form(
+            &["key", "create"],
+            "NAME [--create-buckets]",
+            "a new access key",
+            Admin,
+        ),
+        form(&["key", "list"], "", "the access keys", Admin),
+        form(&["key", "delete"], "KEY", "end an access key", Admin),
+        form(
+            &["key", "allow"],
+            "KEY --bucket B [--read] [--write] [--owner]",
+            "what a key may do in a bucket",
+            Admin,
+        ),
+        form(
+            &["key", "deny"],
+            "KEY --bucket B [--read] [--write] [--owner]",
+            "what it may not any more",
+            Admin,
+        ),
+        form(
+            &["key", "policy"],
+            "KEY [--file POLICY.json | --none]",
+            "show, set or remove what a key's policy allows",
+            Admin,
+        ),
+        form(&["key"], "", "", Admin),
+        form(&["bucket", "create"], "NAME", "a new bucket", Admin),
+        form(&["bucket", "list"], "", "the buckets", Inspect),
+        form(
+            &["bucket", "delete"],
+            "NAME",
+            "remove an empty bucket",
+            Admin,
+        ),
+        form(&["bucket"], "", "", Admin),
+        form(
+            &["sweep"],
+            "",
+            "remove the blocks of interrupted uploads now",
+            Admin,
+        ),
+        form(
+            &["lifecycle"],
+            "",
+            "do now what buckets' lifecycles say",
+            Admin,
+        ),
+        form(
+            &["restart"],
+            "SERVICE",
+            "end a service and start it afresh",
+            Admin,
+        ),
+        form(
+            &["reboot"],
+            "",
+            "stop everything in order and start the machine again",
+            Admin,
+        ),
+        form(
+            &["poweroff"],
+            "",
+            "stop everything in order and switch the machine off",
+            Admin,
+        ),
+        form(&["first-key"], "", "", Admin),
+    ]
+};
+
+/// The form that `words` begin with.
+pub fn find(words: &[&str]) -> Option<&'static Form> {
+    VERBS.iter().find(|form| words.starts_with(form.words))
+}
+
+/// All verbs in lines for people, as far as `role` may say them.
+pub fn help(role: Role) -> String {
+    let shown: Vec<(String, &str)> = VERBS
+        .iter()
+        .filter(|form| form.role <= role && !form.about.is_empty())
+        .map(|form| {
+            let words = format!("{} {}", form.words.join(" "), form.rest);
+            (words.trim_end().to_owned(), form.about)
+        })
+        .collect();
+    let wide = |words: &str| words.len() > COLUMN;
+    shown
+        .iter()
+        .map(|(words, about)| match wide(words) {
+            true => format!("  {words}\n  {:COLUMN$}  {about}\n", ""),
+            false => format!("  {words:COLUMN$}  {about}\n"),
+        })
+        .collect()
+}
+
+/// Where the explanations begin.
+const COLUMN: usize = 34;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_form_can_be_found_and_the_more_special_one_comes_first() {
+        for form in VERBS {
+            assert!(std::ptr::eq(find(form.words).unwrap(), form), "{form:?}");
+        }
+        assert_eq!(
+            find(&["bucket", "list"]).map(|form| form.role),
+            Some(Role::Inspect)
+        );
+        assert_eq!(
+            find(&["bucket", "steal"]).map(|form| form.role),
+            Some(Role::Admin)
+        );
+        assert!(find(&["sh"]).is_none() && find(&[]).is_none());
+    }
+
+    #[test]
+    fn help_has_no_tabs_and_shows_a_role_only_its_own_verbs() {
+        let (inspect, admin) = (help(Role::Inspect), help(Role::Admin));
+        assert!(
+            !admin.contains('\t') && admin.contains("poweroff") && admin.contains("key create")
+        );
+        assert!(
+            !inspect.contains("poweroff") && !inspect.contains("key") && inspect.contains("status")
+        );
+        assert!(!admin.contains("first-key"), "help does not mention it");
+        assert!(admin.lines().all(|line| line.len() < 120));
+    }
+}
