@@ -82,6 +82,17 @@ pub enum InspectCall {
         /// Which.
         service: String,
     },
+    /// To init: stop everything in order, then this → [`InspectAnswer::Done`], or [`InspectAnswer::Refused`] where the node cannot.
+    Power(Power),
+}
+
+/// What follows when everything has stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Power {
+    /// The machine is switched off. A node on somebody's machine ends.
+    Off,
+    /// The machine starts again.
+    Reboot,
 }
 
 /// What the console is told.

@@ -79,7 +79,10 @@ fn start(wish: &Wish) -> Result<Node, String> {
         policy,
         manifests,
         programs,
-        launcher: theirs,
+        wish: init::Wish::default(),
+        settings: Vec::new(),
+        launcher: Some(theirs),
+        devices: None,
         root,
     };
     match sys::divide().map_err(|errno| format!("fork: {errno}"))? {
@@ -109,9 +112,9 @@ fn be_init(config: Config) -> i32 {
     }
     match bound
         .map_err(|errno| errno.to_string())
-        .and_then(|()| init::run(config).map_err(|e| e.to_string()))
+        .and_then(|()| init::run(config).map_err(|error| error.to_string()))
     {
-        Ok(()) => 0,
+        Ok(_) => 0,
         Err(_) => 1, // the launcher has been told
     }
 }
