@@ -1,7 +1,8 @@
-//! The three daemons and the socket pairs between them: who gets which end, and what happens when one of them ends.
+//! The daemons and the socket pairs between them: who gets which end, and what happens when one of them ends.
 
 use crate::data::FIRST_USER;
 use crate::log::Log;
+use crate::own_machine;
 use crate::processes::Processes;
 use crate::{Config, Error, Identity};
 use manifests::{Policy, SETTING_PREFIX};
@@ -24,6 +25,11 @@ const EDGES: [(&str, &str, &str); 3] = [
     ("door:orchestrator", "orchestrator", "door"),
     ("supply", "orchestrator", "supply"),
 ];
+
+/// The daemons in the order of their starts.
+const DAEMONS: [&str; 5] = ["network", "clock", "membership", "bus", "orchestrator"];
+/// Those that only a machine of its own has.
+const OF_MACHINE: [&str; 2] = ["network", "clock"];
 
 /// How long the orchestrator may take to stop all services.
 const STOP_SERVICES_WITHIN: Duration = Duration::from_secs(60);
@@ -73,6 +79,7 @@ impl Daemons {
         config: &Config,
         identity: &Identity,
         cgroups: Cgroups,
+        on_machine: bool,
     ) -> Result<Self, Error> {
         let dup = |fd: &OwnedFd| {
             fd.try_clone()
@@ -80,7 +87,7 @@ impl Daemons {
         };
         let programs = config.programs.iter();
         let programs = programs.map(|(name, program)| Ok((name.clone(), dup(program)?)));
-        let settings = vec![
+        let mut settings = vec![
             ("node", identity.name.clone()),
             ("zone", identity.zone.clone()),
             ("region", config.region.clone()),
@@ -88,13 +95,16 @@ impl Daemons {
             ("s3", config.s3.clone()),
             ("gossip", config.gossip.clone()),
         ];
+        settings.extend(config.settings.iter().cloned());
         let data = config.data.as_fd().try_clone_to_owned();
         let network = sandbox_profiles::empty_network()
             .map_err(|error| Error::Failed(format!("empty network namespace: {error}")))?;
         Ok(Self {
-            charges: ["membership", "bus", "orchestrator"]
+            charges: DAEMONS
+                .into_iter()
+                .filter(|name| on_machine || !OF_MACHINE.contains(name))
                 .map(Charge::new)
-                .into(),
+                .collect(),
             prepared: BTreeMap::new(),
             doorway: None,
             policy: config.policy.clone(),
@@ -133,13 +143,11 @@ impl Daemons {
             let Some(charge) = self.charges.get(at).filter(|charge| charge.due(now)) else {
                 continue;
             };
-            let name = match charge.name() {
-                "membership" => "membership",
-                "bus" => "bus",
-                _ => "orchestrator",
+            let Some(name) = DAEMONS.into_iter().find(|name| *name == charge.name()) else {
+                continue;
             };
             let clear = match name {
-                "membership" => true,
+                "network" | "clock" | "membership" => true,
                 "bus" => !self.running("orchestrator") && self.services_gone(),
                 _ => self.running("bus") && self.services_gone(),
             };
@@ -175,6 +183,10 @@ impl Daemons {
             grants.push(grant.to_owned());
             ends.push(end.into_socket());
         }
+        for (grant, socket) in own_machine::sockets_of(name).map_err(fails)? {
+            grants.push(grant.to_owned());
+            ends.push(socket);
+        }
         let (start, theirs) = Channel::pair().map_err(fails)?;
         let (log, stderr) = pipe_with(PipeFlags::CLOEXEC).map_err(fails)?;
         rustix::io::ioctl_fionbio(&log, true).map_err(fails)?;
@@ -189,11 +201,11 @@ impl Daemons {
             program: material.program.as_fd(),
             root: match name {
                 "bus" => Root::Directory(material.run.as_fd()),
-                "membership" => Root::Empty(material.empty.as_fd()),
-                _ => Root::Inherit,
+                "orchestrator" => Root::Inherit,
+                _ => Root::Empty(material.empty.as_fd()),
             },
             // Only the bus may meet the network, and only it may make sockets in it.
-            network: (name == "membership").then(|| material.network.as_fd()),
+            network: (!matches!(name, "bus" | "orchestrator")).then(|| material.network.as_fd()),
             separate: confined,
             user: (material.root && confined).then(|| FIRST_USER + u32::from(manifest.rank)),
             cgroup: cgroup.unified(),
@@ -440,6 +452,8 @@ impl Material {
         };
         let mut settings = match daemon {
             "membership" => return chosen(&["node", "zone"], ""),
+            "network" => return chosen(&["node", "addresses", "gateways", "interface"], ""),
+            "clock" => return chosen(&["servers"], ""),
             "bus" => chosen(&["s3", "gossip"], ""),
             _ => {
                 let mut all = chosen(&["node", "zone", "region", "host", "s3", "gossip"], "node:");

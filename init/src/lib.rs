@@ -169,7 +169,7 @@ impl Init {
         for what in &missing {
             log.line("init", &format!("warn: this host cannot give: {what}"));
         }
-        let daemons = Daemons::new(&config, &identity, cgroups)?;
+        let daemons = Daemons::new(&config, &identity, cgroups, machine.is_some())?;
         Ok(Self {
             config,
             identity,

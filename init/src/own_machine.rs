@@ -1,8 +1,11 @@
 //! What init has in hand where the machine is its own: the power button, the watchdog, the console.
 
 use machine::{Buttons, Console, Watchdog};
-use std::net::{IpAddr, SocketAddr};
-use std::os::fd::BorrowedFd;
+use rustix::io::Errno;
+use rustix::net::netlink::SocketAddrNetlink;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, socket_with, sockopt};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 /// A node whose daemons have not all served for so long is as good as hung: the watchdog is left to reset the machine.
@@ -62,6 +65,49 @@ impl OwnMachine {
             watchdog.touch(now);
         }
     }
+}
+
+/// The sockets that a daemon of the machine starts with, by name. They are made here and not by the bus, because the bus has no privilege to make
+/// them with, and starts later.
+pub(crate) fn sockets_of(daemon: &str) -> Result<Vec<(&'static str, OwnedFd)>, Errno> {
+    Ok(match daemon {
+        "network" => vec![("routes", route_socket()?), ("dhcp", dhcp_socket()?)],
+        "clock" => vec![("ntp", ntp_socket()?)],
+        _ => Vec::new(),
+    })
+}
+
+const FLAGS: SocketFlags = SocketFlags::CLOEXEC.union(SocketFlags::NONBLOCK);
+
+/// Hears of every change of an interface (RTMGRP_LINK of rtnetlink(7)).
+fn route_socket() -> Result<OwnedFd, Errno> {
+    const LINKS: u32 = 1;
+    let protocol = None; // NETLINK_ROUTE is 0, which rustix writes so
+    let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, FLAGS, protocol)?;
+    bind(&socket, &SocketAddrNetlink::new(0, LINKS))?;
+    Ok(socket)
+}
+
+/// Sends to and hears from anybody on any interface, and says which.
+fn dhcp_socket() -> Result<OwnedFd, Errno> {
+    const CLIENT_PORT: u16 = 68;
+    let socket = socket_with(AddressFamily::INET, SocketType::DGRAM, FLAGS, None)?;
+    sockopt::set_socket_broadcast(&socket, true)?;
+    nix::sys::socket::setsockopt(&socket, nix::sys::socket::sockopt::Ipv4PacketInfo, &true)
+        .map_err(|errno| Errno::from_raw_os_error(errno as i32))?;
+    bind(
+        &socket,
+        &SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), CLIENT_PORT),
+    )?;
+    Ok(socket)
+}
+
+/// Of IPv6, and of IPv4 under mapped addresses.
+fn ntp_socket() -> Result<OwnedFd, Errno> {
+    let socket = socket_with(AddressFamily::INET6, SocketType::DGRAM, FLAGS, None)?;
+    sockopt::set_ipv6_v6only(&socket, false)?;
+    bind(&socket, &SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), 0))?;
+    Ok(socket)
 }
 
 /// Where a client finds what listens on `listen`: that address, or if it is any address, the machine's first one that leads outside.

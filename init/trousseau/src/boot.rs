@@ -87,7 +87,19 @@ fn run(machine: Machine) -> Result<Power, String> {
     .map_err(|error| error.to_string())
 }
 
-/// What the services of a machine are told of `node.toml`.
-fn settings(_node: &NodeToml) -> Vec<(&'static str, String)> {
-    Vec::new()
+/// What the daemons and services of a machine are told of `node.toml`; lists as words.
+fn settings(node: &NodeToml) -> Vec<(&'static str, String)> {
+    let network = &node.network;
+    let interface = network.interface.as_ref().map_or("", Name::as_str);
+    vec![
+        ("addresses", words(&network.addresses)),
+        ("gateways", words(&network.gateways)),
+        ("interface", interface.to_owned()),
+        ("servers", words(node.clock.servers.iter().map(|one| one.0))),
+    ]
+}
+
+fn words(all: impl IntoIterator<Item = impl ToString>) -> String {
+    let all: Vec<String> = all.into_iter().map(|one| one.to_string()).collect();
+    all.join(" ")
 }

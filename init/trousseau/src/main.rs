@@ -25,6 +25,8 @@ const ROLES: &[(&str, Role)] = &[
     ("metadata", |given| Ok(metadata::run(given)?)),
     ("s3-frontend", |given| Ok(s3_frontend::run(given)?)),
     ("console", |given| Ok(console::run(given)?)),
+    ("network", |given| Ok(network::run(given)?)),
+    ("clock", |given| Ok(clock::run(given)?)),
 ];
 
 fn main() -> ExitCode {

@@ -20,6 +20,9 @@ pub struct Manifest {
     /// The node's data directory that becomes its whole file system; absent: an empty one.
     #[serde(default)]
     pub root: Option<String>,
+    /// Started by init instead of the orchestrator. Built-in ones only: init knows them by name.
+    #[serde(default)]
+    pub daemon: bool,
     /// For a service that is not in the static program: its own static program, a path relative to the manifest.
     #[serde(default)]
     pub program: Option<String>,
@@ -94,6 +97,10 @@ pub enum Kind {
     Directory,
     /// A namespace to put services into.
     Namespace,
+    /// A route socket of the machine's network, made by init.
+    Netlink,
+    /// A UDP socket of the machine's network, made by init.
+    Datagram,
 }
 
 impl Kind {
@@ -112,6 +119,8 @@ impl Kind {
             Self::Program => "program",
             Self::Directory => "directory",
             Self::Namespace => "namespace",
+            Self::Netlink => "netlink",
+            Self::Datagram => "datagram",
         }
     }
 }
@@ -248,6 +257,12 @@ impl Manifest {
                 "a service that calls needs a grant of kind \"bus\"".into(),
             ));
         }
+        if self.daemon && self.program.is_some() {
+            return Some((
+                &self.name,
+                "a daemon is built in: init starts no other program".into(),
+            ));
+        }
         let limits = &self.limits;
         if limits.memory_mb == 0 || limits.processes == 0 || limits.open_files < 16 {
             return Some((
@@ -382,6 +397,11 @@ why = "The front keeps its things here."
             "open_files = 64",
             "open_files = 64\ncpu_weight = 0",
             "cpu_weight from 1",
+        );
+        check(
+            "rank = 4",
+            "rank = 4\ndaemon = true\nprogram = \"x\"",
+            "init starts no other program",
         );
         check("rank = 4", "rank = ", "store.toml:4");
     }

@@ -38,12 +38,20 @@ pub const BUILT_IN: &[(&str, &str)] = &[
         "services/console/manifest.toml",
         include_str!("../../console/manifest.toml"),
     ),
+    (
+        "services/network/manifest.toml",
+        include_str!("../../network/manifest.toml"),
+    ),
+    (
+        "services/clock/manifest.toml",
+        include_str!("../../clock/manifest.toml"),
+    ),
 ];
 
 /// Extra manifests travel to the bus and the orchestrator as settings named so.
 pub const SETTING_PREFIX: &str = "manifest:";
 
-/// The lowest rank that the orchestrator starts; init starts the daemons below it.
+/// The lowest rank that the orchestrator starts; init starts the daemons below it, and whatever calls itself a daemon.
 pub const SERVICE_RANK_MIN: u8 = 4;
 
 /// All manifests of a node. It never changes while the node runs.
@@ -184,7 +192,7 @@ impl Policy {
     pub fn services(&self) -> Vec<&Manifest> {
         self.all()
             .into_iter()
-            .filter(|manifest| manifest.rank >= SERVICE_RANK_MIN)
+            .filter(|manifest| manifest.rank >= SERVICE_RANK_MIN && !manifest.daemon)
             .collect()
     }
 
@@ -236,6 +244,8 @@ impl Policy {
                 Kind::Edge => held(grant.peer.clone().unwrap_or_default()),
                 Kind::Program | Kind::Namespace => held("spawn".into()),
                 Kind::Directory => held(format!("directory:{}", grant.name)),
+                Kind::Netlink => held("interfaces".into()),
+                Kind::Datagram => held(format!("datagram:{}", grant.name)),
                 Kind::Door | Kind::Bus => None,
             }
         });
