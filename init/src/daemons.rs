@@ -456,7 +456,17 @@ impl Material {
             "clock" => return chosen(&["servers"], ""),
             "bus" => chosen(&["s3", "gossip"], ""),
             _ => {
-                let mut all = chosen(&["node", "zone", "region", "host", "s3", "gossip"], "node:");
+                let names = [
+                    "node",
+                    "zone",
+                    "region",
+                    "host",
+                    "s3",
+                    "gossip",
+                    "access_key",
+                    "secret_key",
+                ];
+                let mut all = chosen(&names, "node:");
                 let first_user = if self.root { FIRST_USER } else { 0 };
                 all.push(("first_user".into(), first_user.to_string()));
                 all

@@ -272,6 +272,8 @@ impl Init {
             let s3 = own_machine::reachable(&self.config.s3);
             let name = &self.identity.name;
             let line = format!("trousseau: ready name={name} s3={s3}");
+            self.log
+                .announce(&own_machine::privileges(&self.processes.all()));
             self.log.announce(&line);
         }
         if let Some(launcher) = &self.config.launcher {

@@ -1,6 +1,7 @@
 //! What init has in hand where the machine is its own: the power button, the watchdog, the console.
 
 use machine::{Buttons, Console, Watchdog};
+use protocol::inspect::Process;
 use rustix::io::Errno;
 use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, socket_with, sockopt};
@@ -65,6 +66,27 @@ impl OwnMachine {
             watchdog.touch(now);
         }
     }
+}
+
+/// Who has privileges, as the kernel tells it: a line for the console.
+pub(crate) fn privileges(processes: &[Process]) -> String {
+    let is_bare = |one: &&Process| one.capabilities == 0 && one.seccomp == 2 && one.no_new_privs;
+    let privileged = processes.iter().filter(|one| !is_bare(one));
+    let named: Vec<String> = privileged
+        .map(|one| {
+            let filter = if one.seccomp == 2 {
+                "filtered"
+            } else {
+                "unfiltered"
+            };
+            format!("{}={:x},{filter}", one.name, one.capabilities)
+        })
+        .collect();
+    let bare = processes.iter().filter(is_bare).count();
+    format!(
+        "trousseau: capabilities {}; {bare} processes have none and are filtered",
+        named.join(" ")
+    )
 }
 
 /// The sockets that a daemon of the machine starts with, by name. They are made here and not by the bus, because the bus has no privilege to make

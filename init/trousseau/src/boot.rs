@@ -95,6 +95,8 @@ fn settings(node: &NodeToml) -> Vec<(&'static str, String)> {
         ("addresses", words(&network.addresses)),
         ("gateways", words(&network.gateways)),
         ("interface", interface.to_owned()),
+        ("access_key", node.s3.access_key.clone().unwrap_or_default()),
+        ("secret_key", node.s3.secret_key.clone().unwrap_or_default()),
         ("servers", words(node.clock.servers.iter().map(|one| one.0))),
     ]
 }

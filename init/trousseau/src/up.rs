@@ -80,7 +80,9 @@ fn start(wish: &Wish) -> Result<Node, String> {
         manifests,
         programs,
         wish: init::Wish::default(),
-        settings: Vec::new(),
+        settings: ["access_key", "secret_key"]
+            .map(|name| (name, String::new()))
+            .into(),
         launcher: Some(theirs),
         devices: None,
         root,

@@ -207,7 +207,8 @@ impl Clock {
             }
             None => {
                 self.failed += 1;
-                if self.failed == 1 || !samples.is_empty() {
+                // Before there is a network, nothing could be asked.
+                if !asked.is_empty() && (self.failed <= 1 || !samples.is_empty()) {
                     let (heard, all) = (samples.len(), self.servers.len());
                     runtime::warn!(
                         "{heard} of {all} time servers answered, and no majority agrees; the clock stays as it is"

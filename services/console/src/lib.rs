@@ -15,6 +15,7 @@ mod sessions;
 mod tests;
 mod verbs;
 
+use report::Refusal;
 use runtime::{Bus, Given};
 use std::fmt;
 use std::rc::Rc;
@@ -50,6 +51,7 @@ impl From<runtime::Error> for Error {
 pub fn run(mut given: Given) -> Result<(), Error> {
     let control = given.descriptor("control")?;
     let bus = given.channel("bus")?;
+    let (access_key, secret_key) = (given.setting("access_key")?, given.setting("secret_key")?);
     let supervisor = given.finish()?;
     let tokio = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -58,6 +60,13 @@ pub fn run(mut given: Given) -> Result<(), Error> {
     LocalSet::new().block_on(&tokio, async {
         let verbs = Rc::new(verbs::Verbs::new(Bus::new(bus).map_err(Error::Loop)?));
         let control = sessions::Control::new(control).map_err(Error::Loop)?;
+        if !access_key.is_empty() {
+            // Before anybody is told that the node is ready: its owner's programs know this key already.
+            let made = access::given_key(&verbs, &access_key, &secret_key).await;
+            if let Err(Refusal::Failed(why) | Refusal::Words(why)) = made {
+                runtime::error!("the access key of node.toml was not made: {why}");
+            }
+        }
         supervisor.ready("")?;
         tokio::select! {
             ended = runtime::supervise(&supervisor, || true) => ended.map_err(Error::Runtime),
