@@ -69,8 +69,8 @@ pub(crate) fn understand(
         return None;
     }
     // 16.16 bits of seconds.
-    let root_delay = i128::from(half(4)?) * NANOS >> 16;
-    let root_dispersion = i128::from(half(8)?) * NANOS >> 16;
+    let root_delay = (i128::from(half(4)?) * NANOS) >> 16;
+    let root_dispersion = (i128::from(half(8)?) * NANOS) >> 16;
     let (theirs_received, theirs_sent) = (time(word(32)?), time(word(40)?));
     let delay = (received - sent) - (theirs_sent - theirs_received);
     let error = delay / 2 + root_delay / 2 + root_dispersion;
@@ -88,7 +88,7 @@ pub(crate) fn understand(
 fn time(timestamp: u64) -> Instant {
     let seconds = i128::from(timestamp >> 32);
     let era = if seconds < 1 << 31 { 1_i128 << 32 } else { 0 };
-    let fraction = i128::from(timestamp & 0xFFFF_FFFF) * NANOS >> 32;
+    let fraction = (i128::from(timestamp & 0xFFFF_FFFF) * NANOS) >> 32;
     (seconds + era - TO_UNIX) * NANOS + fraction
 }
 
