@@ -2,6 +2,7 @@
 
 use crate::data::FIRST_USER;
 use crate::log::Log;
+use crate::own_machine;
 use crate::processes::Processes;
 use crate::{Config, Error, Identity, Ssh};
 use manifests::{Policy, SETTING_PREFIX};
@@ -26,8 +27,17 @@ const EDGES: [(&str, &str, &str); 4] = [
     ("client:debug-ssh", "debug-ssh", "bus"),
 ];
 
-/// The daemons in order of rank; debug-ssh only where somebody is to come in by it.
-const DAEMONS: [&str; 4] = ["membership", "bus", "orchestrator", "debug-ssh"];
+/// The daemons in the order of their starts; debug-ssh only where somebody is to come in by it.
+const DAEMONS: [&str; 6] = [
+    "network",
+    "clock",
+    "membership",
+    "bus",
+    "orchestrator",
+    "debug-ssh",
+];
+/// Those that only a machine of its own has.
+const OF_MACHINE: [&str; 2] = ["network", "clock"];
 
 /// How long the orchestrator may take to stop all services.
 const STOP_SERVICES_WITHIN: Duration = Duration::from_secs(60);
@@ -79,6 +89,7 @@ impl Daemons {
         config: &Config,
         identity: &Identity,
         cgroups: Cgroups,
+        on_machine: bool,
     ) -> Result<Self, Error> {
         let dup = |fd: &OwnedFd| {
             fd.try_clone()
@@ -86,7 +97,7 @@ impl Daemons {
         };
         let programs = config.programs.iter();
         let programs = programs.map(|(name, program)| Ok((name.clone(), dup(program)?)));
-        let settings = vec![
+        let mut settings = vec![
             ("node", identity.name.clone()),
             ("zone", identity.zone.clone()),
             ("region", config.region.clone()),
@@ -106,6 +117,7 @@ impl Daemons {
             .as_ref()
             .map(|ssh| Ok((ssh.clone(), crate::ssh::part(&config.data)?)));
         let ssh = ssh.transpose()?;
+        settings.extend(config.settings.iter().cloned());
         let data = config.data.as_fd().try_clone_to_owned();
         let network = sandbox_profiles::empty_network()
             .map_err(|error| Error::Failed(format!("empty network namespace: {error}")))?;
@@ -113,6 +125,7 @@ impl Daemons {
             charges: DAEMONS
                 .into_iter()
                 .filter(|name| *name != "debug-ssh" || ssh.is_some())
+                .filter(|name| on_machine || !OF_MACHINE.contains(name))
                 .map(Charge::new)
                 .collect(),
             prepared: BTreeMap::new(),
@@ -158,7 +171,7 @@ impl Daemons {
                 continue;
             };
             let clear = match name {
-                "membership" => true,
+                "network" | "clock" | "membership" => true,
                 // Both hold listeners that the bus before has made.
                 "bus" => {
                     let held = self.running("orchestrator") || self.running("debug-ssh");
@@ -199,6 +212,10 @@ impl Daemons {
             grants.push(grant.to_owned());
             ends.push(end.into_socket());
         }
+        for (grant, socket) in own_machine::sockets_of(name).map_err(fails)? {
+            grants.push(grant.to_owned());
+            ends.push(socket);
+        }
         let (start, theirs) = Channel::pair().map_err(fails)?;
         let (log, stderr) = pipe_with(PipeFlags::CLOEXEC).map_err(fails)?;
         rustix::io::ioctl_fionbio(&log, true).map_err(fails)?;
@@ -217,7 +234,7 @@ impl Daemons {
                 _ => Root::Empty(material.empty.as_fd()),
             },
             // Only the bus may meet the network, and only it may make sockets in it.
-            network: (confined && name != "bus").then(|| material.network.as_fd()),
+            network: (!matches!(name, "bus" | "orchestrator")).then(|| material.network.as_fd()),
             separate: confined,
             user: (material.root && confined).then(|| FIRST_USER + u32::from(manifest.rank)),
             cgroup: cgroup.unified(),
@@ -483,8 +500,20 @@ impl Material {
             "membership" => return chosen(&["node", "zone"], ""),
             "debug-ssh" => return chosen(&["node"], ""),
             "bus" => chosen(&["s3", "gossip", "ssh"], ""),
+            "network" => return chosen(&["node", "addresses", "gateways", "interface"], ""),
+            "clock" => return chosen(&["servers"], ""),
             _ => {
-                let mut all = chosen(&["node", "zone", "region", "host", "s3", "gossip"], "node:");
+                let names = [
+                    "node",
+                    "zone",
+                    "region",
+                    "host",
+                    "s3",
+                    "gossip",
+                    "access_key",
+                    "secret_key",
+                ];
+                let mut all = chosen(&names, "node:");
                 let first_user = if self.root { FIRST_USER } else { 0 };
                 all.push(("first_user".into(), first_user.to_string()));
                 all

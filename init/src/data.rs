@@ -35,6 +35,15 @@ pub struct Identity {
     pub zone: String,
 }
 
+/// What the owner wants the node to be called.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Wish {
+    /// Counts at the first start only; `None`: a name is made up.
+    pub name: Option<String>,
+    /// Counts at every start; `None`: `home`, or what it was.
+    pub zone: Option<String>,
+}
+
 /// Why a data directory cannot be used.
 #[derive(Debug)]
 pub enum OpenError {
@@ -70,7 +79,12 @@ impl DataDir {
     }
 
     /// Makes what is missing, gives each part to its service's user, and reads (at first start: makes) the identity.
-    pub(crate) fn prepare(&mut self, policy: &Policy, root: bool) -> Result<Identity, Error> {
+    pub(crate) fn prepare(
+        &mut self,
+        policy: &Policy,
+        wish: &Wish,
+        root: bool,
+    ) -> Result<Identity, Error> {
         let fails = |path: &str| {
             let path = path.to_owned();
             move |errno| Error::Data(path, errno)
@@ -85,7 +99,7 @@ impl DataDir {
                 self.make(part, 0o700, user).map_err(fails(part))?;
             }
         }
-        self.identity().map_err(fails("node"))
+        self.identity(wish).map_err(fails("node"))
     }
 
     /// Opens the directory again. It was opened before init had a mount namespace of its own, and the kernel lets a process make a private
@@ -127,51 +141,62 @@ impl DataDir {
         Ok(())
     }
 
-    fn identity(&self) -> Result<Identity, Errno> {
-        let read = OFlags::RDONLY | OFlags::CLOEXEC;
-        let text = match openat(&self.directory, "node", read, Mode::empty()) {
-            Ok(file) => {
-                let mut bytes = [0; IDENTITY_BYTES_MAX];
-                let count = rustix::io::read(&file, &mut bytes)?;
-                String::from_utf8_lossy(bytes.get(..count).unwrap_or_default()).into_owned()
-            }
-            Err(Errno::NOENT) => {
+    /// The identity that was kept, in the zone that is wished for; at the first start a new one.
+    fn identity(&self, wish: &Wish) -> Result<Identity, Errno> {
+        let kept = self.kept_identity()?;
+        let name = match (&kept, &wish.name) {
+            (Some(kept), _) => kept.name.clone(),
+            (None, Some(name)) => name.clone(),
+            (None, None) => {
                 let mut random = [0; 3];
                 rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty())?;
                 let [a, b, c] = random;
-                let text = format!("name=node-{a:02x}{b:02x}{c:02x}\nzone=home\n");
-                let write = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-                let file = openat(
-                    &self.directory,
-                    "node.new",
-                    write | OFlags::TRUNC,
-                    Mode::RUSR | Mode::WUSR,
-                )
-                .or_else(|_| {
-                    openat(
-                        &self.directory,
-                        "node.new",
-                        OFlags::WRONLY | OFlags::TRUNC | OFlags::CLOEXEC,
-                        Mode::empty(),
-                    )
-                })?;
-                rustix::io::write(&file, text.as_bytes())?;
-                rustix::fs::fsync(&file)?;
-                rustix::fs::renameat(&self.directory, "node.new", &self.directory, "node")?;
-                rustix::fs::fsync(&self.directory)?;
-                text
+                format!("node-{a:02x}{b:02x}{c:02x}")
             }
+        };
+        let old_zone = kept.as_ref().map(|kept| kept.zone.clone());
+        let zone = wish.zone.clone().or(old_zone);
+        let identity = Identity {
+            name,
+            zone: zone.unwrap_or_else(|| "home".into()),
+        };
+        if kept.as_ref() != Some(&identity) {
+            self.keep_identity(&identity)?;
+        }
+        Ok(identity)
+    }
+
+    fn kept_identity(&self) -> Result<Option<Identity>, Errno> {
+        let read = OFlags::RDONLY | OFlags::CLOEXEC;
+        let file = match openat(&self.directory, "node", read, Mode::empty()) {
+            Ok(file) => file,
+            Err(Errno::NOENT) => return Ok(None),
             Err(errno) => return Err(errno),
         };
+        let mut bytes = [0; IDENTITY_BYTES_MAX];
+        let count = rustix::io::read(&file, &mut bytes)?;
+        let text = String::from_utf8_lossy(bytes.get(..count).unwrap_or_default());
         let value = |name: &str| {
             text.lines()
                 .find_map(|line| line.strip_prefix(name)?.strip_prefix('='))
                 .map(str::to_owned)
         };
         match (value("name"), value("zone")) {
-            (Some(name), Some(zone)) => Ok(Identity { name, zone }),
+            (Some(name), Some(zone)) => Ok(Some(Identity { name, zone })),
             _ => Err(Errno::BADMSG),
         }
+    }
+
+    /// Whole or not at all, whenever the power goes.
+    fn keep_identity(&self, identity: &Identity) -> Result<(), Errno> {
+        let text = format!("name={}\nzone={}\n", identity.name, identity.zone);
+        let write = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC;
+        let mode = Mode::RUSR | Mode::WUSR;
+        let file = openat(&self.directory, "node.new", write, mode)?;
+        rustix::io::write(&file, text.as_bytes())?;
+        rustix::fs::fsync(&file)?;
+        rustix::fs::renameat(&self.directory, "node.new", &self.directory, "node")?;
+        rustix::fs::fsync(&self.directory)
     }
 }
 

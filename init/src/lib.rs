@@ -9,17 +9,20 @@ mod daemons;
 mod data;
 mod host;
 mod log;
+mod own_machine;
 mod processes;
 mod sockets;
 mod ssh;
 
-pub use data::{DataDir, Identity, OpenError};
+pub use data::{DataDir, Identity, OpenError, Wish};
+pub use own_machine::Devices;
 pub use ssh::Ssh;
 
 use daemons::Daemons;
 use manifests::Policy;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+use own_machine::OwnMachine;
 use protocol::Channel;
 use protocol::channel::ReceiveBuffer;
 use protocol::inspect::{InspectAnswer, InspectCall, Node, Power};
@@ -58,10 +61,14 @@ pub struct Config {
     pub manifests: Vec<(String, String)>,
     /// The programs of those services, sealed: name and program.
     pub programs: Vec<(String, OwnedFd)>,
-    /// Where to say that the node is ready, or why it is not.
-    pub launcher: Channel,
-    /// Whether the machine is ours, to switch off and to start again.
-    pub machine: bool,
+    /// What the node shall be called.
+    pub wish: Wish,
+    /// Settings of the node that only some services ask for, by name.
+    pub settings: Vec<(&'static str, String)>,
+    /// Where to say that the node is ready, or why it is not; none on a machine of its own.
+    pub launcher: Option<Channel>,
+    /// On a machine of its own: what else init has in hand.
+    pub devices: Option<Devices>,
     /// Whether we are root on the host (and can give each process a user of its own).
     pub root: bool,
 }
@@ -92,16 +99,15 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// Runs the node as PID 1 until it is told to stop (SIGTERM, SIGINT, or an operator), then stops it in order; what is to follow.
-/// `Err` has been told to the launcher.
+/// Runs the node as PID 1 until it is told to stop (SIGTERM, SIGINT, an operator, a machine's power button), then stops it in order; what is to
+/// follow. `Err` has been told to the launcher.
 pub fn run(config: Config) -> Result<Power, Error> {
-    let launcher = config
-        .launcher
-        .as_fd()
-        .try_clone_to_owned()
-        .map(Channel::from);
+    let launcher = config.launcher.as_ref();
+    let launcher =
+        launcher.and_then(|launcher| Some(launcher.as_fd().try_clone_to_owned().ok()?.into()));
     let result = Init::new(config).and_then(Init::serve);
-    if let (Err(error), Ok(launcher)) = (&result, launcher) {
+    if let (Err(error), Some(launcher)) = (&result, launcher) {
+        let launcher: Channel = launcher;
         let say = Say::Failed {
             reason: error.to_string(),
         };
@@ -117,18 +123,24 @@ struct Init {
     daemons: Daemons,
     log: log::Log,
     started: Instant,
+    /// Every service has served at the same time.
+    serves: bool,
+    /// And everybody knows.
     ready: bool,
     /// It was told to stop; what is to follow.
     stopping: Option<Power>,
     /// What the host could not give, one sentence each.
     missing: Vec<String>,
     processes: processes::Processes,
+    machine: Option<OwnMachine>,
 }
 
 impl Init {
     fn new(mut config: Config) -> Result<Self, Error> {
         let signals = signals()?;
-        let identity = config.data.prepare(&config.policy, config.root)?;
+        let identity = config
+            .data
+            .prepare(&config.policy, &config.wish, config.root)?;
         host::raise_open_files(&config.policy);
         let processes = processes::Processes::new()?;
         let (cgroups, mut missing) = host::cgroups(&identity, config.root);
@@ -138,11 +150,30 @@ impl Init {
         if !sockets::are_told() {
             missing.push("where the sockets of its processes lead: this kernel has no UNIX_DIAG, so `caps` cannot compare them with the manifests".into());
         }
-        let mut log = log::Log::default();
+        let (machine, console) = match config.devices.take() {
+            Some(devices) => {
+                let (machine, console) = OwnMachine::new(devices);
+                (Some(machine), Some(console))
+            }
+            None => (None, None),
+        };
+        let mut log = log::Log::on(console);
+        if let Some(name) = config
+            .wish
+            .name
+            .as_ref()
+            .filter(|name| **name != identity.name)
+        {
+            let line = format!(
+                "warn: node.toml says name = {name:?}, but this disk is {}'s and stays so",
+                identity.name
+            );
+            log.line("init", &line);
+        }
         for what in &missing {
             log.line("init", &format!("warn: this host cannot give: {what}"));
         }
-        let daemons = Daemons::new(&config, &identity, cgroups)?;
+        let daemons = Daemons::new(&config, &identity, cgroups, machine.is_some())?;
         Ok(Self {
             config,
             identity,
@@ -150,10 +181,12 @@ impl Init {
             daemons,
             log,
             started: Instant::now(),
+            serves: false,
             ready: false,
             stopping: None,
             missing,
             processes,
+            machine,
         })
     }
 
@@ -161,24 +194,17 @@ impl Init {
         let mut buffer = ReceiveBuffer::new();
         loop {
             self.daemons.start_due(&mut self.log);
-            let deadline = self
-                .daemons
-                .deadline()
-                .unwrap_or_else(|| Instant::now() + Duration::from_secs(60));
-            let descriptors =
-                std::iter::once(self.signals.as_fd()).chain(self.daemons.descriptors());
-            supervision::wait(descriptors, Some(deadline))
-                .map_err(|errno| Error::Host("poll", errno))?;
-            if self.read_signals() {
-                self.stopping.get_or_insert(Power::Off);
-            }
+            self.wait()?;
+            self.read_signals();
+            self.attend_machine();
             let news = self.daemons.turn(&mut self.log, &mut buffer);
             self.daemons.reap_orphans();
             if let Some(reason) = news.failed {
                 return Err(Error::Failed(reason));
             }
             self.note_missing(news.missing);
-            if news.ready {
+            self.serves |= news.ready;
+            if self.serves && !self.ready && self.daemons.all_ready() {
                 self.became_ready();
             }
             if let Some(then) = self.stopping
@@ -192,13 +218,44 @@ impl Init {
         }
     }
 
-    /// SIGCHLD only wakes us; whether to stop.
-    fn read_signals(&mut self) -> bool {
-        let mut stop = false;
+    fn wait(&self) -> Result<(), Error> {
+        let deadlines = [
+            self.daemons.deadline(),
+            self.machine.as_ref().map(OwnMachine::deadline),
+        ];
+        let longest = Instant::now() + Duration::from_secs(60);
+        let deadline = deadlines.into_iter().flatten().fold(longest, Instant::min);
+        let buttons = self.machine.iter().flat_map(OwnMachine::descriptors);
+        let descriptors = std::iter::once(self.signals.as_fd())
+            .chain(self.daemons.descriptors())
+            .chain(buttons);
+        supervision::wait(descriptors, Some(deadline)).map_err(|errno| Error::Host("poll", errno))
+    }
+
+    /// SIGCHLD only wakes us. On a machine, the kernel sends SIGINT for Ctrl-Alt-Del.
+    fn read_signals(&mut self) {
         while let Ok(Some(signal)) = self.signals.read_signal() {
-            stop |= signal.ssi_signo != Signal::SIGCHLD as u32;
+            if signal.ssi_signo == Signal::SIGCHLD as u32 {
+                continue;
+            }
+            let again = self.machine.is_some() && signal.ssi_signo == Signal::SIGINT as u32;
+            let then = if again { Power::Reboot } else { Power::Off };
+            self.stopping.get_or_insert(then);
         }
-        stop
+    }
+
+    /// The power button, the watchdog and the console.
+    fn attend_machine(&mut self) {
+        let healthy = self.daemons.all_ready();
+        let Some(machine) = &mut self.machine else {
+            return;
+        };
+        if machine.pressed() {
+            self.log.line("init", "info: the power button was pressed");
+            self.stopping.get_or_insert(Power::Off);
+        }
+        machine.vouch(Instant::now(), healthy);
+        self.log.flush();
     }
 
     /// Says what the host cannot give, once.
@@ -214,14 +271,19 @@ impl Init {
 
     /// Every service serves.
     fn became_ready(&mut self) {
-        if !self.ready {
-            self.ready = true;
+        self.ready = true;
+        if self.machine.is_some() {
+            let s3 = own_machine::reachable(&self.config.s3);
+            let name = &self.identity.name;
+            let line = format!("trousseau: ready name={name} s3={s3}");
+            self.log
+                .announce(&own_machine::privileges(&self.processes.all()));
+            self.log.announce(&line);
+        }
+        if let Some(launcher) = &self.config.launcher {
             let about = self.config.s3.clone();
-            let _ = self.config.launcher.send_message::<Start>(
-                &Say::Ready { about },
-                &[],
-                SendFlags::DONTWAIT,
-            );
+            let ready = Say::Ready { about };
+            let _ = launcher.send_message::<Start>(&ready, &[], SendFlags::DONTWAIT);
         }
     }
 
@@ -234,6 +296,7 @@ impl Init {
             identity,
             started,
             missing,
+            machine,
             stopping,
             ..
         } = self;
@@ -260,19 +323,14 @@ impl Init {
             InspectCall::Restart { .. } | InspectCall::Trace { .. } | InspectCall::Traced { .. } => {
                 InspectAnswer::Refused("no such daemon".into())
             }
-            InspectCall::Power(Power::Off) => {
-                log.line("init", "info: told to power off");
-                stopping.get_or_insert(Power::Off);
-                InspectAnswer::Done
-            }
-            InspectCall::Power(Power::Reboot) if config.machine => {
-                log.line("init", "info: told to reboot");
-                stopping.get_or_insert(Power::Reboot);
-                InspectAnswer::Done
-            }
-            InspectCall::Power(Power::Reboot) => InspectAnswer::Refused(
+            InspectCall::Power(Power::Reboot) if machine.is_none() => InspectAnswer::Refused(
                 "this node runs on somebody's machine, which is not its own to reboot; `poweroff` ends the node".into(),
             ),
+            InspectCall::Power(then) => {
+                log.line("init", &format!("info: told to {then:?}"));
+                stopping.get_or_insert(then);
+                InspectAnswer::Done
+            }
         }
         };
         daemons.answer(buffer, answer);

@@ -1,5 +1,6 @@
 //! The log of all processes: each line dated, printed on the standard error, and the last ones kept for `trousseau logs`.
 
+use machine::Console;
 use protocol::inspect::{LIST_MAX, TEXT_BYTES_MAX};
 use std::collections::VecDeque;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -14,16 +15,47 @@ const BYTES_MAX: usize = 512 * 1024;
 pub(crate) struct Log {
     lines: VecDeque<String>,
     bytes: usize,
+    /// On a machine: where people see what matters. Elsewhere every line goes to the standard error.
+    console: Option<Console>,
 }
 
 impl Log {
+    pub(crate) fn on(console: Option<Console>) -> Self {
+        Self {
+            console,
+            ..Self::default()
+        }
+    }
+
+    /// Shows what a slow console could not take before.
+    pub(crate) fn flush(&mut self) {
+        if let Some(console) = &mut self.console {
+            console.flush();
+        }
+    }
+
+    /// A line for whoever stands before the machine; as it is.
+    pub(crate) fn announce(&mut self, text: &str) {
+        if let Some(console) = &mut self.console {
+            console.line(text);
+        }
+    }
+
     /// A line of `daemon`. The orchestrator's lines name their service themselves.
     pub(crate) fn line(&mut self, daemon: &str, text: &str) {
         let line = match daemon {
             "orchestrator" if !has_level(text) => format!("{} {text}", now()),
             _ => format!("{} {daemon}: {text}", now()),
         };
-        let _ = rustix::io::write(rustix::stdio::stderr(), format!("{line}\n").as_bytes());
+        match &mut self.console {
+            None => {
+                let _ = rustix::io::write(rustix::stdio::stderr(), format!("{line}\n").as_bytes());
+            }
+            Some(console) if daemon != "orchestrator" || has_level(text) || !is_info(text) => {
+                console.line(&line);
+            }
+            Some(_) => {}
+        }
         self.bytes += line.len();
         self.lines.push_back(line);
         while self.lines.len() > LINES_MAX || self.bytes > BYTES_MAX {
@@ -64,6 +96,12 @@ fn has_level(text: &str) -> bool {
     ["info: ", "warn: ", "error: "]
         .iter()
         .any(|level| text.starts_with(level))
+}
+
+/// Whether a line of a service (`<service>: info: …`) is about nothing that has gone wrong.
+fn is_info(text: &str) -> bool {
+    text.split_once(": ")
+        .is_some_and(|(_, rest)| rest.starts_with("info: "))
 }
 
 /// UTC in ISO 8601, to the millisecond.

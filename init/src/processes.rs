@@ -62,7 +62,8 @@ impl Processes {
         let is_ours = |mut pid: u32| loop {
             match parent(pid) {
                 _ if pid == self.own => return true,
-                Some(above) if above > 1 => pid = above,
+                // In a machine of our own we are the 1 that everything descends from.
+                Some(above) if above > 1 || above == self.own => pid = above,
                 _ => return false,
             }
         };

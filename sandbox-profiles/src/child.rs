@@ -22,8 +22,9 @@ use rustix::process::{
 };
 use rustix::thread::{
     CapabilitySet, CapabilitySets, Gid, LinkNameSpaceType, Uid, UnshareFlags, capabilities,
-    move_into_link_name_space, remove_capability_from_bounding_set, set_capabilities,
-    set_no_new_privs, set_thread_groups, set_thread_res_gid, set_thread_res_uid,
+    configure_capability_in_ambient_set, move_into_link_name_space,
+    remove_capability_from_bounding_set, set_capabilities, set_keep_capabilities, set_no_new_privs,
+    set_thread_groups, set_thread_res_gid, set_thread_res_uid,
 };
 use std::ffi::CStr;
 use std::io::Write;
@@ -113,7 +114,9 @@ fn confine_and_exec(plan: &Plan<'_>) -> Done<std::convert::Infallible> {
         move_into_link_name_space(network, Some(LinkNameSpaceType::Network)).at(Step::Network)?;
     }
     // Opened now, because the new root has no /proc; written when there is a user namespace.
-    let own_proc = if plan.separate {
+    // A capability counts for the host only outside of a user namespace of one's own.
+    let keeps = !plan.profile.capabilities.is_empty();
+    let own_proc = if plan.separate && !keeps {
         Some(open_own_proc()?)
     } else {
         None
@@ -137,7 +140,7 @@ fn confine_and_exec(plan: &Plan<'_>) -> Done<std::convert::Infallible> {
         .fold(CapabilitySet::empty(), |all, one| all | one.set);
     // Before the user changes, which takes away the capability that this needs.
     limit_bounding(kept)?;
-    change_user(plan.user)?;
+    change_user(plan.user, keeps)?;
     let mut kept = kept;
     if let Some(own_proc) = own_proc {
         if user_namespace(own_proc)? {
@@ -153,7 +156,7 @@ fn confine_and_exec(plan: &Plan<'_>) -> Done<std::convert::Infallible> {
         // After the mounts, which Landlock would refuse.
         sys::landlock::restrict_self(ruleset).at(Step::Landlock)?;
     }
-    drop_capabilities(kept)?;
+    drop_capabilities(kept, plan.user.is_some())?;
     // After the last change of credentials, each of which clears it.
     set_parent_process_death_signal(Some(Signal::KILL)).at(Step::DeathSignal)?;
     place_descriptors(plan)?;
@@ -259,8 +262,12 @@ fn limit_bounding(kept: CapabilitySet) -> Done {
     Ok(())
 }
 
-fn change_user(user: Option<u32>) -> Done {
+fn change_user(user: Option<u32>, keeps: bool) -> Done {
     if let Some(id) = user {
+        if keeps {
+            // Otherwise every capability goes with uid 0; what is not to be kept is dropped later.
+            set_keep_capabilities(true).at(Step::User)?;
+        }
         let (user, group) = (Uid::from_raw(id), Gid::from_raw(id));
         set_thread_groups(&[]).at(Step::Groups)?;
         set_thread_res_gid(group, group, group).at(Step::Group)?;
@@ -305,15 +312,27 @@ fn write_file(own_proc: &OwnedFd, file: &CStr, content: &[u8]) -> Result<(), Err
     rustix::io::write(&file, content).map(|_| ())
 }
 
-/// Keeps these capabilities, as far as it has them, and no others.
-fn drop_capabilities(kept: CapabilitySet) -> Done {
+/// Keeps these capabilities, as far as it has them, and no others. `through_exec`: as another user than uid 0, whom exec leaves only what is
+/// inheritable and ambient (capabilities(7)).
+fn drop_capabilities(kept: CapabilitySet, through_exec: bool) -> Done {
     let permitted = capabilities(None).at(Step::Capabilities)?.permitted & kept;
     let sets = CapabilitySets {
         effective: permitted,
         permitted,
-        inheritable: CapabilitySet::empty(),
+        inheritable: if through_exec {
+            permitted
+        } else {
+            CapabilitySet::empty()
+        },
     };
-    set_capabilities(None, sets).at(Step::Capabilities)
+    set_capabilities(None, sets).at(Step::Capabilities)?;
+    for number in 0..u64::BITS {
+        let one = CapabilitySet::from_bits_retain(1 << number);
+        if through_exec && permitted.contains(one) {
+            configure_capability_in_ambient_set(one, true).at(Step::Capabilities)?;
+        }
+    }
+    Ok(())
 }
 
 /// Fills the slots and closes everything above.

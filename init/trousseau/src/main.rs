@@ -1,8 +1,10 @@
 //! The program `trousseau`: the table of roles, and the command line.
 //!
-//! A supervisor executes it with the role as its only argument (`block-store`, `bus`, …); a person with words behind its name.
+//! A supervisor executes it with the role as its only argument (`block-store`, `bus`, …); the kernel of a machine as `/init`; a person with words
+//! behind its name.
 
 mod ask;
+mod boot;
 mod sys;
 mod up;
 mod words;
@@ -23,15 +25,27 @@ const ROLES: &[(&str, Role)] = &[
     ("s3-frontend", |given| Ok(s3_frontend::run(given)?)),
     ("console", |given| Ok(console::run(given)?)),
     ("debug-ssh", |given| Ok(debug_ssh::run(given)?)),
+    ("network", |given| Ok(network::run(given)?)),
+    ("clock", |given| Ok(clock::run(given)?)),
 ];
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args();
     let name = arguments.next().unwrap_or_default();
+    // The name is looked at first: a role may not even ask for its number.
+    match name.as_str() {
+        machine::boot::FIRST_STAGE if is_first_process() => boot::first_stage(),
+        machine::boot::SECOND_STAGE if is_first_process() => boot::second_stage(),
+        _ => {}
+    }
     match ROLES.iter().find(|(role, _)| *role == name) {
         Some((role, run)) => play(role, *run),
         None => words::obey(arguments.collect()),
     }
+}
+
+fn is_first_process() -> bool {
+    rustix::process::getpid().is_init()
 }
 
 /// Plays a role until its supervisor ends it. What goes wrong is the log's last line; the supervisor decides what comes next.

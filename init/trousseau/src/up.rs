@@ -79,13 +79,17 @@ fn start(wish: &Wish) -> Result<Node, String> {
             address: address.to_string(),
             keys: None,
         }),
-        machine: false,
         region: REGION.into(),
         hosts: HOSTS.into(),
         policy,
         manifests,
         programs,
-        launcher: theirs,
+        wish: init::Wish::default(),
+        settings: ["access_key", "secret_key"]
+            .map(|name| (name, String::new()))
+            .into(),
+        launcher: Some(theirs),
+        devices: None,
         root,
     };
     match sys::divide().map_err(|errno| format!("fork: {errno}"))? {
@@ -115,7 +119,7 @@ fn be_init(config: Config) -> i32 {
     }
     match bound
         .map_err(|errno| errno.to_string())
-        .and_then(|()| init::run(config).map_err(|e| e.to_string()))
+        .and_then(|()| init::run(config).map_err(|error| error.to_string()))
     {
         Ok(_) => 0,
         Err(_) => 1, // the launcher has been told

@@ -26,6 +26,35 @@ pub(crate) async fn first_key(verbs: &Verbs) -> Answer {
     ))
 }
 
+/// The root key that the node's owner wrote down, made if it is not there. Harmless to repeat.
+pub(crate) async fn given_key(
+    verbs: &Verbs,
+    access_key: &str,
+    secret_key: &str,
+) -> Result<(), Refusal> {
+    let all = all_keys(verbs).await?;
+    if let Some((key, _)) = all.iter().find(|(key, _)| key.access_key == access_key) {
+        if !key.root {
+            runtime::warn!("key {access_key} of node.toml is not a root key, and stays what it is");
+        }
+        return Ok(());
+    }
+    let key = AccessKey {
+        access_key: access_key.into(),
+        secret_key: secret_key.into(),
+        ..fresh_key(access_key, true, true)?
+    };
+    // Where there is no key yet, this one becomes the first: what `first-key` shows.
+    let operation = if all.is_empty() {
+        Operation::FirstKey { key }
+    } else {
+        Operation::CreateKey { key }
+    };
+    verbs.change(operation).await?;
+    runtime::info!("key {access_key} of node.toml is made");
+    Ok(())
+}
+
 /// `key create NAME [--create-buckets]`, `list`, `delete KEY`, `allow|deny KEY --bucket B [--read] [--write] [--owner]`.
 pub(crate) async fn key(verbs: &Verbs, words: &[&str]) -> Answer {
     match words {

@@ -48,7 +48,11 @@ fn leads_where_it_may(policy: &Policy, manifest: &Manifest, number: u32, end: &S
         SocketEnd::EmptyNetwork | SocketEnd::Untold => true,
         // The bus opens every socket in the network; membership is brought the one for gossip.
         SocketEnd::Inet(_) if matches!(name, "bus" | "membership") => true,
-        SocketEnd::Inet(_) => listens(manifest, |address| address != "control"),
+        SocketEnd::Inet(_) => {
+            let mut grants = manifest.grants.iter();
+            grants.any(|grant| grant.kind == Kind::Datagram)
+                || listens(manifest, |address| address != "control")
+        }
         SocketEnd::Unix(peers) => peers.iter().all(|peer| {
             let peer = peer.as_str();
             // The bus keeps a duplicate of each server's end, and holds the other end of each door.
@@ -141,7 +145,7 @@ mod tests {
     #[test]
     fn only_those_with_an_address_meet_the_network() {
         let inet = || Some(SocketEnd::Inet("127.0.0.1:3900".into()));
-        for name in ["s3-frontend", "bus", "membership"] {
+        for name in ["s3-frontend", "bus", "membership", "network", "clock"] {
             assert!(explained(name, 9, "socket:[1]", inet()), "{name}");
         }
         for name in ["metadata", "block-store", "console"] {

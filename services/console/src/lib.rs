@@ -21,6 +21,7 @@ mod verbs;
 pub use can::can;
 
 use protocol::channel::MessageError;
+use report::Refusal;
 use runtime::{Bus, Given};
 use std::fmt;
 use std::rc::Rc;
@@ -60,6 +61,7 @@ pub fn run(mut given: Given) -> Result<(), Error> {
     let control = given.descriptor("control")?;
     let door = given.channel("door")?;
     let bus = given.channel("bus")?;
+    let (access_key, secret_key) = (given.setting("access_key")?, given.setting("secret_key")?);
     let supervisor = given.finish()?;
     let tokio = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -69,6 +71,13 @@ pub fn run(mut given: Given) -> Result<(), Error> {
         let verbs = Rc::new(verbs::Verbs::new(Bus::new(bus).map_err(Error::Loop)?));
         let control = sessions::Control::new(control).map_err(Error::Loop)?;
         let door = sessions::Entrance::new(door).map_err(Error::Loop)?;
+        if !access_key.is_empty() {
+            // Before anybody is told that the node is ready: its owner's programs know this key already.
+            let made = access::given_key(&verbs, &access_key, &secret_key).await;
+            if let Err(Refusal::Failed(why) | Refusal::Words(why)) = made {
+                runtime::error!("the access key of node.toml was not made: {why}");
+            }
+        }
         supervisor.ready("")?;
         tokio::select! {
             ended = runtime::supervise(&supervisor, || true) => ended.map_err(Error::Runtime),

@@ -99,6 +99,10 @@ pub enum Kind {
     Namespace,
     /// A sealed memory file with bytes that init has read: keys.
     File,
+    /// A route socket of the machine's network, made by init.
+    Netlink,
+    /// A UDP socket of the machine's network, made by init.
+    Datagram,
 }
 
 impl Kind {
@@ -118,6 +122,8 @@ impl Kind {
             Self::Directory => "directory",
             Self::Namespace => "namespace",
             Self::File => "file",
+            Self::Netlink => "netlink",
+            Self::Datagram => "datagram",
         }
     }
 }

@@ -42,6 +42,14 @@ pub const BUILT_IN: &[(&str, &str)] = &[
         "services/debug-ssh/manifest.toml",
         include_str!("../../debug-ssh/manifest.toml"),
     ),
+    (
+        "services/network/manifest.toml",
+        include_str!("../../network/manifest.toml"),
+    ),
+    (
+        "services/clock/manifest.toml",
+        include_str!("../../clock/manifest.toml"),
+    ),
 ];
 
 /// Extra manifests travel to the bus and the orchestrator as settings named so.
@@ -241,6 +249,8 @@ impl Policy {
                 Kind::Program | Kind::Namespace => held("spawn".into()),
                 Kind::Directory => held(format!("directory:{}", grant.name)),
                 Kind::File => held(format!("file:{}", grant.name)),
+                Kind::Netlink => held("interfaces".into()),
+                Kind::Datagram => held(format!("datagram:{}", grant.name)),
                 Kind::Door | Kind::Bus => None,
             }
         });

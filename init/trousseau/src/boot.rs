@@ -1,0 +1,121 @@
+//! The program as the first process of a machine: from the kernel to a running node, and back to the firmware.
+
+use init::{Config, DataDir, Devices, Ssh, Wish};
+use machine::boot::{self, DATA};
+use machine::node_toml::{Name, NodeToml};
+use machine::{Console, End, Machine};
+use manifests::{BUILT_IN, Policy};
+use protocol::inspect::Power;
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::path::Path;
+
+/// Where the node gossips: nobody else is there yet, so any free port of the loopback will do.
+const GOSSIP: &str = "127.0.0.1:0";
+
+/// As the kernel starts it. Becomes the second stage.
+pub(crate) fn first_stage() -> ! {
+    let error = boot::first_stage(|file| {
+        sandbox_profiles::program("trousseau", file.as_fd()).map_err(|error| error.to_string())
+    });
+    boot::fail(&mut Console::open(), &error)
+}
+
+/// As the first stage executes it. Runs the node until the machine shall end.
+pub(crate) fn second_stage() -> ! {
+    let _ = rustix::thread::set_name(c"init");
+    // The console is for lines that are meant for it; what a library prints goes nowhere.
+    if let Ok(null) = File::options().read(true).write(true).open("/dev/null") {
+        let _ = rustix::stdio::dup2_stdin(&null);
+        let _ = rustix::stdio::dup2_stdout(&null);
+    }
+    let mut console = Console::open();
+    console.line(concat!("trousseau ", env!("CARGO_PKG_VERSION")));
+    match boot::second_stage(&mut console)
+        .map_err(|error| error.to_string())
+        .and_then(run)
+    {
+        Ok(Power::Off) => boot::end(&mut console, End::PowerOff),
+        Ok(Power::Reboot) => boot::end(&mut console, End::Reboot),
+        Err(why) => boot::fail(&mut console, &why),
+    }
+}
+
+fn run(machine: Machine) -> Result<Power, String> {
+    let Machine {
+        node,
+        buttons,
+        watchdog,
+        ..
+    } = machine;
+    let data = DataDir::open(Path::new(DATA)).map_err(|error| match error {
+        init::OpenError::InUse => format!("{DATA} is in use"),
+        init::OpenError::System(errno) => format!("{DATA}: {errno}"),
+    })?;
+    // The second stage is the sealed copy that the first one made.
+    let program = File::open("/proc/self/exe").map_err(|error| format!("program: {error}"))?;
+    let policy = Policy::parse(BUILT_IN.iter().copied()).map_err(|error| error.to_string())?;
+    let mut console = Console::open();
+    match &watchdog {
+        Some(watchdog) => console.line(&format!("trousseau: watchdog {}", watchdog.about)),
+        None => console.line("trousseau: this machine has no watchdog"),
+    }
+    let owned = |name: &Option<Name>| name.as_ref().map(|name| name.as_str().to_owned());
+    init::run(Config {
+        data,
+        program: program.into(),
+        s3: node.s3.listen.to_string(),
+        gossip: GOSSIP.into(),
+        region: node.s3.region.clone(),
+        hosts: node.s3.hosts.join(","),
+        policy,
+        manifests: Vec::new(),
+        programs: Vec::new(),
+        wish: Wish {
+            name: owned(&node.name),
+            zone: owned(&node.zone),
+        },
+        settings: settings(&node),
+        ssh: Some(Ssh {
+            address: node.ssh.listen.to_string(),
+            keys: Some(authorized_keys(&node)),
+        }),
+        launcher: None,
+        devices: Some(Devices {
+            console,
+            buttons,
+            watchdog,
+        }),
+        root: true,
+    })
+    .map_err(|error| error.to_string())
+}
+
+/// The keys of `node.toml`, as debug-ssh reads them: a line for each, its role first.
+fn authorized_keys(node: &NodeToml) -> String {
+    let admin = node.ssh.admin.iter().map(|key| ("admin", key));
+    let inspect = node.ssh.inspect.iter().map(|key| ("inspect", key));
+    let lines = admin.chain(inspect);
+    lines
+        .map(|(role, key)| format!("{role} {}\n", key.as_str()))
+        .collect()
+}
+
+/// What the daemons and services of a machine are told of `node.toml`; lists as words.
+fn settings(node: &NodeToml) -> Vec<(&'static str, String)> {
+    let network = &node.network;
+    let interface = network.interface.as_ref().map_or("", Name::as_str);
+    vec![
+        ("addresses", words(&network.addresses)),
+        ("gateways", words(&network.gateways)),
+        ("interface", interface.to_owned()),
+        ("access_key", node.s3.access_key.clone().unwrap_or_default()),
+        ("secret_key", node.s3.secret_key.clone().unwrap_or_default()),
+        ("servers", words(node.clock.servers.iter().map(|one| one.0))),
+    ]
+}
+
+fn words(all: impl IntoIterator<Item = impl ToString>) -> String {
+    let all: Vec<String> = all.into_iter().map(|one| one.to_string()).collect();
+    all.join(" ")
+}
