@@ -1,6 +1,6 @@
 //! The command line: which words mean what. Everything but `up` and `caps --can` is asked of the running node.
 
-use crate::{ask, caps, up};
+use crate::{ask, caps, image, up};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -9,6 +9,7 @@ use std::process::ExitCode;
 pub(crate) const USAGE: &str = "\
 usage: trousseau [up] [--data DIR] [--s3 ADDRESS:PORT] [--json] [--service MANIFEST]...
        trousseau [--data DIR] VERB... [--json]
+       trousseau image --node FILE -o IMAGE [--size SIZE] [--efi FILE] [--kernel DIR] [--service MANIFEST]... [--json]
 
   up                     run one node in the foreground (also what no word at all means)
   status                 the node: what serves, what this host could not give
@@ -24,10 +25,16 @@ usage: trousseau [up] [--data DIR] [--s3 ADDRESS:PORT] [--json] [--service MANIF
   sweep | lifecycle      remove now what no object needs | what buckets' lifecycles say
   logs [--service S] [--lines N]
   restart SERVICE
+  image                  a disk image that boots as the node that FILE (node.toml) describes
 
   --data DIR             the node's data directory (default ./trousseau-data)
   --s3 ADDRESS:PORT      where S3 is served (default 127.0.0.1:3900)
   --service MANIFEST     also run the service of this manifest (docs/ARCHITECTURE.md)
+  --node FILE            what the owner writes down about a machine (docs/MACHINE.md)
+  -o IMAGE               the disk image: for a USB stick, a disk or a virtual machine
+  --size SIZE            its size, as 512M or 2G (default 512M; a boot uses the disk to its end whatever this was)
+  --efi FILE             also, or only, the EFI file that is in it
+  --kernel DIR           a kernel built before (default: init/kernel/build builds it, or finds it in the cache)
   --json                 one JSON document on the standard output
 exit status: 0 done, 1 refused or failed, 2 wrong words
 ";
@@ -63,6 +70,14 @@ struct Options {
 
 /// Does what the words say. 0 done, 1 refused or failed, 2 wrong words.
 pub(crate) fn obey(words: Vec<String>) -> ExitCode {
+    if let Some((first, rest)) = words.split_first()
+        && first == "image"
+    {
+        return match image::Wish::parse(rest.iter().cloned()) {
+            Ok(wish) => image::image(&wish),
+            Err(wrong) => usage(&wrong),
+        };
+    }
     let options = match Options::parse(words) {
         Ok(options) => options,
         Err(wrong) => return usage(&wrong),
