@@ -6,7 +6,7 @@ use std::io::{Cursor, Read};
 use std::os::unix::fs::MetadataExt;
 use std::process::Command;
 
-const EFI_FILE: [u8; 3_000_000] = [7; 3_000_000];
+static EFI_FILE: [u8; 3_000_000] = [7; 3_000_000];
 const NODE: &[u8] = b"name = \"attic\"\n";
 
 fn image(directory: &Path, node_toml: &[u8]) -> std::path::PathBuf {
