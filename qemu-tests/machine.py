@@ -23,6 +23,7 @@ from pathlib import Path
 
 import boto3
 from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 
 from home import free_port, program, until
 
@@ -188,6 +189,18 @@ class Machine:
         self.boot_s = time.monotonic() - begin
         self.name, self.s3_address = match.group(1), match.group(2)
         return self
+
+    def until_serving(self, within=BOOT_WITHIN):
+        """Waits until an object can be put and read, whatever the console says."""
+        def serves():
+            assert self.is_on(), f"QEMU ended: {(self.own / 'qemu').read_text()}"
+            try:
+                self.put("until-serving", b"x" * 40_000)
+                return self.get("until-serving") == b"x" * 40_000
+            except (ClientError, BotoCoreError, HTTPClientError):
+                return False
+
+        until(serves, within, f"S3 serves; the console says:\n{self.console()[-6000:]}")
 
     # The power.
 

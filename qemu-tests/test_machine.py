@@ -1,9 +1,11 @@
 """The image in a computer of its own: from the firmware to S3, off and on again, on other hardware, and with a wrong node.toml."""
 
+import re
 import subprocess
 
 import pytest
 
+from home import REPOSITORY
 from machine import Image, Machine, make_image, node_toml, public, ssh_key
 
 IMAGE_BYTES_MAX = 16 << 20
@@ -89,6 +91,14 @@ def test_image_refuses_a_wrong_node_toml_and_writes_nothing(tmp_path):
     assert done.returncode == 1
     assert f"{configuration}:2: unknown field `zones`" in done.stderr
     assert not (tmp_path / "node.img").exists()
+
+
+def test_the_manual_s_node_toml_is_right(tmp_path):
+    configuration = tmp_path / "node.toml"
+    (text,) = re.findall(r"```toml\n(.*?)```", (REPOSITORY / "docs/MACHINE.md").read_text(), re.DOTALL)
+    configuration.write_text(text)
+    done = make_image("--node", configuration, "-o", tmp_path / "node.img")
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_same_inputs_give_the_same_image(image, tmp_path):
