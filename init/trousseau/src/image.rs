@@ -1,9 +1,9 @@
 //! `trousseau image`: a disk image or an EFI file, with this very program as the node's init.
 
+use crate::extra;
 use crate::words::print;
 use ::image::{Error, Extra, Kernel, SIZE_BYTES_DEFAULT};
 use machine::node_toml::{NodeToml, NodeTomlError};
-use manifests::{BUILT_IN, Manifest, Policy};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -146,38 +146,17 @@ fn read_node(path: &Path) -> Result<Vec<u8>, Error> {
     Ok(bytes)
 }
 
-/// The manifests and programs of services that are not built in, judged together with those that are.
+/// The manifests and programs of services that are not built in.
 fn read_services(paths: &[PathBuf]) -> Result<Vec<Extra>, String> {
-    let mut files: Vec<(String, String)> = BUILT_IN
-        .iter()
-        .map(|(file, text)| ((*file).to_owned(), (*text).to_owned()))
-        .collect();
-    let mut extras = Vec::new();
-    for path in paths {
-        let file = path.display().to_string();
-        let text = std::fs::read_to_string(path).map_err(|error| format!("{file}: {error}"))?;
-        let manifest = Manifest::parse(&file, &text).map_err(|error| error.to_string())?;
-        let Some(program) = &manifest.program else {
-            return Err(format!("{file}: a service of one's own needs `program`"));
-        };
-        if sandbox_profiles::profile(&manifest.profile).is_none() {
-            return Err(format!("{file}: no profile {:?}", manifest.profile));
-        }
-        let program = path.parent().unwrap_or(Path::new(".")).join(program);
-        let program = ::image::loaded_part(&read(&program)?)
-            .map_err(|error| format!("{}: {error}", program.display()))?;
-        extras.push(Extra {
-            name: manifest.name.clone(),
-            manifest: text.clone().into_bytes(),
+    let (services, _) = extra::read(paths)?;
+    let embed = |service: extra::Service| {
+        let program = ::image::loaded_part(&read(&service.program)?)
+            .map_err(|error| format!("{}: {error}", service.program.display()))?;
+        Ok(Extra {
+            name: service.name,
+            manifest: service.manifest.into_bytes(),
             program,
-        });
-        files.push((file, text));
-    }
-    Policy::parse(
-        files
-            .iter()
-            .map(|(file, text)| (file.as_str(), text.as_str())),
-    )
-    .map_err(|error| error.to_string())?;
-    Ok(extras)
+        })
+    };
+    services.into_iter().map(embed).collect()
 }

@@ -6,6 +6,7 @@
 mod ask;
 mod boot;
 mod caps;
+mod extra;
 mod image;
 mod sys;
 mod up;
