@@ -7,6 +7,7 @@ import time
 import pytest
 
 from home import USERS, Home
+from machine import Machine
 
 
 def pytest_addoption(parser):
@@ -28,7 +29,21 @@ def pytest_runtest_makereport(item, call):
             report.sections.append((f"log of the node {home.own.name}", tail))
         if Home.last_words:
             report.sections.append(("log of a node that has ended", Home.last_words))
-    Home.last_words = None
+        for machine in Machine.running:
+            report.sections.append((f"console of the machine {machine.own.name}", "\n".join(machine.console().splitlines()[-200:])))
+        if Machine.last_words:
+            report.sections.append(("console of a machine that has ended", Machine.last_words))
+    Home.last_words = Machine.last_words = None
+
+
+@pytest.fixture
+def report(request, capsys):
+    """Shows a line of what was measured, whether or not the test fails."""
+    def show(line):
+        with capsys.disabled():
+            print(f"\n{request.node.name}: {line}")
+
+    return show
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@
 use crate::console::Console;
 use crate::disk;
 use crate::error::Error;
+use crate::guests;
 use crate::node_toml::{FILE_BYTES_MAX, NodeToml};
 use crate::power::Buttons;
 use crate::sys;
@@ -119,7 +120,7 @@ fn build_root() -> Result<(), Error> {
         )
         .map_err(|errno| Error::Mount(directory.into(), errno))?;
     }
-    Ok(())
+    guests::carry_over(Path::new(NEW_ROOT))
 }
 
 fn become_second_stage(

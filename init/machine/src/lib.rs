@@ -6,6 +6,7 @@ mod console;
 mod disk;
 mod error;
 mod ext4;
+pub mod guests;
 pub mod layout;
 pub mod node_toml;
 mod power;

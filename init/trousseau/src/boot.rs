@@ -7,7 +7,7 @@ use machine::{Console, End, Machine};
 use manifests::{BUILT_IN, Policy};
 use protocol::inspect::Power;
 use std::fs::File;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 /// Where the node gossips: nobody else is there yet, so any free port of the loopback will do.
@@ -54,7 +54,12 @@ fn run(machine: Machine) -> Result<Power, String> {
     })?;
     // The second stage is the sealed copy that the first one made.
     let program = File::open("/proc/self/exe").map_err(|error| format!("program: {error}"))?;
-    let policy = Policy::parse(BUILT_IN.iter().copied()).map_err(|error| error.to_string())?;
+    let (manifests, programs) = guests()?;
+    let extra = manifests
+        .iter()
+        .map(|(file, text)| (file.as_str(), text.as_str()));
+    let policy =
+        Policy::parse(BUILT_IN.iter().copied().chain(extra)).map_err(|error| error.to_string())?;
     let mut console = Console::open();
     match &watchdog {
         Some(watchdog) => console.line(&format!("trousseau: watchdog {}", watchdog.about)),
@@ -69,8 +74,8 @@ fn run(machine: Machine) -> Result<Power, String> {
         region: node.s3.region.clone(),
         hosts: node.s3.hosts.join(","),
         policy,
-        manifests: Vec::new(),
-        programs: Vec::new(),
+        manifests,
+        programs,
         wish: Wish {
             name: owned(&node.name),
             zone: owned(&node.zone),
@@ -100,6 +105,21 @@ fn authorized_keys(node: &NodeToml) -> String {
         .map(|(role, key)| format!("{role} {}\n", key.as_str()))
         .collect()
 }
+
+/// The services that came with the image (`trousseau image --service`): manifests, and sealed programs.
+fn guests() -> Result<Guests, String> {
+    let (mut manifests, mut programs) = (Vec::new(), Vec::new());
+    for guest in machine::guests::take().map_err(|error| error.to_string())? {
+        let sealed = sandbox_profiles::program(&guest.name, guest.program.as_fd())
+            .map_err(|error| format!("{}: {error}", guest.name))?;
+        manifests.push((format!("{}/manifest.toml", guest.name), guest.manifest));
+        programs.push((guest.name, sealed));
+    }
+    Ok((manifests, programs))
+}
+
+/// File name and text of each manifest; name and program of each service.
+type Guests = (Vec<(String, String)>, Vec<(String, OwnedFd)>);
 
 /// What the daemons and services of a machine are told of `node.toml`; lists as words.
 fn settings(node: &NodeToml) -> Vec<(&'static str, String)> {

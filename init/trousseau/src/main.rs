@@ -5,6 +5,8 @@
 
 mod ask;
 mod boot;
+mod extra;
+mod image;
 mod sys;
 mod up;
 mod words;

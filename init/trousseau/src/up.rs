@@ -1,8 +1,8 @@
 //! `trousseau up`: one node in the foreground. The same init as in the booted image, as PID 1 of a PID namespace of its own.
 
-use crate::{ask, sys};
+use crate::{ask, extra, sys};
 use init::{Config, DataDir, Ssh};
-use manifests::{BUILT_IN, Manifest, Policy};
+use manifests::Policy;
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
@@ -16,7 +16,7 @@ use rustix::net::RecvFlags;
 use std::fs::File;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// The region that S3 answers for.
@@ -54,7 +54,7 @@ struct Node {
 }
 
 fn start(wish: &Wish) -> Result<Node, String> {
-    let (manifests, programs, policy) = read_services(&wish.services)?;
+    let (manifests, programs, policy) = seal_services(&wish.services)?;
     let data = DataDir::open(&wish.data).map_err(|error| match error {
         init::OpenError::InUse => format!(
             "{} is in use by another node: stop it first, or choose another directory with --data",
@@ -158,59 +158,20 @@ fn enter_namespaces(root: bool) -> Result<(), String> {
         .map_err(|errno| format!("making mounts private: {errno}"))
 }
 
-/// The manifests of extra services, their programs, and the policy that they are part of: checked before anything is started.
+/// The manifests of extra services, their sealed programs, and the policy that they are part of.
 type Services = (Vec<(String, String)>, Vec<(String, OwnedFd)>, Policy);
 
-fn read_services(paths: &[PathBuf]) -> Result<Services, String> {
+fn seal_services(paths: &[PathBuf]) -> Result<Services, String> {
+    let (services, policy) = extra::read(paths)?;
     let (mut manifests, mut programs) = (Vec::new(), Vec::new());
-    if paths.len() > init::EXTRA_SERVICES_MAX {
-        return Err(format!(
-            "{} manifests by --service: at most {} fit",
-            paths.len(),
-            init::EXTRA_SERVICES_MAX
-        ));
-    }
-    for path in paths {
-        let file = path.display().to_string();
-        let text = std::fs::read_to_string(path).map_err(|error| format!("{file}: {error}"))?;
-        let manifest = Manifest::parse(&file, &text).map_err(|error| error.to_string())?;
-        let program = manifest
-            .program
-            .as_ref()
-            .ok_or_else(|| format!("{file}: `program` is missing"))?;
-        if sandbox_profiles::profile(&manifest.profile).is_none() {
-            let known: Vec<&str> = sandbox_profiles::profiles()
-                .map(|profile| profile.name)
-                .collect();
-            return Err(format!(
-                "{file}: no profile {:?}; there are {}",
-                manifest.profile,
-                known.join(", ")
-            ));
-        }
-        let program_path = path.parent().unwrap_or(Path::new(".")).join(program);
-        let fails = |what: String| format!("{}: {what}", program_path.display());
-        let opened = File::open(&program_path).map_err(|error| fails(error.to_string()))?;
-        let sealed = sandbox_profiles::program(&manifest.name, opened.as_fd())
+    for service in services {
+        let fails = |what: String| format!("{}: {what}", service.program.display());
+        let opened = File::open(&service.program).map_err(|error| fails(error.to_string()))?;
+        let sealed = sandbox_profiles::program(&service.name, opened.as_fd())
             .map_err(|error| fails(error.to_string()))?;
-        programs.push((manifest.name.clone(), sealed));
-        manifests.push((file, text));
+        programs.push((service.name, sealed));
+        manifests.push((service.file, service.manifest));
     }
-    let bytes: usize = manifests
-        .iter()
-        .map(|(file, text)| file.len() + text.len())
-        .sum();
-    if bytes > init::EXTRA_MANIFESTS_BYTES_MAX {
-        return Err(format!(
-            "the manifests given by --service have {bytes} bytes: at most {} fit",
-            init::EXTRA_MANIFESTS_BYTES_MAX
-        ));
-    }
-    let extra = manifests
-        .iter()
-        .map(|(file, text)| (file.as_str(), text.as_str()));
-    let policy = Policy::parse(BUILT_IN.iter().copied().chain(extra));
-    let policy = policy.map_err(|error| error.to_string())?;
     Ok((manifests, programs, policy))
 }
 

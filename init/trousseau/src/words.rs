@@ -1,6 +1,6 @@
 //! The command line: which words mean what. Everything but `up` and `caps --can` is asked of the running node.
 
-use crate::{ask, up};
+use crate::{ask, image, up};
 use protocol::verbs::{self, Role};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -10,8 +10,10 @@ use std::process::ExitCode;
 const USAGE: &str = "\
 usage: trousseau [up] [--data DIR] [--s3 ADDRESS:PORT] [--ssh ADDRESS:PORT] [--json] [--service MANIFEST]...
        trousseau [--data DIR] VERB... [--json]
+       trousseau image --node FILE -o IMAGE [--size SIZE] [--efi FILE] [--kernel DIR] [--service MANIFEST]... [--json]
 
   up                                  run one node in the foreground (also what no word at all means)
+  image                               a disk image that boots as the node that FILE (node.toml) describes
 ";
 
 /// What follows the verbs.
@@ -20,6 +22,11 @@ const OPTIONS: &str = "
   --s3 ADDRESS:PORT      where S3 is served (default 127.0.0.1:3900)
   --ssh ADDRESS:PORT     where the verbs are said by ssh, too (default: nowhere); the keys: DIR/ssh/authorized_keys
   --service MANIFEST     also run the service of this manifest (docs/ARCHITECTURE.md)
+  --node FILE            what the owner writes down about a machine (docs/MACHINE.md)
+  -o IMAGE               the disk image: for a USB stick, a disk or a virtual machine
+  --size SIZE            its size, as 512M or 2G (default 512M; a boot uses the disk to its end whatever this was)
+  --efi FILE             also, or only, the EFI file that is in it
+  --kernel DIR           a kernel built before (default: init/kernel/build builds it, or finds it in the cache)
   --json                 one JSON document on the standard output
 exit status: 0 done, 1 refused or failed, 2 wrong words
 ";
@@ -43,6 +50,14 @@ struct Options {
 
 /// Does what the words say. 0 done, 1 refused or failed, 2 wrong words.
 pub(crate) fn obey(words: Vec<String>) -> ExitCode {
+    if let Some((first, rest)) = words.split_first()
+        && first == "image"
+    {
+        return match image::Wish::parse(rest.iter().cloned()) {
+            Ok(wish) => image::image(&wish),
+            Err(wrong) => usage(&wrong),
+        };
+    }
     let options = match Options::parse(words) {
         Ok(options) => options,
         Err(wrong) => return usage(&wrong),
