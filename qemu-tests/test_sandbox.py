@@ -66,11 +66,9 @@ def test_service_has_namespaces_of_its_own(home, name):
 
 
 def test_network_of_the_services_is_empty_and_not_the_hosts(home):
-    networks = {name: namespace_of(home.pid(name), "net") for name in SERVICES}
-    started_by_init = {name for name in SERVICES if MANIFESTS[name].get("daemon")}
-    assert len({networks[name] for name in SERVICES if name not in started_by_init}) == 1, "they share one"
-    assert {networks[name] for name in started_by_init} == {namespace_of(home.pid("membership"), "net")}, "the daemons share another"
-    assert namespace_of(os.getpid(), "net") not in networks.values()
+    networks = {namespace_of(home.pid(name), "net") for name in SERVICES}
+    assert len(networks) == 1, "they share one"
+    assert networks != {namespace_of(os.getpid(), "net")}
     for name in SERVICES:
         devices = Path(f"/proc/{home.pid(name)}/net/dev").read_text().splitlines()[2:]
         assert all(re.fullmatch(r"\s*\w+:[\s0]+", line) for line in devices), "not a byte was ever received or sent"

@@ -93,14 +93,14 @@ impl Processes {
         };
         let file =
             |name: &str| read(self.proc.as_fd(), &format!("{host_pid}/{name}")).unwrap_or_default();
-        // NSpid lists the number in each namespace from /proc's own inwards; the second is ours.
+        // NSpid lists the number in each namespace from /proc's own inwards. Ours is /proc's own on a machine, and the second elsewhere.
         let pids = status
             .lines()
             .find_map(|line| line.strip_prefix("NSpid:"))
             .unwrap_or_default();
         let pid = pids
             .split_whitespace()
-            .nth(1)
+            .nth(usize::from(self.own != 1))
             .or_else(|| pids.split_whitespace().next());
         let rollup = file("smaps_rollup");
         Process {
