@@ -16,6 +16,6 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
     let bodies = [fuzz::FOOTER_SEED, fuzz::HEAD_SEED, fuzz::HEADER_SEED];
     let numbered = (0_u8..).zip(bodies);
     numbered
-        .map(|(kind, body)| [&[kind], body].concat())
+        .map(|(kind, body)| [&[kind][..], body].concat())
         .collect()
 }

@@ -140,7 +140,7 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
         encode::<Blocks>(&numbered(BlockCall::Delete {
             blocks: vec![block; 3],
         })),
-        encode::<Blocks>(&numbered(Err::<BlockAnswer, _>(BlockError::NoSpace))),
+        encode::<Blocks>(&numbered(Err::<BlockAnswer, _>(BlockError::Full))),
         encode::<Metadata>(&numbered(answer(Reply::Done))),
         encode::<Operator>(&Verb {
             words: vec!["key".into(), "create".into(), "laptop".into()],

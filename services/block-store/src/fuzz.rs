@@ -10,13 +10,13 @@ const PACK: u32 = 7;
 const PAGE: u32 = 40;
 
 /// The body of a footer: magic, a length of 4 MiB, four zeros, a key.
-pub const FOOTER_SEED: &[u8; 48] =
+pub const FOOTER_SEED: &[u8] =
     b"trsBLK1\n\x00\x00\x40\x00\x00\x00\x00\x00kkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkk";
 /// The body of a pack's head: magic, its number, four zeros, a key.
-pub const HEAD_SEED: &[u8; 48] =
+pub const HEAD_SEED: &[u8] =
     b"trsPCK1\n\x07\x00\x00\x00\x00\x00\x00\x00kkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkk";
 /// The body of a record's header: magic, pack, page, group, a length of 16 KiB, four zeros, name, key.
-pub const HEADER_SEED: &[u8; 96] =
+pub const HEADER_SEED: &[u8] =
     b"trsREC1\n\x07\x00\x00\x00\x28\x00\x00\x00\x03\x00\x00\x00\x00\x00\x00\x00\x00\x40\x00\x00\x00\x00\x00\x00\
       iiiiiiiiiiiiiiiiiiiiiiiiiiiiiiiikkkkkkkkkkkkkkkkkkkkkkkkkkkkkkkk";
 
@@ -35,7 +35,9 @@ pub fn head(body: &[u8]) -> bool {
     let bytes = [body, &record::check(&[0; 32], body)].concat();
     let found = record::decode_head(&bytes, PACK);
     if let Some(key) = found {
-        assert!(record::encode_head(PACK, &key).starts_with(&bytes));
+        // The rest of the page is not looked at.
+        let sound = bytes.get(..64).unwrap_or_default();
+        assert!(record::encode_head(PACK, &key).starts_with(sound));
     }
     found.is_some()
 }
@@ -48,7 +50,8 @@ pub fn header(body: &[u8]) -> bool {
     if let Some(header) = found {
         let mut again = Vec::new();
         header.encode_into(&mut again, &KEY, PACK, PAGE);
-        assert_eq!(again, bytes);
+        // Behind a header stands its block.
+        assert!(bytes.starts_with(&again), "{header:?}");
         assert!(
             (1..=17).contains(&header.pages()),
             "{} pages",
