@@ -13,13 +13,14 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from crash_load import Load
-from home import REPOSITORY, TARGET, TRIPLE, Home, until
+from home import REPOSITORY, TARGET, TRIPLE, until
 from samples import KIB, MIB, PART_MIN, bytes_of
+from ssh import Keys, SshHome
 
 LOAD_S = 10
 """Of mixed load before the first process is ended, and between two."""
 SERVICES = ["s3-frontend", "block-store", "metadata", "console"]
-DAEMONS = ["membership", "bus", "orchestrator"]
+DAEMONS = ["membership", "debug-ssh", "bus", "orchestrator"]
 
 
 @pytest.fixture(scope="module")
@@ -35,8 +36,8 @@ def learner():
 
 
 @pytest.mark.timeout(900)
-def test_every_rule_is_needed_and_every_call_has_a_rule(learner, chance):
-    with Home.start(built=learner / "trousseau") as home:
+def test_every_rule_is_needed_and_every_call_has_a_rule(learner, chance, tmp_path):
+    with SshHome.start(keys=Keys(tmp_path), built=learner / "trousseau") as home:
         home.until_serving(120)
         all_ways_to_keep_an_object(home)
         all_verbs(home)
@@ -52,6 +53,7 @@ def test_every_rule_is_needed_and_every_call_has_a_rule(learner, chance):
         for name in DAEMONS:
             home.kill(name)
             home.until_serving(120)
+            until(lambda: home.ssh("status").returncode == 0, 60, "ssh answers again")
             time.sleep(LOAD_S)
         load.stop()
         load.check()
@@ -122,6 +124,8 @@ def all_verbs(home):
     home.ask("key", "allow", key["access_key"], "--bucket", "second", "--read")
     for words in ("status", "members", "services", "caps", "fds", "layout", "shards", "logs", "key list", "bucket list"):
         home.ask(*words.split())
+        assert home.ssh(*words.split()).returncode == 0
+    assert home.ssh("status", key="unknown").returncode == 255, "a stranger is refused"
     home.ask("bucket", "delete", "second")
     home.ask("key", "delete", key["access_key"])
 

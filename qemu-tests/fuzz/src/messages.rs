@@ -7,9 +7,11 @@ use protocol::bus::{Accept, Connect, ConnectCall, Door, Supply};
 use protocol::inspect::{Inspect, Operator, Outcome, Verb};
 use protocol::membership::{Member, MemberState, Membership, MembershipAnswer};
 use protocol::metadata::{
-    Answer, BucketId, Call, Checksum, Content, Metadata, NewObject, Operation, Precondition, Reply,
+    Answer, Attributes, BucketId, Call, Checksum, Content, Metadata, NewObject, Operation,
+    Precondition, Reply,
 };
 use protocol::start::{Order, Packed, Say, Start};
+use protocol::verbs::Role;
 use protocol::wire::{Conversation, Numbered, decode, encode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -71,11 +73,16 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
             composite: false,
             value: "NSRBwg==".into(),
         }),
+        attributes: Attributes {
+            tags: vec![("kind".into(), "cat".into())],
+            retention: None,
+            legal_hold: Some(false),
+        },
         content: Content::Blocks(vec![block, block]),
     };
     let operations = [
         Operation::Authorize {
-            access_key: "TRKEY".into(),
+            access_key: Some("TRKEY".into()),
             bucket: Some("home".into()),
         },
         Operation::PutObject {
@@ -145,6 +152,8 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
         encode::<Operator>(&Verb {
             words: vec!["key".into(), "create".into(), "laptop".into()],
             json: true,
+            input: None,
+            role: Role::Admin,
         }),
         encode::<Operator>(&Outcome {
             status: 0,

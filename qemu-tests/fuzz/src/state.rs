@@ -6,7 +6,8 @@ use metadata::state::{
 };
 use protocol::block::{BlockId, BlockRef, HashKey, Place};
 use protocol::metadata::{
-    AccessKey, After, BucketId, Content, NewObject, Operation, Part, Precondition, Rights, Upload,
+    AccessKey, After, AttributeChange, Attributes, BucketId, Conditions, Content, NewObject,
+    ObjectLock, Operation, Part, Precondition, Rights, Upload, VersionId, Versioning,
 };
 
 const BUCKET: BucketId = BucketId(1);
@@ -79,12 +80,14 @@ fn opened() -> MemoryStore {
     let open = Change::OpenBucket {
         id: BUCKET,
         name: "home".into(),
+        locked: false,
     };
     let register = Change::RegisterBucket {
         id: BUCKET,
         name: "home".into(),
         owner: "A".into(),
         hash_key: HashKey([1; 32]),
+        versioned: false,
     };
     for change in [open, register] {
         let outcome = apply(&mut store, &Command { at_ms: 1, change });
@@ -124,11 +127,46 @@ fn change_of(operation: Operation) -> Option<Change> {
         Operation::DeleteObject {
             bucket,
             key,
+            version,
             precondition,
+            bypass,
         } => Change::DeleteObject {
             bucket,
             key,
+            version,
             precondition,
+            bypass,
+        },
+        Operation::PutVersioning { versioning, .. } => Change::PutVersioning {
+            bucket: BUCKET,
+            versioning,
+        },
+        Operation::PutObjectLock { bucket, lock } => Change::PutObjectLock { bucket, lock },
+        Operation::ChangeAttributes {
+            bucket,
+            key,
+            version,
+            change,
+        } => Change::ChangeAttributes {
+            bucket,
+            key,
+            version,
+            change,
+        },
+        Operation::RenameObject {
+            bucket,
+            source,
+            key,
+            source_conditions,
+            conditions,
+            token,
+        } => Change::RenameObject {
+            bucket,
+            source,
+            key,
+            source_conditions,
+            conditions,
+            token,
         },
         Operation::CreateUpload { bucket, upload } => Change::CreateUpload { bucket, upload },
         Operation::PutPart {
@@ -182,7 +220,7 @@ fn reads() -> Vec<Operation> {
     let (key, upload) = (String::from("whole"), String::from("u"));
     vec![
         Operation::Authorize {
-            access_key: "A".into(),
+            access_key: Some("A".into()),
             bucket: Some("home".into()),
         },
         Operation::ListKeys { after: None, limit },
@@ -194,10 +232,26 @@ fn reads() -> Vec<Operation> {
         Operation::GetObject {
             bucket,
             key: "blocks".into(),
+            version: None,
         },
         Operation::GetObject {
             bucket,
             key: key.clone(),
+            version: Some(VersionId::Null),
+        },
+        Operation::GetVersioning { bucket },
+        Operation::ListVersions {
+            bucket,
+            prefix: prefix.clone(),
+            delimiter: "/".into(),
+            after: None,
+            limit,
+        },
+        Operation::ListObjectParts {
+            bucket,
+            upload: upload.clone(),
+            after: 0,
+            limit,
         },
         Operation::GetPart {
             bucket,
@@ -249,6 +303,7 @@ fn writes() -> Vec<Operation> {
         etag: "e".into(),
         headers: vec![("content-type".into(), "text/plain".into())],
         checksum: None,
+        attributes: Attributes::default(),
         content,
     };
     let access_key = AccessKey {
@@ -273,6 +328,7 @@ fn writes() -> Vec<Operation> {
         headers: Vec::new(),
         checksum: Some(("CRC32".into(), true)),
         initiated_ms: 0,
+        attributes: Attributes::default(),
     };
     vec![
         Operation::FirstKey { key: access_key },
@@ -339,10 +395,41 @@ fn writes() -> Vec<Operation> {
             key,
             upload: "v".into(),
         },
+        Operation::RenameObject {
+            bucket,
+            source: "inline".into(),
+            key: "moved".into(),
+            source_conditions: Conditions::default(),
+            conditions: Conditions::default(),
+            token: Some("t".into()),
+        },
+        Operation::PutVersioning {
+            name: "home".into(),
+            versioning: Versioning::Enabled,
+        },
+        Operation::PutObjectLock {
+            bucket,
+            lock: ObjectLock::default(),
+        },
+        Operation::PutObject {
+            bucket,
+            key: "blocks".into(),
+            object: object(Content::Inline(vec![8; 9])),
+            precondition: Precondition::None,
+            copied: false,
+        },
+        Operation::ChangeAttributes {
+            bucket,
+            key: "blocks".into(),
+            version: None,
+            change: AttributeChange::LegalHold(true),
+        },
         Operation::DeleteObject {
             bucket,
             key: "blocks".into(),
+            version: None,
             precondition,
+            bypass: false,
         },
         Operation::Sweep { grace_ms: 0 },
     ]
