@@ -85,7 +85,7 @@ fn opened() -> MemoryStore {
     let register = Change::RegisterBucket {
         id: BUCKET,
         name: "home".into(),
-        owner: "A".into(),
+        owner: String::new(),
         hash_key: HashKey([1; 32]),
         versioned: false,
     };

@@ -1,5 +1,7 @@
 //! The bytes of S3: requests, `aws-chunked` bodies, XML, and the small texts of headers.
 
+mod documents;
+
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 use s3_wire::aws_chunked::{self, Decoder};
@@ -29,7 +31,9 @@ pub(crate) fn run(bytes: &[u8]) -> bool {
     match bytes {
         [b'r', head_and_body @ ..] => request(head_and_body),
         [b'c', chunked @ ..] => chunks(chunked),
-        [b'x', document @ ..] => documents(document),
+        [b'x', body @ ..] => documents::xml(body),
+        [b'p', body @ ..] => documents::policy(body),
+        [b'f', body @ ..] => documents::form(body),
         [b't', text @ ..] => std::str::from_utf8(text).is_ok_and(texts),
         _ => false,
     }
@@ -178,16 +182,6 @@ fn chunk_context() -> ChunkContext {
     }
 }
 
-fn documents(body: &[u8]) -> bool {
-    let completed = xml::CompleteMultipartUpload::parse(body);
-    if let Ok(upload) = &completed {
-        let _ = upload.check_order();
-    }
-    let deleted = xml::DeleteRequest::parse(body);
-    let created = xml::CreateBucketConfiguration::parse(body);
-    completed.is_ok() || deleted.is_ok() || created.is_ok()
-}
-
 /// The texts of single headers and parameters, each taken for everything.
 fn texts(text: &str) -> bool {
     let range = RangeSpec::parse(text);
@@ -281,12 +275,7 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
         let length = u8::try_from(DATA.len()).unwrap_or(u8::MAX);
         seeds.push([&[b'c', flags, length, 0, 5], body.as_slice()].concat());
     }
-    let documents = [
-        "<CreateBucketConfiguration xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><LocationConstraint>eu-west-1</LocationConstraint></CreateBucketConfiguration>",
-        "<?xml version=\"1.0\" encoding=\"UTF-8\"?><Delete><Quiet>true</Quiet><Object><Key>a&amp;b</Key></Object><Object><Key>&#x1F480;</Key></Object></Delete>",
-        "<CompleteMultipartUpload><Part><PartNumber>1</PartNumber><ETag>\"900150983cd24fb0d6963f7d28e17f72\"</ETag><ChecksumCRC32>NSRBwg==</ChecksumCRC32></Part><Part><PartNumber>2</PartNumber><ETag>900150983cd24fb0d6963f7d28e17f72</ETag></Part></CompleteMultipartUpload>",
-    ];
-    seeds.extend(documents.map(|document| [b"x", document.as_bytes()].concat()));
+    seeds.extend(documents::seeds());
     let texts = [
         "bytes=2-5",
         "bytes=-7",
