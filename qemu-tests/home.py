@@ -96,18 +96,18 @@ class Home:
             raise
         return home
 
-    def __init__(self, user=USERS[0], data=None, port=None, services=()):
-        """`user`: one of USERS. `data`: a directory instead of a fresh one. `services`: manifests for --service."""
+    def __init__(self, user=USERS[0], data=None, port=None, services=(), built=None):
+        """`user`: one of USERS. `data`: a directory instead of a fresh one. `services`: manifests for --service. `built`: another build."""
         self.user = user
         self.own = Path(tempfile.mkdtemp(prefix="trousseau-"))
         self.own.chmod(0o755)
         self.data = Path(data) if data else self.own / "data"
         self.port = port or free_port()
         self.arguments = [word for manifest in services for word in ("--service", str(manifest))]
-        self.program = program()
+        self.program = built = built or program()
         if user == "nobody":
             # The build directory may lie where an ordinary user cannot look.
-            self.program = Path(shutil.copy(program(), self.own / "trousseau"))
+            self.program = Path(shutil.copy(built, self.own / "trousseau"))
             os.chown(self.own, NOBODY, NOBODY)
         self.log_path = self.own / "log"
         self.log_path.touch()

@@ -4,14 +4,15 @@
 //! ```sh
 //! cargo build -p trousseau -p sandbox-profiles --features sandbox-profiles/learn
 //! target/x86_64-unknown-linux-gnu/debug/trousseau up --json 2>node.log   # drive it, end it
-//! cargo run -p sandbox-profiles --example learn <node.log
+//! strace -f -b execve -e raw=all -o calls -p $ORCHESTRATOR               # meanwhile, for a profile without a listener
+//! cargo run -p sandbox-profiles --example learn orchestrator=calls <node.log
 //! ```
 //!
-//! Exit status 1 if a rule is missing or unused, so that a test run can end with it.
+//! Exit status 1 if a rule of any profile is missing or unused, so that a test run can end with it.
 
 #![allow(clippy::print_stdout, reason = "printing is what it is for")]
 
-use sandbox_profiles::{Profile, Rule, profiles};
+use sandbox_profiles::{Profile, Rule, profile, profiles};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::BufRead;
 use std::process::ExitCode;
@@ -35,12 +36,17 @@ fn main() -> ExitCode {
             note(&mut learned, facts);
         }
     }
+    for word in std::env::args().skip(1) {
+        if let Err(why) = read_trace(&mut learned, &word) {
+            eprintln!("{word}: {why}");
+            return ExitCode::FAILURE;
+        }
+    }
     let mut complete = true;
     for profile in profiles() {
-        match learned.get(profile.name) {
-            Some(one) => complete &= sum_up(profile, one, &learned),
-            None => println!("{}: nothing learned\n", profile.name),
-        }
+        let nothing = Learned::default();
+        let one = learned.get(profile.name).unwrap_or(&nothing);
+        complete &= sum_up(profile, one, &learned);
     }
     if complete {
         ExitCode::SUCCESS
@@ -68,6 +74,52 @@ fn note(learned: &mut BTreeMap<String, Learned>, facts: &str) {
     }
 }
 
+/// `PROFILE=FILE`: what strace has seen of the process, and of its children before their exec.
+fn read_trace(learned: &mut BTreeMap<String, Learned>, word: &str) -> Result<(), String> {
+    let (name, file) = word.split_once('=').ok_or("not PROFILE=FILE")?;
+    let profile = profile(name).ok_or("no such profile")?;
+    let text = std::fs::read_to_string(file).map_err(|error| error.to_string())?;
+    let learned = learned.entry(name.to_owned()).or_default();
+    for line in text.lines() {
+        // `PID name(0x1, 0x2) = 0x3`; what is resumed, was seen when it began.
+        let call = line.split_once(' ').map_or(line, |(_, call)| call.trim());
+        let Some((name, rest)) = call.split_once('(') else {
+            continue;
+        };
+        if name.is_empty() || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
+            continue;
+        }
+        let end = rest.find([')', '<']).unwrap_or(rest.len());
+        let words = rest
+            .get(..end)
+            .unwrap_or_default()
+            .split(',')
+            .map(str::trim);
+        let mut args = [0; 6];
+        for (arg, word) in args.iter_mut().zip(words) {
+            let digits = word.strip_prefix("0x").unwrap_or(word);
+            *arg = u64::from_str_radix(digits, 16).unwrap_or_default();
+        }
+        let find = |rules: &[Rule]| {
+            rules
+                .iter()
+                .position(|rule| rule.syscall == name && rule.matches(rule.number, &args))
+        };
+        if let Some(rule) = find(profile.tolerate) {
+            learned.used.insert(("tolerate".to_owned(), rule));
+        } else if let Some(rule) = find(profile.allow) {
+            learned.used.insert(("allow".to_owned(), rule));
+            learned.steady.insert(rule);
+        } else {
+            let [a, b, c, ..] = args;
+            let call = format!("syscall={name} arg0={a:#x} arg1={b:#x} arg2={c:#x}");
+            let phases = learned.missing.entry(call).or_default();
+            phases.insert("steady".to_owned());
+        }
+    }
+    Ok(())
+}
+
 /// Prints the difference between a profile and what was learned; false if there is one.
 fn sum_up(profile: &Profile, learned: &Learned, all: &BTreeMap<String, Learned>) -> bool {
     println!("{}:", profile.name);
@@ -83,7 +135,7 @@ fn sum_up(profile: &Profile, learned: &Learned, all: &BTreeMap<String, Learned>)
     for (list, rules) in lists(profile) {
         for (index, rule) in rules.iter().enumerate() {
             if !learned.used.contains(&(list.to_owned(), index)) {
-                if !rule.elsewhere && !needed_by_another(list, rule, all) {
+                if !rule.elsewhere && !needed_by_another(rule, all) {
                     println!("  nothing needs in {list}: {}", describe(rule));
                     complete = false;
                 }
@@ -108,20 +160,19 @@ fn lists(profile: &Profile) -> [(&'static str, &'static [Rule]); 3] {
     ]
 }
 
-/// A rule that several profiles include is needed if one of them needs it.
-fn needed_by_another(list: &str, rule: &Rule, all: &BTreeMap<String, Learned>) -> bool {
+/// A rule that several profiles include is needed if one of them needs it, in whichever list it stands there.
+fn needed_by_another(rule: &Rule, all: &BTreeMap<String, Learned>) -> bool {
     let uses = |profile: &Profile| {
         let Some(learned) = all.get(profile.name) else {
             return false;
         };
-        let rules = lists(profile).into_iter().filter(|(name, _)| *name == list);
-        rules
-            .flat_map(|(_, rules)| rules.iter().enumerate())
-            .any(|(index, other)| {
+        lists(profile).into_iter().any(|(list, rules)| {
+            rules.iter().enumerate().any(|(index, other)| {
                 other.include == rule.include
                     && describe(other) == describe(rule)
                     && learned.used.contains(&(list.to_owned(), index))
             })
+        })
     };
     !rule.include.is_empty() && profiles().any(uses)
 }

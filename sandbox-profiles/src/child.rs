@@ -9,7 +9,7 @@ use crate::profile::Profile;
 use crate::report::{self, Report};
 use crate::spawn::{Limits, Root};
 use crate::sys::{self, descriptors::Slot};
-use nix::sys::signal::SigSet;
+use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
 use rustix::mount::{
@@ -172,8 +172,8 @@ fn confine_and_exec(plan: &Plan<'_>) -> Done<std::convert::Infallible> {
 /// No signal stays blocked, no terminal stays in reach, no file is for others to read.
 fn leave_the_supervisor() -> Done {
     // The supervisor may block signals to read them from a descriptor; exec would hand that on.
-    SigSet::empty()
-        .thread_set_mask()
+    // Not pthread_sigmask, by which nix would take a refusal for success: that returns the error instead of -1.
+    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)
         .map_err(|error| (Step::Signals, Errno::from_raw_os_error(error as i32)))?;
     setsid().at(Step::Session)?;
     umask(Mode::RWXG | Mode::RWXO);

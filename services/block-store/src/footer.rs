@@ -48,7 +48,7 @@ impl Footer {
 const CHECK_BYTES: usize = 16;
 
 /// Against decay, and against a file under another block's name; not against a forger, who could not write here.
-fn check(body: &[u8], id: &BlockId) -> [u8; CHECK_BYTES] {
+pub(crate) fn check(body: &[u8], id: &BlockId) -> [u8; CHECK_BYTES] {
     let mut hasher = blake3::Hasher::new();
     hasher.update(body);
     hasher.update(&id.0);

@@ -10,6 +10,8 @@ mod check;
 pub mod disk;
 mod files;
 mod footer;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 mod layout;
 mod packs;
 mod pins;

@@ -129,7 +129,7 @@ pub(crate) fn pages_of(length: u32) -> u32 {
     u32::try_from(bytes.div_ceil(PAGE_BYTES as u64)).unwrap_or(u32::MAX)
 }
 
-fn check(key: &[u8; 32], body: &[u8]) -> [u8; CHECK_BYTES] {
+pub(crate) fn check(key: &[u8; 32], body: &[u8]) -> [u8; CHECK_BYTES] {
     let mut check = [0; CHECK_BYTES];
     let mut hasher = blake3::Hasher::new_keyed(key);
     hasher.update(body).finalize_xof().fill(&mut check);

@@ -1,5 +1,8 @@
 //! The members, as SWIM sees them: foca with its timers, free of I/O and of a clock of its own.
 
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
+
 use crate::timers::Timers;
 use foca::{AccumulatingRuntime, Config, Foca, Identity, PostcardCodec, State, Timer};
 use protocol::membership::{MEMBERS_MAX, Member, MemberState};

@@ -9,6 +9,8 @@ mod gossip;
 mod tests;
 mod timers;
 
+#[cfg(feature = "fuzz")]
+pub use gossip::fuzz;
 use gossip::{DATAGRAM_BYTES_MAX, Gossip, NodeId, fresh_seed};
 use protocol::channel::ReceiveBuffer;
 use protocol::membership::{Membership, MembershipAnswer, MembershipCall};
