@@ -4,7 +4,7 @@
 
 use crate::cases::service_user;
 use crate::supervisor::{Options, Running};
-use rustix::fs::{CWD, Mode, OFlags, mkdirat, openat, renameat, unlinkat};
+use rustix::fs::{CWD, Mode, OFlags, RenameFlags, mkdirat, openat, renameat_with, unlinkat};
 use rustix::io::Errno;
 use rustix::net::{RecvAncillaryBuffer, RecvFlags, recvmsg};
 use std::fmt::Debug;
@@ -96,7 +96,7 @@ fn files() {
         &channel,
         (
             "rename across directories",
-            renameat(CWD, "/00/new", CWD, "/block"),
+            renameat_with(CWD, "/00/new", CWD, "/block", RenameFlags::NOREPLACE),
         ),
     );
     say(&channel, ("relative", write("beside").is_ok()));
