@@ -158,6 +158,7 @@ class Machine:
             *self.devices,
         ], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=(self.own / "qemu").open("w"))
         self.switched_on = time.monotonic()
+        self.seen = 0  # QEMU begins the console's file anew
         if self not in Machine.running:
             Machine.running.append(self)
 

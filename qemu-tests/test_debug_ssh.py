@@ -81,7 +81,7 @@ def test_each_kind_of_key_opens(home, key):
 
 
 def test_both_ways_to_say_a_verb_give_the_same(home):
-    for words in [["members", "--json"], ["layout", "show", "--json"], ["caps", "--can", "bus", "network", "--json"]]:
+    for words in [["members", "--json"], ["bucket", "list", "--json"], ["caps", "--can", "bus", "network", "--json"]]:
         assert home.ssh(*words).stdout == home.trousseau(*words).stdout
     assert home.ssh("metadata-is-no-verb").stderr == home.ssh("metadata-is-no-verb", key="inspect").stderr
 
