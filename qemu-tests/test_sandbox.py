@@ -15,6 +15,7 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root may look in
 MANIFESTS = {
     manifest["name"]: manifest
     for manifest in (tomllib.loads(path.read_text()) for path in [*REPOSITORY.glob("services/*/manifest.toml"), REPOSITORY / "init/manifest.toml"])
+    if manifest["name"] not in ("network", "clock")  # These run on a machine of its own only.
 }
 SERVICES = sorted(name for name, manifest in MANIFESTS.items() if manifest["rank"] >= 4)
 FILTERED = sorted(set(MANIFESTS) - {"init"})
