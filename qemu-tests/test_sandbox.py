@@ -67,9 +67,11 @@ def test_service_has_namespaces_of_its_own(home, name):
 
 
 def test_network_of_the_services_is_empty_and_not_the_hosts(home):
-    networks = {namespace_of(home.pid(name), "net") for name in SERVICES}
-    assert len(networks) == 1, "they share one"
-    assert networks != {namespace_of(os.getpid(), "net")}
+    networks = {name: namespace_of(home.pid(name), "net") for name in SERVICES}
+    for daemon in (False, True):
+        shared = {network for name, network in networks.items() if MANIFESTS[name].get("daemon", False) is daemon}
+        assert len(shared) == 1, "those of one supervisor share one"
+    assert namespace_of(os.getpid(), "net") not in networks.values()
     for name in SERVICES:
         devices = Path(f"/proc/{home.pid(name)}/net/dev").read_text().splitlines()[2:]
         assert all(re.fullmatch(r"\s*\w+:[\s0]+", line) for line in devices), "not a byte was ever received or sent"
