@@ -262,8 +262,8 @@ fn what_is_not_implemented_is_named_and_never_ignored() {
             .refused(501, "NotImplemented");
         assert!(refused.text().contains(name), "{}", refused.text());
     };
-    check("GET", "/bucket?policy", &[], "GetBucketPolicy");
-    check("PUT", "/bucket/k?acl", &[], "PutObjectAcl");
+    check("GET", "/bucket/k?torrent", &[], "GetObjectTorrent");
+    check("POST", "/bucket/k?restore", &[], "RestoreObject");
     check(
         "GET",
         "/bucket?inventory",
@@ -277,12 +277,7 @@ fn what_is_not_implemented_is_named_and_never_ignored() {
         &[("x-amz-server-side-encryption", "AES256")],
         "x-amz-server-side-encryption",
     );
-    check(
-        "PUT",
-        "/bucket/k",
-        &[("x-amz-grant-read", "id=1")],
-        "x-amz-grant-read",
-    );
+    check("PUT", "/bucket/k", &[("x-amz-mfa", "1 2")], "x-amz-mfa");
     check(
         "GET",
         "/bucket/k",
