@@ -73,6 +73,9 @@ pub struct Config {
     pub root: bool,
 }
 
+/// Why a node on somebody's machine does not start it again.
+const NOT_ITS_MACHINE: &str = "this node runs on somebody's machine, which is not its own to reboot; `poweroff` ends the node";
+
 /// Why init ends without having been asked to.
 #[derive(Debug)]
 pub enum Error {
@@ -229,7 +232,7 @@ impl Init {
         let descriptors = std::iter::once(self.signals.as_fd())
             .chain(self.daemons.descriptors())
             .chain(buttons);
-        supervision::wait(descriptors, Some(deadline)).map_err(|errno| Error::Host("poll", errno))
+        runtime::wait(descriptors, deadline).map_err(|errno| Error::Host("poll", errno))
     }
 
     /// SIGCHLD only wakes us. On a machine, the kernel sends SIGINT for Ctrl-Alt-Del.
@@ -304,34 +307,34 @@ impl Init {
         let services = daemons.describe();
         let answer = |call: InspectCall| {
             match call {
-            InspectCall::Node => InspectAnswer::Node(Node {
-                name: identity.name.clone(),
-                zone: identity.zone.clone(),
-                s3: config.s3.clone(),
-                region: config.region.clone(),
-                version: env!("CARGO_PKG_VERSION").into(),
-                uptime_ms: started.elapsed().as_millis() as u64,
-                ready,
-                missing: missing.clone(),
-            }),
-            InspectCall::Processes => InspectAnswer::Processes(processes.all()),
-            InspectCall::Services => InspectAnswer::Services(services.clone()),
-            InspectCall::Logs { service, lines } => {
-                InspectAnswer::Logs(log.last(service.as_deref(), lines))
+                InspectCall::Node => InspectAnswer::Node(Node {
+                    name: identity.name.clone(),
+                    zone: identity.zone.clone(),
+                    s3: config.s3.clone(),
+                    region: config.region.clone(),
+                    version: env!("CARGO_PKG_VERSION").into(),
+                    uptime_ms: started.elapsed().as_millis() as u64,
+                    ready,
+                    missing: missing.clone(),
+                }),
+                InspectCall::Processes => InspectAnswer::Processes(processes.all()),
+                InspectCall::Services => InspectAnswer::Services(services.clone()),
+                InspectCall::Logs { service, lines } => {
+                    InspectAnswer::Logs(log.last(service.as_deref(), lines))
+                }
+                // Answered by the daemons themselves.
+                InspectCall::Restart { .. }
+                | InspectCall::Trace { .. }
+                | InspectCall::Traced { .. } => InspectAnswer::Refused("no such daemon".into()),
+                InspectCall::Power(Power::Reboot) if machine.is_none() => {
+                    InspectAnswer::Refused(NOT_ITS_MACHINE.into())
+                }
+                InspectCall::Power(then) => {
+                    log.line("init", &format!("info: told to {then:?}"));
+                    stopping.get_or_insert(then);
+                    InspectAnswer::Done
+                }
             }
-            // Answered by the daemons themselves.
-            InspectCall::Restart { .. } | InspectCall::Trace { .. } | InspectCall::Traced { .. } => {
-                InspectAnswer::Refused("no such daemon".into())
-            }
-            InspectCall::Power(Power::Reboot) if machine.is_none() => InspectAnswer::Refused(
-                "this node runs on somebody's machine, which is not its own to reboot; `poweroff` ends the node".into(),
-            ),
-            InspectCall::Power(then) => {
-                log.line("init", &format!("info: told to {then:?}"));
-                stopping.get_or_insert(then);
-                InspectAnswer::Done
-            }
-        }
         };
         daemons.answer(buffer, answer);
     }

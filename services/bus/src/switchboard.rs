@@ -16,7 +16,7 @@ use protocol::start::{HEARTBEAT_MS, Order};
 use protocol::trace::Side;
 use protocol::wire::{Conversation, Numbered};
 use runtime::{Supervisor, trace};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
 use std::collections::BTreeMap;
@@ -118,21 +118,12 @@ impl Switchboard {
             .descriptors()
             .chain(self.connections.descriptors());
         let watched = watched.map(|one| PollFd::from_borrowed_fd(one, PollFlags::empty()));
-        let mut set: Vec<PollFd<'_>> = asked.chain(watched).collect();
         let until = self
             .waiting
             .iter()
             .map(|one| one.until)
             .fold(until, Instant::min);
-        let left = until.saturating_duration_since(Instant::now());
-        let left = Timespec {
-            tv_sec: left.as_secs() as i64,
-            tv_nsec: i64::from(left.subsec_nanos()),
-        };
-        match poll(&mut set, Some(&left)) {
-            Ok(_) | Err(Errno::INTR) => Ok(()),
-            Err(errno) => Err(Error::Poll(errno)),
-        }
+        runtime::wait_for(asked.chain(watched), until).map_err(Error::Poll)
     }
 
     /// A daemon beside us was restarted: init brings our end of its new channel.

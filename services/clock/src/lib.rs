@@ -10,7 +10,6 @@ mod sys;
 use protocol::channel::ReceiveBuffer;
 use protocol::start::{HEARTBEAT_MS, Order};
 use runtime::{Given, Supervisor};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, recvfrom, sendto};
 use rustix::rand::{GetRandomFlags, getrandom};
@@ -121,17 +120,8 @@ impl Clock {
 
     fn wait(&self, supervisor: &Supervisor, beat: Instant) -> Result<(), Error> {
         let descriptors = [supervisor.as_fd(), self.socket.as_fd()];
-        let mut set = descriptors.map(|one| PollFd::from_borrowed_fd(one, PollFlags::IN));
         let due = self.round.as_ref().map_or(self.next, |round| round.until);
-        let left = due.min(beat).saturating_duration_since(Instant::now());
-        let left = Timespec {
-            tv_sec: left.as_secs() as i64,
-            tv_nsec: i64::from(left.subsec_nanos()),
-        };
-        match poll(&mut set, Some(&left)) {
-            Ok(_) | Err(Errno::INTR) => Ok(()),
-            Err(errno) => Err(Error::Poll(errno)),
-        }
+        runtime::wait(descriptors, due.min(beat)).map_err(Error::Poll)
     }
 
     fn turn(&mut self, now: Instant) -> Result<(), Error> {

@@ -16,7 +16,6 @@ use protocol::channel::ReceiveBuffer;
 use protocol::membership::{Membership, MembershipAnswer, MembershipCall};
 use protocol::start::{HEARTBEAT_MS, Order};
 use runtime::{Doorway, Given, Supervisor};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, recvfrom, sendto};
 use std::fmt;
@@ -108,19 +107,8 @@ impl Node {
         let all = std::iter::once(supervisor.as_fd())
             .chain(doors)
             .chain(self.socket.iter().map(AsFd::as_fd));
-        let mut set: Vec<PollFd<'_>> = all
-            .map(|one| PollFd::from_borrowed_fd(one, PollFlags::IN))
-            .collect();
         let until = self.gossip.deadline().map_or(beat, |at| at.min(beat));
-        let left = until.saturating_duration_since(Instant::now());
-        let left = Timespec {
-            tv_sec: left.as_secs() as i64,
-            tv_nsec: i64::from(left.subsec_nanos()),
-        };
-        match poll(&mut set, Some(&left)) {
-            Ok(_) | Err(Errno::INTR) => Ok(()),
-            Err(errno) => Err(Error::Poll(errno)),
-        }
+        runtime::wait(all, until).map_err(Error::Poll)
     }
 
     fn answer(&mut self, buffer: &mut ReceiveBuffer) {

@@ -15,7 +15,6 @@ use protocol::channel::ReceiveBuffer;
 use protocol::start::{HEARTBEAT_MS, Order};
 use routes::{Link, News, Routes};
 use runtime::{Given, Supervisor};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::rand::{GetRandomFlags, getrandom};
 use std::collections::BTreeMap;
@@ -166,20 +165,10 @@ impl Network {
 
     fn wait(&self, supervisor: &Supervisor, beat: Instant) -> Result<(), Error> {
         let descriptors = [supervisor.as_fd(), self.routes.as_fd(), self.dhcp.as_fd()];
-        let mut set = descriptors.map(|one| PollFd::from_borrowed_fd(one, PollFlags::IN));
         let due = self
             .active()
             .filter_map(|one| Some(one.client.as_ref()?.deadline()));
-        let until = due.fold(beat, Instant::min);
-        let left = until.saturating_duration_since(Instant::now());
-        let left = Timespec {
-            tv_sec: left.as_secs() as i64,
-            tv_nsec: i64::from(left.subsec_nanos()),
-        };
-        match poll(&mut set, Some(&left)) {
-            Ok(_) | Err(Errno::INTR) => Ok(()),
-            Err(errno) => Err(Error::Poll(errno)),
-        }
+        runtime::wait(descriptors, due.fold(beat, Instant::min)).map_err(Error::Poll)
     }
 
     /// Those with somebody at the other end.

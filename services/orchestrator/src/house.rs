@@ -111,7 +111,7 @@ impl House {
             .iter()
             .filter_map(|tenant| tenant.charge.deadline())
             .fold(beat, Instant::min);
-        supervision::wait(descriptors, Some(deadline)).map_err(Error::Poll)
+        runtime::wait(descriptors, deadline).map_err(Error::Poll)
     }
 
     /// Packs and starts one service. What fails here is logged and tried again later; only the end of the bus ends the house.

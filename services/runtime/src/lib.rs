@@ -12,8 +12,10 @@ pub mod log;
 mod serve;
 mod sys;
 pub mod trace;
+mod wait;
 
 pub use client::{Bus, CallError, Client, Link};
 pub use doorway::Doorway;
 pub use given::{Error, Given, Supervisor};
 pub use serve::{AsyncChannel, CALLS_MAX, Serve, serve, supervise};
+pub use wait::{wait, wait_for};

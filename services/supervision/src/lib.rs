@@ -14,7 +14,6 @@ mod wait;
 pub use answer::answer;
 pub use cgroup::{Cgroup, Cgroups};
 pub use reason::Reason;
-pub use wait::wait;
 
 use lines::Lines;
 use protocol::Channel;
