@@ -1,7 +1,7 @@
 //! metadata's state: rows as another node's snapshot or a bad disk brings them, and sequences of operations.
 
 use metadata::state::{
-    Change, Command, MemoryStore, apply, check, garbage, next_bucket, read, reclaimable,
+    self, Change, Command, MemoryStore, apply, check, garbage, next_bucket, read, reclaimable,
     registered, revision, rowed,
 };
 use protocol::block::{BlockId, BlockRef, HashKey, Place};
@@ -94,123 +94,16 @@ fn opened() -> MemoryStore {
     store
 }
 
-/// The change that the service makes of an operation, for those that are one command.
+/// The change that the service makes of an operation, for those that are one command; of others, one of their commands.
 fn change_of(operation: Operation) -> Option<Change> {
-    Some(match operation {
-        Operation::FirstKey { key } => Change::FirstKey { key },
-        Operation::CreateKey { key } => Change::CreateKey { key },
-        Operation::DeleteKey { access_key } => Change::DeleteKey { access_key },
-        Operation::SetRights {
-            access_key,
-            bucket,
-            rights,
-        } => Change::SetRights {
-            access_key,
-            bucket,
-            rights,
-        },
-        Operation::PutObject {
-            bucket,
-            key,
-            object,
-            precondition,
-            copied,
-        } => Change::PutObject {
-            bucket,
-            key,
-            object,
-            precondition,
-            copied,
-        },
-        Operation::DeleteObject {
-            bucket,
-            key,
-            version,
-            precondition,
-            bypass,
-        } => Change::DeleteObject {
-            bucket,
-            key,
-            version,
-            precondition,
-            bypass,
-        },
-        Operation::PutVersioning { versioning, .. } => Change::PutVersioning {
+    match operation {
+        Operation::PutVersioning { versioning, .. } => Some(Change::PutVersioning {
             bucket: BUCKET,
             versioning,
-        },
-        Operation::PutObjectLock { bucket, lock } => Change::PutObjectLock { bucket, lock },
-        Operation::ChangeAttributes {
-            bucket,
-            key,
-            version,
-            change,
-        } => Change::ChangeAttributes {
-            bucket,
-            key,
-            version,
-            change,
-        },
-        Operation::RenameObject {
-            bucket,
-            source,
-            key,
-            source_conditions,
-            conditions,
-            token,
-        } => Change::RenameObject {
-            bucket,
-            source,
-            key,
-            source_conditions,
-            conditions,
-            token,
-        },
-        Operation::CreateUpload { bucket, upload } => Change::CreateUpload { bucket, upload },
-        Operation::PutPart {
-            bucket,
-            key,
-            upload,
-            number,
-            part,
-            copied,
-        } => Change::PutPart {
-            bucket,
-            key,
-            upload,
-            number,
-            part,
-            copied,
-        },
-        Operation::CompleteUpload {
-            bucket,
-            key,
-            upload,
-            parts,
-            etag,
-            checksum,
-            precondition,
-        } => Change::CompleteUpload {
-            bucket,
-            key,
-            upload,
-            parts,
-            etag,
-            checksum,
-            precondition,
-        },
-        Operation::AbortUpload {
-            bucket,
-            key,
-            upload,
-        } => Change::AbortUpload {
-            bucket,
-            key,
-            upload,
-        },
-        Operation::Sweep { .. } => Change::Reclaim,
-        _ => return None,
-    })
+        }),
+        Operation::Sweep { .. } => Some(Change::Reclaim),
+        other => state::change_of(other).1,
+    }
 }
 
 fn reads() -> Vec<Operation> {

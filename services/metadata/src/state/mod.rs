@@ -6,6 +6,7 @@
 //!
 //! Shard 0 also holds the registry: access keys, rights and the names of buckets. A bucket's objects live in one shard.
 
+mod asked;
 mod bounds;
 mod changes;
 mod lifecycle;
@@ -25,6 +26,7 @@ mod versions;
 #[cfg(test)]
 pub(crate) mod tests;
 
+pub use asked::change_of;
 pub use bounds::check;
 pub use lifecycle::{Cursor, Due, Expired, Look, look};
 pub use registry::{
