@@ -2,7 +2,7 @@
 //!
 //! Source: <https://docs.aws.amazon.com/AmazonS3/latest/userguide/ManageCorsUsing.html>, <https://fetch.spec.whatwg.org/#http-cors-protocol>
 
-use super::once;
+use super::{once, rules};
 use crate::error::{ErrorCode, S3Error};
 use crate::xml::Document;
 use crate::xml::pull::{Pull, malformed};
@@ -95,19 +95,7 @@ impl CorsConfiguration {
     /// # Errors
     /// `MalformedXML`; `InvalidRequest` for a method or wildcards that cannot be.
     pub fn parse(body: &[u8]) -> Result<CorsConfiguration, S3Error> {
-        let mut pull = Pull::begin(body, "CORSConfiguration")?;
-        let mut rules = Vec::new();
-        pull.children(|pull, name| match name {
-            "CORSRule" if rules.len() < RULES_MAX => {
-                rules.push(rule(pull)?);
-                Ok(())
-            }
-            _ => Err(malformed()),
-        })?;
-        pull.finish()?;
-        if rules.is_empty() {
-            return Err(malformed());
-        }
+        let rules = rules(body, "CORSConfiguration", "CORSRule", RULES_MAX, rule)?;
         Ok(CorsConfiguration { rules })
     }
 

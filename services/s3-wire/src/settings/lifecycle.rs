@@ -2,7 +2,7 @@
 //!
 //! Source: <https://docs.aws.amazon.com/AmazonS3/latest/API/API_PutBucketLifecycleConfiguration.html>
 
-use super::once;
+use super::{once, rules};
 use crate::dates::{iso8601, parse_iso8601};
 use crate::error::{ErrorCode, S3Error};
 use crate::tags::{self, OBJECT_TAGS_MAX};
@@ -24,19 +24,8 @@ const DAY_S: u64 = 24 * 60 * 60;
 /// # Errors
 /// `MalformedXML`; `InvalidRequest` and `InvalidArgument` in AWS's words; `NotImplemented` for transitions, since there is one storage class.
 pub fn parse_lifecycle(body: &[u8]) -> Result<Lifecycle, S3Error> {
-    let mut pull = Pull::begin(body, "LifecycleConfiguration")?;
-    let mut rules = Vec::new();
-    pull.children(|pull, name| match name {
-        "Rule" if rules.len() < LIFECYCLE_RULES_MAX => {
-            rules.push(rule(pull)?);
-            Ok(())
-        }
-        _ => Err(malformed()),
-    })?;
-    pull.finish()?;
-    if rules.is_empty() {
-        return Err(malformed());
-    }
+    let root = "LifecycleConfiguration";
+    let mut rules = rules(body, root, "Rule", LIFECYCLE_RULES_MAX, rule)?;
     name_all(&mut rules)?;
     Ok(Lifecycle { rules })
 }

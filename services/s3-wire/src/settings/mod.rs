@@ -16,7 +16,7 @@ pub use probes::{
 };
 
 use crate::error::S3Error;
-use crate::xml::pull::malformed;
+use crate::xml::pull::{Pull, malformed};
 
 /// Most bytes of any of these documents (S3 allows as much for CORS and less for most others).
 pub const SETTING_BYTES_MAX: usize = 64 << 10;
@@ -27,6 +27,30 @@ fn once<T>(slot: &mut Option<T>, value: T) -> Result<(), S3Error> {
         None => Ok(()),
         Some(_) => Err(malformed()),
     }
+}
+
+/// A document `root` of 1 to `max` rules, each in an element `name` that `rule` reads.
+fn rules<T>(
+    body: &[u8],
+    root: &str,
+    name: &str,
+    max: usize,
+    rule: impl Fn(&mut Pull<'_>) -> Result<T, S3Error>,
+) -> Result<Vec<T>, S3Error> {
+    let mut pull = Pull::begin(body, root)?;
+    let mut rules = Vec::new();
+    pull.children(|pull, found| {
+        if found != name || rules.len() >= max {
+            return Err(malformed());
+        }
+        rules.push(rule(pull)?);
+        Ok(())
+    })?;
+    pull.finish()?;
+    if rules.is_empty() {
+        return Err(malformed());
+    }
+    Ok(rules)
 }
 
 fn boolean(text: &str) -> Result<bool, S3Error> {
