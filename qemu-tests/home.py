@@ -80,7 +80,62 @@ class DidNotStart(Exception):
         self.log = log
 
 
-class Home:
+def s3_client(url, access_key, secret_key, region, **config):
+    """A boto3 client that tells every failure at once instead of repeating."""
+    settings = {
+        "signature_version": "s3v4", "s3": {"addressing_style": "path"}, "retries": {"total_max_attempts": 1},
+        "connect_timeout": 10, "read_timeout": 120, "max_pool_connections": 64,
+    } | config
+    return boto3.client(
+        "s3", endpoint_url=url, region_name=region, config=Config(**settings),
+        aws_access_key_id=access_key, aws_secret_access_key=secret_key,
+    )
+
+
+def hostile_manifest(directory, name, number, attempt, profile, **settings):
+    """Writes the manifest of a service that makes one attempt under the profile of another."""
+    path = directory / f"{name}.toml"
+    settings = {"attempts": attempt, **settings}
+    path.write_text(f"""\
+name = "{name}"
+about = "Attempts {attempt}."
+rank = {100 + number}
+profile = "{profile}"
+program = "{program('hostile')}"
+
+[limits]
+memory_mb = 32
+processes = 4
+open_files = 64
+
+[settings]
+{chr(10).join(f'{name} = "{value}"' for name, value in settings.items())}
+
+[[grant]]
+name = "bus"
+kind = "bus"
+why = "A target."
+""")
+    return path
+
+
+class Store:
+    """What puts and gets objects by its client `s3`."""
+
+    def put(self, key, body=b"", bucket="home", **more):
+        """Puts an object, into the bucket `home` unless told otherwise."""
+        try:
+            return self.s3.put_object(Bucket=bucket, Key=key, Body=body, **more)
+        except self.s3.exceptions.NoSuchBucket:
+            self.s3.create_bucket(Bucket=bucket)
+            return self.s3.put_object(Bucket=bucket, Key=key, Body=body, **more)
+
+    def get(self, key, bucket="home", **more):
+        """The bytes of an object."""
+        return self.s3.get_object(Bucket=bucket, Key=key, **more)["Body"].read()
+
+
+class Home(Store):
     """A running node with its data directory. `Home.start()` makes one; `end()` or a `with` block removes it."""
 
     running = []  # Homes that are not ended: conftest.py prints their logs when a test fails.
@@ -261,14 +316,7 @@ class Home:
     def client(self, key=None, url=None, **config):
         """A boto3 client that tells every failure at once instead of repeating; `key` as `key create` answers it."""
         key = key or self.ready
-        settings = {
-            "signature_version": "s3v4", "s3": {"addressing_style": "path"}, "retries": {"total_max_attempts": 1},
-            "connect_timeout": 10, "read_timeout": 120, "max_pool_connections": 64,
-        } | config
-        return boto3.client(
-            "s3", endpoint_url=url or self.url, region_name=self.ready["region"], config=Config(**settings),
-            aws_access_key_id=key["access_key"], aws_secret_access_key=key["secret_key"],
-        )
+        return s3_client(url or self.url, key["access_key"], key["secret_key"], self.ready["region"], **config)
 
     @property
     def s3(self):
@@ -277,18 +325,6 @@ class Home:
             if self._s3 is None:
                 self._s3 = self.client()
             return self._s3
-
-    def put(self, key, body=b"", bucket="home", **more):
-        """Puts an object, into the bucket `home` unless told otherwise."""
-        try:
-            return self.s3.put_object(Bucket=bucket, Key=key, Body=body, **more)
-        except self.s3.exceptions.NoSuchBucket:
-            self.s3.create_bucket(Bucket=bucket)
-            return self.s3.put_object(Bucket=bucket, Key=key, Body=body, **more)
-
-    def get(self, key, bucket="home", **more):
-        """The bytes of an object."""
-        return self.s3.get_object(Bucket=bucket, Key=key, **more)["Body"].read()
 
     def until_serving(self, within=START_WITHIN):
         """Waits until a small, a middle and a large object can be put and read; gives the seconds that it took."""

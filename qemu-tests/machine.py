@@ -21,11 +21,9 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
-import boto3
-from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
 
-from home import free_port, program, until
+from home import Store, free_port, program, s3_client, until
 
 FIRMWARE = Path("/usr/share/OVMF")
 ACCESS_KEY = "GKaaaabbbbccccdddd"
@@ -103,7 +101,7 @@ def copy_disk(source, target):
     return target
 
 
-class Machine:
+class Machine(Store):
     """A running computer. `Machine.start(disk)` switches it on and waits for S3."""
 
     running = []  # Machines that are not ended: conftest.py shows their consoles when a test fails.
@@ -273,32 +271,14 @@ class Machine:
 
     def client(self, **config):
         """A boto3 client for the key of node.toml; an emulated processor gets time to answer."""
-        settings = {
-            "signature_version": "s3v4", "s3": {"addressing_style": "path"}, "retries": {"total_max_attempts": 1},
-            "connect_timeout": 30, "read_timeout": 120, "max_pool_connections": 32,
-        } | config
-        return boto3.client(
-            "s3", endpoint_url=f"http://127.0.0.1:{self.port}", region_name="us-east-1", config=Config(**settings),
-            aws_access_key_id=ACCESS_KEY, aws_secret_access_key=SECRET_KEY,
-        )
+        settings = {"connect_timeout": 30, "max_pool_connections": 32} | config
+        return s3_client(f"http://127.0.0.1:{self.port}", ACCESS_KEY, SECRET_KEY, "us-east-1", **settings)
 
     @property
     def s3(self):
         if self._s3 is None:
             self._s3 = self.client()
         return self._s3
-
-    def put(self, key, body=b"", bucket="home", **more):
-        """Puts an object, into the bucket `home` unless told otherwise."""
-        try:
-            return self.s3.put_object(Bucket=bucket, Key=key, Body=body, **more)
-        except self.s3.exceptions.NoSuchBucket:
-            self.s3.create_bucket(Bucket=bucket)
-            return self.s3.put_object(Bucket=bucket, Key=key, Body=body, **more)
-
-    def get(self, key, bucket="home", **more):
-        """The bytes of an object."""
-        return self.s3.get_object(Bucket=bucket, Key=key, **more)["Body"].read()
 
     # What the operator sees.
 

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from home import REPOSITORY, Home, program, until
+from home import REPOSITORY, Home, hostile_manifest, until
 
 ATTEMPTS = {
     name: call
@@ -30,30 +30,7 @@ BATCHES = [CALLS[begin:begin + AT_ONCE] for begin in range(0, len(CALLS), AT_ONC
 
 
 def manifest(home, number, attempt, profile, **settings):
-    """Writes the manifest of a service that makes one attempt under the profile of another."""
-    path = home.own / f"hostile-{number}.toml"
-    settings = {"attempts": attempt, **settings}
-    path.write_text(f"""\
-name = "hostile-{number}"
-about = "Attempts {attempt}."
-rank = {100 + number}
-profile = "{profile}"
-program = "{program('hostile')}"
-
-[limits]
-memory_mb = 32
-processes = 4
-open_files = 64
-
-[settings]
-{chr(10).join(f'{name} = "{value}"' for name, value in settings.items())}
-
-[[grant]]
-name = "bus"
-kind = "bus"
-why = "A target."
-""")
-    return path
+    return hostile_manifest(home.own, f"hostile-{number}", number, attempt, profile, **settings)
 
 
 def start_with(home, manifests):

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from home import program
+from home import hostile_manifest
 from machine import Image, Machine, node_toml
 
 GREEDY = {
@@ -17,29 +17,7 @@ GREEDY = {
 
 def manifest(directory, name, number):
     attempt, _ = GREEDY[name]
-    path = directory / f"{name}.toml"
-    path.write_text(f"""\
-name = "{name}"
-about = "Attempts {attempt}."
-rank = {100 + number}
-profile = "s3-frontend"
-program = "{program('hostile')}"
-
-[limits]
-memory_mb = 32
-processes = 4
-open_files = 64
-
-[settings]
-attempts = "{attempt}"
-amount = "{1 << 30}"
-
-[[grant]]
-name = "bus"
-kind = "bus"
-why = "A target."
-""")
-    return path
+    return hostile_manifest(directory, name, number, attempt, "s3-frontend", amount=1 << 30)
 
 
 @pytest.mark.timeout(600)
