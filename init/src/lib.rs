@@ -305,35 +305,33 @@ impl Init {
         } = self;
         let ready = daemons.all_ready();
         let services = daemons.describe();
-        let answer = |call: InspectCall| {
-            match call {
-                InspectCall::Node => InspectAnswer::Node(Node {
-                    name: identity.name.clone(),
-                    zone: identity.zone.clone(),
-                    s3: config.s3.clone(),
-                    region: config.region.clone(),
-                    version: env!("CARGO_PKG_VERSION").into(),
-                    uptime_ms: started.elapsed().as_millis() as u64,
-                    ready,
-                    missing: missing.clone(),
-                }),
-                InspectCall::Processes => InspectAnswer::Processes(processes.all()),
-                InspectCall::Services => InspectAnswer::Services(services.clone()),
-                InspectCall::Logs { service, lines } => {
-                    InspectAnswer::Logs(log.last(service.as_deref(), lines))
-                }
-                // Answered by the daemons themselves.
-                InspectCall::Restart { .. }
-                | InspectCall::Trace { .. }
-                | InspectCall::Traced { .. } => InspectAnswer::Refused("no such daemon".into()),
-                InspectCall::Power(Power::Reboot) if machine.is_none() => {
-                    InspectAnswer::Refused(NOT_ITS_MACHINE.into())
-                }
-                InspectCall::Power(then) => {
-                    log.line("init", &format!("info: told to {then:?}"));
-                    stopping.get_or_insert(then);
-                    InspectAnswer::Done
-                }
+        let answer = |call: InspectCall| match call {
+            InspectCall::Node => InspectAnswer::Node(Node {
+                name: identity.name.clone(),
+                zone: identity.zone.clone(),
+                s3: config.s3.clone(),
+                region: config.region.clone(),
+                version: env!("CARGO_PKG_VERSION").into(),
+                uptime_ms: started.elapsed().as_millis() as u64,
+                ready,
+                missing: missing.clone(),
+            }),
+            InspectCall::Processes => InspectAnswer::Processes(processes.all()),
+            InspectCall::Services => InspectAnswer::Services(services.clone()),
+            InspectCall::Logs { service, lines } => {
+                InspectAnswer::Logs(log.last(service.as_deref(), lines))
+            }
+            // Answered by the daemons themselves.
+            InspectCall::Restart { .. }
+            | InspectCall::Trace { .. }
+            | InspectCall::Traced { .. } => InspectAnswer::Refused("no such daemon".into()),
+            InspectCall::Power(Power::Reboot) if machine.is_none() => {
+                InspectAnswer::Refused(NOT_ITS_MACHINE.into())
+            }
+            InspectCall::Power(then) => {
+                log.line("init", &format!("info: told to {then:?}"));
+                stopping.get_or_insert(then);
+                InspectAnswer::Done
             }
         };
         daemons.answer(buffer, answer);
