@@ -45,7 +45,7 @@ fn whoever_drips_a_head_is_cut_off() {
         if gone {
             break;
         }
-        assert!(began.elapsed() < Duration::from_secs(25), "still there");
+        assert!(began.elapsed() < Duration::from_secs(120), "still there");
     }
     assert!(began.elapsed() > Duration::from_secs(10), "cut too early");
     assert!(house.alive());
@@ -101,9 +101,7 @@ fn a_stop_lets_requests_end() {
     house.faults.hold_puts.store(true, Ordering::SeqCst);
     let request = client.request("PUT", "/bucket/k", &[], &noise(100_000, 1));
     client.send(&request);
-    house.eventually("the block is placed", |house| {
-        house.blocks.lock().unwrap().blocks.len() == 1
-    });
+    house.until_held(1);
     let (faults, metadata) = (house.faults.clone(), house.metadata.clone());
     let stopping = std::thread::spawn(move || house.stop());
     assert!(

@@ -165,9 +165,7 @@ fn a_client_that_hangs_up_behind_its_last_byte_does_not_tear_the_object() {
     let request = client.request("PUT", "/bucket/k", &[], &body);
     let mut leaver = house.client();
     leaver.send(&request);
-    house.eventually("both blocks are placed", |house| {
-        house.blocks.lock().unwrap().blocks.len() == 2
-    });
+    house.until_held(1);
     leaver.hang_up();
     std::thread::sleep(Duration::from_millis(200));
     // The command is on its way: its blocks must stay pinned although nobody waits for it any more.
@@ -312,7 +310,7 @@ fn conditional_writes_are_judged_by_metadata() {
         let request = rival.request("PUT", "/bucket/new", &absent, &[number as u8]);
         rival.send(&request);
     }
-    std::thread::sleep(Duration::from_millis(200));
+    house.until_held(2);
     house.faults.hold_puts.store(false, Ordering::SeqCst);
     let mut statuses = rivals.map(|mut rival| rival.receive(false).status);
     statuses.sort_unstable();

@@ -591,8 +591,11 @@ pub async fn serve(channel: Channel, state: Arc<Mutex<MetadataState>>, faults: A
                 return None;
             }
             let puts = matches!(call.operation, Operation::PutObject { .. });
-            while puts && faults.hold_puts.load(Ordering::SeqCst) {
-                tokio::time::sleep(Duration::from_millis(5)).await;
+            if puts && faults.hold_puts.load(Ordering::SeqCst) {
+                faults.puts_held.fetch_add(1, Ordering::SeqCst);
+                while faults.hold_puts.load(Ordering::SeqCst) {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
             }
             let answer = state.lock().unwrap().answer(call);
             if !reads && Faults::take(&faults.lose_metadata_write) {

@@ -26,7 +26,7 @@ use rustix::net::{RecvFlags, SendFlags};
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
@@ -49,6 +49,8 @@ pub struct Faults {
     pub full: AtomicBool,
     /// Metadata holds back answers to PutObject until this is false again.
     pub hold_puts: AtomicBool,
+    /// How many it has held back.
+    pub puts_held: AtomicUsize,
 }
 
 impl Faults {
@@ -133,9 +135,16 @@ impl House {
         self.frontend.take().unwrap().join().unwrap()
     }
 
-    /// Waits until `holds`, for at most five seconds.
+    /// Waits until as many PutObject have come to metadata and are held back there.
+    pub fn until_held(&self, puts: usize) {
+        self.eventually("the command has come to metadata", |house| {
+            house.faults.puts_held.load(Ordering::SeqCst) == puts
+        });
+    }
+
+    /// Waits until `holds`, for at most a minute.
     pub fn eventually(&self, what: &str, mut holds: impl FnMut(&Self) -> bool) {
-        for _ in 0..500 {
+        for _ in 0..6000 {
             if holds(self) {
                 return;
             }
