@@ -1,69 +1,14 @@
 """aws-cli, rclone and s3cmd, as people use them; what they bring back is compared byte by byte."""
 
 import filecmp
-import os
 import shutil
-import subprocess
-import sys
 import urllib.error
 import urllib.request
-from pathlib import Path
 
 import pytest
 
-from samples import MIB, SIZES, bytes_of, refused
-
-BIN = Path(sys.executable).parent
-"""The clients from PyPI are installed beside the python that runs the tests."""
-
-
-@pytest.fixture(scope="module")
-def tree(tmp_path_factory):
-    """A directory with files of every size and with names that need quoting."""
-    root = tmp_path_factory.mktemp("tree")
-    for number, size in enumerate(SIZES):
-        path = root / f"sizes/{size}"
-        path.parent.mkdir(exist_ok=True)
-        path.write_bytes(bytes_of(size, number))
-    for number, name in enumerate(["a b", "a+b", "a%20b", "ü", "日本", "x&y=z", "it's", "#1", "~", "[x]", "{y}", "deep/er/than/this", "🎉"]):
-        path = root / "names" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(bytes_of(100 + number, name))
-    return root
-
-
-@pytest.fixture(scope="module")
-def big(tmp_path_factory):
-    """A file that every client uploads in parts."""
-    path = tmp_path_factory.mktemp("big") / "big file.bin"
-    path.write_bytes(bytes_of(40 * MIB + 12_345))
-    return path
-
-
-@pytest.fixture
-def run(home, tmp_path):
-    """Runs a client with the credentials and nothing else of this machine's configuration; gives its output."""
-    def run(program, *words, fails=False):
-        environment = {
-            "PATH": f"{BIN}:{os.environ['PATH']}", "HOME": str(tmp_path), "LC_ALL": "C.UTF-8",
-            "AWS_ACCESS_KEY_ID": home.ready["access_key"], "AWS_SECRET_ACCESS_KEY": home.ready["secret_key"],
-            "AWS_DEFAULT_REGION": home.ready["region"], "AWS_ENDPOINT_URL": home.url, "AWS_MAX_ATTEMPTS": "1",
-        }
-        words = [str(word) for word in words]
-        done = subprocess.run([program, *words], env=environment, cwd=tmp_path, stdin=subprocess.DEVNULL, capture_output=True, timeout=300)
-        assert (done.returncode != 0) == fails, f"{program} {' '.join(words)}: {done.returncode}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
-        return done.stdout
-    return run
-
-
-def assert_same(one, other):
-    """Two directories hold the same files with the same bytes."""
-    def files(root):
-        return sorted(path.relative_to(root) for path in root.rglob("*") if path.is_file())
-
-    assert files(one) == files(other)
-    for path in files(one):
-        assert filecmp.cmp(one / path, other / path, shallow=False), path
+from clients import assert_same, big, need, run, tree  # noqa: F401 - fixtures
+from samples import refused
 
 
 # aws-cli.
@@ -129,8 +74,7 @@ def test_aws_streams(run, home, s3, bucket, big, tmp_path):
 
 @pytest.fixture
 def rclone(run, home):
-    if not shutil.which("rclone"):
-        pytest.fail("rclone is not installed; qemu-tests/all installs it")
+    need("rclone")
 
     def rclone(*words, **more):
         remote = [
