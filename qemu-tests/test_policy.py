@@ -331,7 +331,12 @@ def test_conditions_on_tags(home, s3, bucket, put, app):
     ):
         with refused("AccessDenied", 403):
             call()
-    s3.put_object_tagging(Bucket=bucket, Key="red", Tagging={"TagSet": [{"Key": "team", "Value": "blue"}]})
+    # The tags that an object is to have stand in the body of this one.
+    tagging = {team: {"TagSet": [{"Key": "team", "Value": team}]} for team in ("red", "blue")}
+    client.put_object_tagging(Bucket=bucket, Key="new", Tagging=tagging["red"])
+    with refused("AccessDenied", 403):
+        client.put_object_tagging(Bucket=bucket, Key="new", Tagging=tagging["blue"])
+    s3.put_object_tagging(Bucket=bucket, Key="red", Tagging=tagging["blue"])
     with refused("AccessDenied", 403):
         client.get_object(Bucket=bucket, Key="red")
     done = client.delete_objects(Bucket=bucket, Delete={"Objects": [{"Key": "red"}, {"Key": "new"}]})

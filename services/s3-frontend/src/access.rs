@@ -13,6 +13,7 @@ use s3_wire::error::{ErrorCode, S3Error};
 use s3_wire::policy::{self, Policy, Principal, Question, Verdict};
 use s3_wire::routing::Operation;
 use s3_wire::tags::Tag;
+use std::rc::Rc;
 
 /// The right that a request must have where no policy speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +45,13 @@ pub(crate) enum Target {
         key: Option<String>,
         /// Which version; `None` for the current one.
         version: Option<VersionId>,
+    },
+    /// To give an object these tags, which stand in the request's body.
+    Tagging {
+        key: String,
+        /// Which version; `None` for the current one.
+        version: Option<VersionId>,
+        tags: Rc<[Tag]>,
     },
 }
 
@@ -151,6 +159,10 @@ pub(crate) fn check(
             authorized,
             facts,
             tags,
+            given: match target {
+                Target::Tagging { tags, .. } => Some(tags),
+                Target::Request | Target::Object { .. } => None,
+            },
             bucket_name: bucket_name.unwrap_or_default(),
             bucket_policy,
             key_policy,
@@ -187,6 +199,8 @@ struct Judge<'a> {
     facts: &'a Facts,
     /// Of the object.
     tags: &'a [Tag],
+    /// What it is to have, where the request's body says that.
+    given: Option<&'a [Tag]>,
     bucket_name: &'a str,
     bucket_policy: Option<&'a Policy>,
     key_policy: Option<&'a Policy>,
@@ -197,9 +211,13 @@ impl Judge<'_> {
     fn allows(&self, need: Need, target: &Target) -> bool {
         match target {
             Target::Object { action, key, .. } => self.may(action, key.as_deref()),
+            Target::Tagging { key, version, .. } => {
+                let action = policy::action(Operation::PutObjectTagging, version.is_some());
+                self.may(action.unwrap_or_default(), Some(key))
+            }
             Target::Request => match self.facts.operation() {
-                // Whoever is somebody to this bucket is told key by key.
-                Some(Operation::DeleteObjects) => {
+                // Whoever is somebody to this bucket is told when the body has been read: key by key, or by the tags in it.
+                Some(Operation::DeleteObjects | Operation::PutObjectTagging) => {
                     self.by_rights || self.authorized.key.is_some() || self.bucket_policy.is_some()
                 }
                 Some(operation) => match self.facts.actions(operation) {
@@ -230,6 +248,7 @@ impl Judge<'_> {
             context: &Asked {
                 facts: self.facts,
                 tags: self.tags,
+                given: self.given,
                 principal,
             },
         };
@@ -277,6 +296,7 @@ pub(crate) fn object_of_tags(
     let bucket = authorized.bucket.as_ref()?.id;
     match target {
         Target::Object { key, version, .. } => Some((bucket, key.clone()?, *version)),
+        Target::Tagging { key, version, .. } => Some((bucket, key.clone(), *version)),
         Target::Request => {
             let makes_one = facts.actions(facts.operation()?).contains(&"s3:PutObject");
             let key = facts.resource.key.clone().filter(|_| !makes_one)?;

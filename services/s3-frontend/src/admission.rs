@@ -305,22 +305,11 @@ impl Admission {
         }
     }
 
-    /// Admits the request to a further action on one object of its bucket.
+    /// Admits the request to a further action in its bucket.
     ///
     /// # Errors
     /// `AccessDenied`.
-    pub(crate) async fn also(
-        &self,
-        action: &'static str,
-        key: &str,
-        version: Option<VersionId>,
-        need: Need,
-    ) -> Result<(), S3Error> {
-        let target = Target::Object {
-            action,
-            key: Some(key.to_owned()),
-            version,
-        };
+    pub(crate) async fn also(&self, target: Target, need: Need) -> Result<(), S3Error> {
         let authorized = self.judged(need, &target).await?;
         let ground = self.ground(need, target);
         self.grounds.borrow_mut().push(ground);

@@ -15,6 +15,7 @@ use s3_wire::query::Query;
 use s3_wire::routing::{Operation, route};
 use s3_wire::sigv2::PresignedV2;
 use s3_wire::tags::Tag;
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -117,7 +118,7 @@ impl Facts {
         actions
     }
 
-    /// The tags that the request gives to an object.
+    /// The tags that the request's header gives to an object.
     fn tags(&self) -> Vec<Tag> {
         let written = self.header("x-amz-tagging").unwrap_or_default();
         let Ok(tags) = Query::parse(&written) else {
@@ -135,6 +136,8 @@ pub(crate) struct Asked<'a> {
     pub(crate) facts: &'a Facts,
     /// Of the object that is asked for.
     pub(crate) tags: &'a [Tag],
+    /// What it is to have, where the request's body says that and not a header.
+    pub(crate) given: Option<&'a [Tag]>,
     pub(crate) principal: Option<Principal<'a>>,
 }
 
@@ -145,19 +148,26 @@ impl Context for Asked<'_> {
             found.map(|(_, value)| value.clone()).collect()
         };
         if let Some(tag) = key.strip_prefix("s3:requestobjecttag/") {
-            return values(&self.facts.tags(), tag);
+            return values(&self.given(), tag);
         }
         if let Some(tag) = key.strip_prefix("s3:existingobjecttag/") {
             return values(self.tags, tag);
         }
         if key == "s3:requestobjecttagkeys" {
-            return self.facts.tags().into_iter().map(|(key, _)| key).collect();
+            return self.given().iter().map(|(key, _)| key.clone()).collect();
         }
         self.value(key).into_iter().collect()
     }
 }
 
 impl Asked<'_> {
+    fn given(&self) -> Cow<'_, [Tag]> {
+        match self.given {
+            Some(tags) => Cow::Borrowed(tags),
+            None => Cow::Owned(self.facts.tags()),
+        }
+    }
+
     fn value(&self, key: &str) -> Option<String> {
         let facts = self.facts;
         let lists = matches!(

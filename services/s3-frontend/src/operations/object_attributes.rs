@@ -3,7 +3,7 @@
 //! Source: <https://docs.aws.amazon.com/AmazonS3/latest/API/API_PutObject.html>
 
 use super::version_id;
-use crate::access::Need;
+use crate::access::{Need, Target};
 use crate::admission::Admission;
 use crate::answer::{self, Answer};
 use crate::request::Request;
@@ -139,8 +139,12 @@ pub(super) async fn may_bypass(
     key: &str,
     version: Option<VersionId>,
 ) -> Result<(), S3Error> {
-    let action = "s3:BypassGovernanceRetention";
-    admission.also(action, key, version, Need::Owner).await
+    let target = Target::Object {
+        action: "s3:BypassGovernanceRetention",
+        key: Some(key.to_owned()),
+        version,
+    };
+    admission.also(target, Need::Owner).await
 }
 
 /// Whether the caller wants to.
