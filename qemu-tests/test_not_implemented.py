@@ -12,9 +12,8 @@ def key(home):
 
 
 MEANINGFUL = {
-    "x-amz-server-side-encryption": ["aws:kms", "AES256"],
+    "x-amz-server-side-encryption": ["aws:kms", "aws:kms:dsse"],
     "x-amz-server-side-encryption-aws-kms-key-id": ["a"],
-    "x-amz-server-side-encryption-customer-algorithm": ["AES256"],
     "x-amz-server-side-encryption-bucket-key-enabled": ["true"],
     "x-amz-website-redirect-location": ["/elsewhere"],
     "x-amz-acl": ["public-read", "public-read-write", "authenticated-read", "nonsense"],

@@ -4,8 +4,10 @@
 //! happened wholly or not at all, and the caller cannot know which: it must not be repeated silently, except where an
 //! operation says that repeating is harmless. Reads may always be repeated.
 
+mod encryption;
 mod versions;
 
+pub use encryption::{DataKey, Encryption, KeySource, Salt};
 pub use versions::{
     AfterVersion, AttributeChange, Attributes, Conditions, ObjectLock, Retention, RetentionMode,
     RetentionSpan, TAG_NAME_BYTES_MAX, TAG_VALUE_BYTES_MAX, TAGS_MAX, TOKEN_BYTES_MAX,
@@ -40,7 +42,7 @@ impl Conversation for Metadata {
     type Answer = Answer;
     const NAME: &'static str = "metadata";
     const NUMBER: u8 = 7;
-    const VERSION: u8 = 2;
+    const VERSION: u8 = 3;
     fn kind(call: &Call) -> &dyn std::fmt::Debug {
         &call.operation
     }
@@ -155,6 +157,8 @@ pub struct NewObject {
     pub checksum: Option<Checksum>,
     /// Tags and protection. The bucket's default retention is added where there is none.
     pub attributes: Attributes,
+    /// If its bytes are encrypted: then the content is longer than `size`, and a [`DataKey`] is given in clear.
+    pub encryption: Option<Encryption>,
     /// The bytes, or where they are; never [`Content::Parts`].
     pub content: Content,
 }
@@ -176,6 +180,8 @@ pub struct Object {
     pub version: VersionId,
     /// Tags and protection.
     pub attributes: Attributes,
+    /// If its bytes are encrypted, with the [`DataKey`] in clear.
+    pub encryption: Option<Encryption>,
     /// The bytes, or where they are.
     pub content: Content,
 }
@@ -207,6 +213,8 @@ pub struct Part {
     pub checksum: Option<Checksum>,
     /// Milliseconds since 1970; set by the service, ignored in a call.
     pub modified_ms: u64,
+    /// If the upload is encrypted: of this part's bytes, which are longer in the blocks than `size`.
+    pub salt: Option<Salt>,
     /// In order; at most [`BLOCKS_MAX`], empty only for a part of no bytes.
     pub blocks: Vec<BlockRef>,
 }
@@ -224,6 +232,8 @@ pub struct Upload {
     pub checksum: Option<(String, bool)>,
     /// The object's tags and protection.
     pub attributes: Attributes,
+    /// If the object is to be encrypted. Lists and [`Reply::Parts`] show it without the key.
+    pub encryption: Option<Encryption>,
     /// Milliseconds since 1970.
     pub initiated_ms: u64,
 }

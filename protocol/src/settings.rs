@@ -47,6 +47,8 @@ kinds! {
     Tagging = 4,
     /// What is removed when: a [`Lifecycle`] in postcard, which metadata acts on.
     Lifecycle = 5,
+    /// That new objects are encrypted where they do not say how: XML. There is one way (SSE-S3), so that it is there is all that is asked.
+    Encryption = 6,
     /// How the bucket is a web site: XML.
     Website = 7,
     /// Who is told of changes: XML.

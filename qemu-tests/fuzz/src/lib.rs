@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod blocks;
+mod encryption;
 mod gossip;
 mod manifest;
 mod messages;
@@ -23,7 +24,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 6] = [
+pub const TARGETS: [Target; 7] = [
     Target {
         name: "protocol",
         run: messages::run,
@@ -43,6 +44,11 @@ pub const TARGETS: [Target; 6] = [
         name: "membership",
         run: gossip::run,
         seeds: gossip::seeds,
+    },
+    Target {
+        name: "object-encryption",
+        run: encryption::run,
+        seeds: encryption::seeds,
     },
     Target {
         name: "block-store",

@@ -7,8 +7,8 @@ use protocol::bus::{Accept, Connect, ConnectCall, Door, Supply};
 use protocol::inspect::{Inspect, Operator, Outcome, Verb};
 use protocol::membership::{Member, MemberState, Membership, MembershipAnswer};
 use protocol::metadata::{
-    Answer, Attributes, BucketId, Call, Checksum, Content, Metadata, NewObject, Operation,
-    Precondition, Reply,
+    Answer, Attributes, BucketId, Call, Checksum, Content, DataKey, Encryption, KeySource,
+    Metadata, NewObject, Operation, Precondition, Reply, Salt,
 };
 use protocol::start::{Order, Packed, Say, Start};
 use protocol::verbs::Role;
@@ -78,6 +78,10 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
             retention: None,
             legal_hold: Some(false),
         },
+        encryption: Some(Encryption {
+            salt: Salt([1; 32]),
+            source: KeySource::Managed(DataKey([2; 32])),
+        }),
         content: Content::Blocks(vec![block, block]),
     };
     let operations = [

@@ -195,6 +195,7 @@ fn writes() -> Vec<Operation> {
         headers: vec![("content-type".into(), "text/plain".into())],
         checksum: None,
         attributes: Attributes::default(),
+        encryption: None,
         content,
     };
     let access_key = AccessKey {
@@ -211,6 +212,7 @@ fn writes() -> Vec<Operation> {
         etag: "00000000000000000000000000000000".into(),
         checksum: None,
         modified_ms: 0,
+        salt: None,
         blocks: (1..=9).map(block).collect(),
     };
     let started = Upload {
@@ -220,6 +222,7 @@ fn writes() -> Vec<Operation> {
         checksum: Some(("CRC32".into(), true)),
         initiated_ms: 0,
         attributes: Attributes::default(),
+        encryption: None,
     };
     vec![
         Operation::FirstKey { key: access_key },

@@ -56,6 +56,7 @@ fn put(bucket: BucketId, number: usize, size: usize) -> Operation {
         headers: vec![("content-type".into(), "application/octet-stream".into())],
         checksum: None,
         attributes: Attributes::default(),
+        encryption: None,
         content: Content::Inline(vec![number as u8; size]),
     };
     let (key, precondition) = (key(number), Precondition::None);

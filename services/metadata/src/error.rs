@@ -24,6 +24,8 @@ pub enum Error {
         /// As the directory has it.
         found: u32,
     },
+    /// The file of master keys cannot be used; why.
+    Keys(String),
     /// Consensus ended, or did not begin; its own words.
     Raft(String),
     /// A thread or a descriptor could not be made.
@@ -45,6 +47,10 @@ impl fmt::Display for Error {
                 f,
                 "the data directory has {found} shards, the setting says {set}: the number cannot be changed"
             ),
+            Self::Keys(why) => write!(
+                f,
+                "metadata/encryption-keys in the data directory: {why}; put a copy of the right file there (a new one cannot read what was encrypted)"
+            ),
             Self::Raft(why) => write!(f, "consensus: {why}"),
             Self::System(error) => write!(f, "system: {error}"),
         }
@@ -62,6 +68,12 @@ impl From<runtime::Error> for Error {
 impl From<fjall::Error> for Error {
     fn from(error: fjall::Error) -> Self {
         Self::Database(error)
+    }
+}
+
+impl From<rustix::io::Errno> for Error {
+    fn from(errno: rustix::io::Errno) -> Self {
+        Self::System(errno.into())
     }
 }
 

@@ -10,6 +10,7 @@
 mod buckets;
 mod error;
 mod fence;
+mod keyring;
 mod lifecycle;
 mod proposer;
 pub mod raft;
@@ -32,8 +33,10 @@ use std::rc::Rc;
 use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::task::LocalSet;
 
-/// Where the database is below the service's root.
-const DIRECTORY: &str = "/db";
+/// The service's own directory, which is its whole file system.
+const HOME: &str = "/";
+/// The database's directory in it; beside it lie the keys of [`keyring`].
+const DATABASE: &str = "db";
 
 /// Takes the descriptors, opens the database, and serves until the supervisor says stop.
 pub fn run(given: Given) -> Result<(), Error> {
@@ -43,11 +46,11 @@ pub fn run(given: Given) -> Result<(), Error> {
             .unwrap_or_default();
         u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
     });
-    run_in(given, Path::new(DIRECTORY), clock)
+    run_in(given, Path::new(HOME), clock)
 }
 
-/// The same with the database in `directory`, at the time of `clock`: for tests.
-pub fn run_in(mut given: Given, directory: &Path, clock: Clock) -> Result<(), Error> {
+/// The same with everything in `home`, at the time of `clock`: for tests.
+pub fn run_in(mut given: Given, home: &Path, clock: Clock) -> Result<(), Error> {
     let setup = Setup {
         door: given.channel("door")?,
         bus: given.channel("bus")?,
@@ -60,7 +63,7 @@ pub fn run_in(mut given: Given, directory: &Path, clock: Clock) -> Result<(), Er
         .enable_all()
         .build()?;
     let local = LocalSet::new();
-    local.block_on(&runtime, serve(setup, supervisor, directory, clock))
+    local.block_on(&runtime, serve(setup, supervisor, home, clock))
 }
 
 /// What the service is given.
@@ -75,13 +78,18 @@ struct Setup {
 async fn serve(
     setup: Setup,
     supervisor: Supervisor,
-    directory: &Path,
+    home: &Path,
     clock: Clock,
 ) -> Result<(), Error> {
     let seed = random_number()?;
-    let store = match raft::Store::open(directory, &setup.node, setup.shards, seed).await {
-        Ok(store) => Rc::new(store),
-        Err(error @ (Error::Format { .. } | Error::Shards { .. })) => {
+    let directory = home.join(DATABASE);
+    let opened = match raft::Store::open(&directory, &setup.node, setup.shards, seed).await {
+        Ok(store) => keyring::Keyring::open(home).map(|keyring| (Rc::new(store), keyring)),
+        Err(error) => Err(error),
+    };
+    let (store, keyring) = match opened {
+        Ok(opened) => opened,
+        Err(error @ (Error::Format { .. } | Error::Shards { .. } | Error::Keys(_))) => {
             // The same would happen at each restart.
             supervisor.failed(&error)?;
             return Err(error);
@@ -102,6 +110,7 @@ async fn serve(
         proposer: proposer.clone(),
         buckets: buckets.clone(),
         fence,
+        keyring,
         sweep: sweep.clone(),
         orders,
         space: space.clone(),

@@ -2,6 +2,7 @@
 
 use crate::buckets::Buckets;
 use crate::fence::Fence;
+use crate::keyring::Keyring;
 use crate::lifecycle;
 use crate::proposer::Proposer;
 use crate::raft::Consensus;
@@ -23,6 +24,7 @@ pub(crate) struct Service {
     pub(crate) proposer: Rc<Proposer>,
     pub(crate) buckets: Rc<Buckets>,
     pub(crate) fence: Rc<Fence>,
+    pub(crate) keyring: Keyring,
     pub(crate) sweep: Rc<Sweep>,
     pub(crate) lifecycle: Rc<lifecycle::Worker>,
     pub(crate) orders: Orders,
@@ -71,7 +73,7 @@ impl Service {
     async fn outcome(&self, call: Call) -> Outcome {
         let Call {
             revision,
-            operation,
+            mut operation,
         } = call;
         self.admit(revision)?;
         state::check(&operation)?;
@@ -81,6 +83,7 @@ impl Service {
         if self.space.is_full() && (grows(&operation) || self.marks(&operation).await?) {
             return Err(MetadataError::Full);
         }
+        self.keyring.wrap(&mut operation)?;
         match operation {
             Operation::Shards => {
                 let shards = self.proposer.groups().iter().map(|group| group.status());
@@ -145,6 +148,9 @@ impl Service {
                 Err(MetadataError::Unavailable(error.to_string()))
             }
         };
+        if let (Place::Bucket(bucket), Ok(reply)) = (place, &mut outcome) {
+            self.keyring.unwrap(bucket, reply)?;
+        }
         if let Ok(Reply::Buckets { buckets, .. }) = &mut outcome {
             for (bucket, usage) in buckets {
                 let rows = self.proposer.read(self.proposer.shard(bucket.id)).await?;
@@ -201,6 +207,7 @@ impl Service {
 }
 
 /// Where the rows of a read are.
+#[derive(Clone, Copy)]
 enum Place {
     Registry,
     Bucket(BucketId),

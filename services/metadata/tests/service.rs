@@ -56,6 +56,7 @@ fn put(bucket: BucketId, key: &str, blocks: &[BlockRef]) -> Operation {
         headers: Vec::new(),
         checksum: None,
         attributes: Attributes::default(),
+        encryption: None,
         content,
     };
     let (key, precondition) = (key.into(), Precondition::None);
@@ -318,7 +319,9 @@ fn a_deletion_that_was_cut_off_is_finished_at_the_next_start() {
         .build()
         .unwrap();
     tokio::task::LocalSet::new().block_on(&runtime, async {
-        let store = Store::open(directory.path(), "n1", 4, 0).await.unwrap();
+        let store = Store::open(&directory.path().join("db"), "n1", 4, 0)
+            .await
+            .unwrap();
         for group in store.groups() {
             // Only in its own shard there is something to close.
             let change = Change::CloseBucket { id: closed };

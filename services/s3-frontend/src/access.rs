@@ -67,7 +67,6 @@ pub(crate) fn needs(operation: Operation) -> (Need, bool) {
         // What no bucket has is told at once; what one may have is asked for.
         O::GetBucketAccelerateConfiguration
         | O::GetBucketAcl
-        | O::GetBucketEncryption
         | O::GetBucketLogging
         | O::GetBucketNotificationConfiguration
         | O::GetBucketOwnershipControls
@@ -76,11 +75,11 @@ pub(crate) fn needs(operation: Operation) -> (Need, bool) {
         | O::GetBucketRequestPayment
         | O::GetBucketWebsite => (Need::Any, true),
         O::GetBucketCors
+        | O::GetBucketEncryption
         | O::GetBucketLifecycleConfiguration
         | O::GetBucketTagging
         | O::GetPublicAccessBlock => (Need::Any, false),
-        O::DeleteBucketEncryption
-        | O::DeleteBucketReplication
+        O::DeleteBucketReplication
         | O::DeleteBucketWebsite
         | O::PutBucketAcl
         | O::PutBucketLogging
@@ -88,12 +87,14 @@ pub(crate) fn needs(operation: Operation) -> (Need, bool) {
         | O::PutBucketOwnershipControls
         | O::PutBucketRequestPayment => (Need::Owner, true),
         O::DeleteBucketCors
+        | O::DeleteBucketEncryption
         | O::DeleteBucketLifecycle
         | O::DeleteBucketPolicy
         | O::DeleteBucketTagging
         | O::DeletePublicAccessBlock
         | O::GetBucketPolicy
         | O::PutBucketCors
+        | O::PutBucketEncryption
         | O::PutBucketLifecycleConfiguration
         | O::PutBucketPolicy
         | O::PutBucketTagging

@@ -11,6 +11,7 @@ use crate::metadata::{Failure, unexpected};
 use crate::worker::Worker;
 use http::request::Parts;
 use protocol::metadata::{Bucket, Call, MetadataError, Operation, Reply, VersionId};
+use protocol::settings::SettingKind;
 use s3_wire::error::{ErrorCode, S3Error};
 use s3_wire::form::FormSignature;
 use s3_wire::headers::RequestView;
@@ -115,6 +116,8 @@ pub(crate) struct Admission {
     grounds: RefCell<Vec<Ground>>,
     /// The request's own bucket, where it needs one.
     bucket: Option<Rc<Bucket>>,
+    /// Something is being stored as it came, because the bucket does not encrypt by default.
+    stores_plain: Cell<bool>,
 }
 
 /// Admits a request or says why not. `fresh` for requests that ask metadata nothing else, so that
@@ -178,6 +181,7 @@ pub(crate) async fn admit(
             .map(|key| key.secret_key.as_str().into()),
         revision: Cell::new(authorized.revision),
         bucket: authorized.bucket.clone(),
+        stores_plain: Cell::new(false),
         grounds: RefCell::new(vec![ground]),
         authorized,
         fresh: OnceCell::new(),
@@ -255,6 +259,14 @@ impl Admission {
             Some(_) => None,
             None => self.access_key.as_deref().map(str::to_owned),
         }
+    }
+
+    /// Whether the bucket encrypts what does not say how it is to be stored. If not, that is relied on: should it change before the object is
+    /// written, the write is refused.
+    pub(crate) fn encrypts_by_default(&self) -> bool {
+        let encrypts = self.authorized.kinds.has(SettingKind::Encryption);
+        self.stores_plain.set(!encrypts);
+        encrypts
     }
 
     /// The bucket's policy, as of the admission.
@@ -346,6 +358,7 @@ impl Admission {
             fresh: self.fresh.clone(),
             grounds: RefCell::new(vec![self.ground(need, target)]),
             bucket: self.bucket.clone(),
+            stores_plain: Cell::new(false),
         })
     }
 
@@ -500,6 +513,17 @@ impl Admission {
                     return Err(MetadataError::NoSuchBucket.into());
                 }
                 revisions.push(authorized.revision);
+                // The first is the request's own bucket.
+                let is_own = revisions.len() == 1;
+                if is_own
+                    && self.stores_plain.get()
+                    && authorized.kinds.has(SettingKind::Encryption)
+                {
+                    let message = "The bucket's default encryption was turned on while the object \
+                                   was being sent. Please send it again.";
+                    let error = S3Error::with(ErrorCode::ServiceUnavailable, message);
+                    return Err(Failure::Denied(error));
+                }
             }
             if let Some(first) = revisions
                 .first()

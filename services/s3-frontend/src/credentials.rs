@@ -17,6 +17,8 @@ use s3_wire::sigv4::SigningKey;
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What metadata said about a key and a bucket.
 pub(crate) struct Authorized {
@@ -63,20 +65,34 @@ impl Authorized {
 type Name = (Option<String>, Option<String>);
 
 /// The answers that one thread remembers, all of one revision. At most [`CREDENTIALS_MAX`].
-#[derive(Default)]
 pub(crate) struct Credentials {
     revision: Cell<u64>,
+    /// The newest that any thread of this process has seen: who changed a setting by one thread finds it in force on all of them.
+    newest: Arc<AtomicU64>,
     known: RefCell<HashMap<Name, Rc<Authorized>>>,
     policies: Policies,
 }
 
 impl Credentials {
+    /// Nothing remembered yet.
+    pub(crate) fn new(newest: Arc<AtomicU64>) -> Self {
+        Self {
+            revision: Cell::new(0),
+            newest,
+            known: RefCell::default(),
+            policies: Policies::default(),
+        }
+    }
+
     /// What is remembered, perhaps out of date.
     pub(crate) fn remembered(
         &self,
         access_key: Option<&str>,
         bucket: Option<&str>,
     ) -> Option<Rc<Authorized>> {
+        if self.newest.load(Ordering::Acquire) != self.revision.get() {
+            return None;
+        }
         let name = (access_key.map(str::to_owned), bucket.map(str::to_owned));
         self.known.borrow().get(&name).cloned()
     }
@@ -208,6 +224,7 @@ impl Credentials {
         if revision > self.revision.get() {
             self.revision.set(revision);
             self.known.borrow_mut().clear();
+            self.newest.fetch_max(revision, Ordering::AcqRel);
         }
     }
 }

@@ -7,6 +7,7 @@ use http::header::HOST;
 use http::request::Parts;
 use protocol::metadata::VersionId;
 use s3_wire::dates::{iso8601, parse_amz_date};
+use s3_wire::encryption;
 use s3_wire::error::S3Error;
 use s3_wire::headers::{single, unsupported};
 use s3_wire::names::{Resource, split_host, split_path};
@@ -52,7 +53,8 @@ impl Facts {
         };
         let routed = Query::parse(head.uri.query().unwrap_or_default())
             .and_then(|query| route(head.method.as_str(), &resource, &query, &head.headers))
-            .and_then(|operation| unsupported(&head.headers).map_or(Ok(operation), Err));
+            .and_then(|operation| unsupported(&head.headers).map_or(Ok(operation), Err))
+            .and_then(|operation| encryption::check(operation, &head.headers).map(|()| operation));
         Ok(Self {
             head,
             host_bucket,

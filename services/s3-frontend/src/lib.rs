@@ -22,6 +22,7 @@ mod budget;
 mod cors;
 mod credentials;
 mod crew;
+mod encryption;
 mod facts;
 mod limits;
 mod metadata;
@@ -77,6 +78,10 @@ pub fn run(mut given: Given) -> Result<(), Error> {
     let hosts = worker::hosts(&given.setting("host")?);
     let supervisor = given.finish()?; // A descriptor nobody asked for is an error, not a spare.
 
-    let crew = Crew::start(&worker::Settings { region, hosts })?;
+    let crew = Crew::start(&worker::Settings {
+        region,
+        hosts,
+        newest_revision: Default::default(),
+    })?;
     crew.serve(listener, bus, &supervisor)
 }

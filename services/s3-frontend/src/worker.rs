@@ -1,4 +1,5 @@
-//! One serving thread: everything that its connections share. Nothing is shared between threads.
+//! One serving thread: everything that its connections share. Threads share the number of the newest
+//! revision, and nothing else.
 
 use crate::activity::Connections;
 use crate::blocks::{BlockLink, Pins};
@@ -9,6 +10,8 @@ use crate::metadata::MetadataLink;
 use runtime::Bus;
 use std::cell::Cell;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// What the manifest says.
@@ -18,6 +21,8 @@ pub(crate) struct Settings {
     pub(crate) region: String,
     /// Host names below which a bucket may be named; in lower case, without port.
     pub(crate) hosts: Vec<String>,
+    /// The newest revision of keys and buckets that any thread has seen; the one thing that threads share.
+    pub(crate) newest_revision: Arc<AtomicU64>,
 }
 
 /// The names in the setting `host`: separated by commas, ports and case are ignored.
@@ -62,7 +67,7 @@ impl Worker {
             hosts: settings.hosts,
             metadata: MetadataLink::new(bus.clone()),
             blocks: BlockLink::new(bus, Pins::start()),
-            credentials: Credentials::default(),
+            credentials: Credentials::new(settings.newest_revision),
             connections,
             placeholders,
             budget: Budget::new(budget_kib),

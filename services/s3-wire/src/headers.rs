@@ -272,6 +272,13 @@ fn verdict(name: &str, value: &str) -> bool {
         | "x-amz-rename-source-if-modified-since"
         | "x-amz-rename-source-if-unmodified-since"
         | "x-amz-client-token" // of RenameObject
+        | "x-amz-server-side-encryption" // `encryption::check` says where each of these may be
+        | "x-amz-server-side-encryption-customer-algorithm"
+        | "x-amz-server-side-encryption-customer-key"
+        | "x-amz-server-side-encryption-customer-key-md5"
+        | "x-amz-copy-source-server-side-encryption-customer-algorithm"
+        | "x-amz-copy-source-server-side-encryption-customer-key"
+        | "x-amz-copy-source-server-side-encryption-customer-key-md5"
         | "x-amz-object-attributes" // only GetObjectAttributes reads it
         | "x-amz-max-parts"
         | "x-amz-part-number-marker" => true,
@@ -298,11 +305,11 @@ fn verdict(name: &str, value: &str) -> bool {
         "x-amz-object-ownership" => value == "BucketOwnerEnforced",
         "x-amz-bucket-namespace" => value == "global",
 
-        // Everything else promises something: x-amz-server-side-encryption* (encryption at rest),
-        // x-amz-mfa (protection against deletion), x-amz-grant-* (rights), x-amz-website-redirect-location,
+        // Everything else promises something: x-amz-server-side-encryption-aws-kms-key-id and other
+        // words of AWS's key management service, x-amz-mfa (protection against deletion), x-amz-grant-* (rights), x-amz-website-redirect-location,
         // x-amz-expected-bucket-owner and x-amz-source-expected-bucket-owner (a condition that we
         // cannot check: there are no AWS accounts here),
-        // x-amz-copy-source-server-side-encryption-*, x-amz-write-offset-bytes,
+        // x-amz-write-offset-bytes,
         // x-amz-if-match-* (conditions of directory buckets), and whatever
         // AWS invents next.
         _ => false,
@@ -332,6 +339,7 @@ pub(crate) fn parameter_verdict(name: &str, value: &str) -> bool {
         "x-amz-copy-source",
         "x-amz-tagging",
         "x-amz-object-lock-",
+        "x-amz-server-side-encryption", // a key does not belong in an address
         "x-amz-rename-source",
     ]
     .iter()
@@ -365,8 +373,8 @@ mod tests {
     fn headers_that_promise_something_are_refused_by_name() {
         let check = |name: &'static str, value: &'static str| unsupported(&list(&[(name, value)]));
         for (name, value) in [
-            ("x-amz-server-side-encryption", "AES256"),
-            ("x-amz-server-side-encryption-customer-key", "a2V5"),
+            ("x-amz-server-side-encryption-aws-kms-key-id", "a"),
+            ("x-amz-server-side-encryption-context", "e30="),
             ("x-amz-website-redirect-location", "/x"),
             ("x-amz-storage-class", "GLACIER"),
             ("x-amz-expected-bucket-owner", "123456789012"),

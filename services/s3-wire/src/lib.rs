@@ -12,6 +12,7 @@ pub mod body;
 pub mod checksum;
 pub mod conditions;
 pub mod dates;
+pub mod encryption;
 pub mod error;
 pub mod form;
 pub mod headers;

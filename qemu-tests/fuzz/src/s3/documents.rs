@@ -2,7 +2,9 @@
 
 use s3_wire::form::{FormReader, PostPolicy};
 use s3_wire::policy::{Policy, Whose};
-use s3_wire::settings::{self, CorsConfiguration, OwnershipControls, PublicAccessBlock};
+use s3_wire::settings::{
+    self, BucketEncryption, CorsConfiguration, OwnershipControls, PublicAccessBlock,
+};
 use s3_wire::{tags, xml};
 
 /// The boundary of every form, which is the client's choice.
@@ -35,6 +37,7 @@ pub(crate) fn xml(body: &[u8]) -> bool {
         xml::VersioningConfiguration::parse(body).is_ok(),
         xml::Tagging::parse(body, 10).is_ok(),
         CorsConfiguration::parse(body).is_ok(),
+        BucketEncryption::parse(body).is_ok(),
         PublicAccessBlock::parse(body).is_ok(),
         OwnershipControls::parse(body).is_ok(),
         settings::parse_logging(body).is_ok(),
@@ -84,6 +87,7 @@ pub(super) fn seeds() -> Vec<Vec<u8>> {
         "<ObjectLockConfiguration><ObjectLockEnabled>Enabled</ObjectLockEnabled><Rule><DefaultRetention><Mode>GOVERNANCE</Mode><Days>3</Days></DefaultRetention></Rule></ObjectLockConfiguration>",
         "<CORSConfiguration><CORSRule><AllowedOrigin>https://a.example</AllowedOrigin><AllowedMethod>GET</AllowedMethod><MaxAgeSeconds>5</MaxAgeSeconds></CORSRule></CORSConfiguration>",
         "<LifecycleConfiguration><Rule><ID>r</ID><Filter><Prefix>p/</Prefix></Filter><Status>Enabled</Status><Expiration><Days>7</Days></Expiration></Rule></LifecycleConfiguration>",
+        "<ServerSideEncryptionConfiguration><Rule><ApplyServerSideEncryptionByDefault><SSEAlgorithm>AES256</SSEAlgorithm></ApplyServerSideEncryptionByDefault><BucketKeyEnabled>true</BucketKeyEnabled></Rule></ServerSideEncryptionConfiguration>",
     ];
     let policies = [
         "{\"Version\":\"2012-10-17\",\"Statement\":[{\"Effect\":\"Allow\",\"Principal\":\"*\",\"Action\":[\"s3:GetObject\"],\"Resource\":\"arn:aws:s3:::home/*\",\"Condition\":{\"IpAddress\":{\"aws:SourceIp\":\"10.0.0.0/8\"}}}]}",

@@ -70,6 +70,7 @@ fn put(number: u64, precondition: Precondition) -> Command {
         headers: Vec::new(),
         checksum: None,
         attributes: Attributes::default(),
+        encryption: None,
         content: Content::Inline(bytes),
     };
     let change = Change::PutObject {

@@ -1,11 +1,13 @@
 //! The bounds of the protocol, checked where calls come in: what passes here may enter the log.
 
 use super::rows::{self, UPLOAD_BYTES_MAX};
+use object_encryption::sealed_bytes;
 use protocol::block::{BLOCK_BYTES_MAX, BlockRef};
 use protocol::metadata::{
-    AccessKey, AttributeChange, BLOCKS_MAX, Checksum, Content, HEADERS_BYTES_MAX, INLINE_BYTES_MAX,
-    KEY_BYTES_MAX, MetadataError, NewObject, Operation, PARTS_MAX, Part, Precondition,
-    TAG_NAME_BYTES_MAX, TAG_VALUE_BYTES_MAX, TAGS_MAX, TOKEN_BYTES_MAX, Versioning,
+    AccessKey, AttributeChange, BLOCKS_MAX, Checksum, Content, Encryption, HEADERS_BYTES_MAX,
+    INLINE_BYTES_MAX, KEY_BYTES_MAX, KeySource, MetadataError, NewObject, Operation, PARTS_MAX,
+    Part, Precondition, TAG_NAME_BYTES_MAX, TAG_VALUE_BYTES_MAX, TAGS_MAX, TOKEN_BYTES_MAX,
+    Versioning,
 };
 use protocol::settings::{
     LIFECYCLE_RULES_MAX, Lifecycle, POLICY_BYTES_MAX, SETTING_BYTES_MAX, SettingKind,
@@ -84,6 +86,7 @@ pub fn check(operation: &Operation) -> Result<(), MetadataError> {
             object_key(&upload.key)?;
             headers(&upload.headers)?;
             tags(&upload.attributes.tags)?;
+            encryption(upload.encryption.as_ref())?;
             let algorithm = upload
                 .checksum
                 .as_ref()
@@ -229,7 +232,25 @@ fn object(object: &NewObject) -> Result<(), MetadataError> {
             ));
         }
     };
-    bound(held == object.size, "size, which is not the content's,")
+    encryption(object.encryption.as_ref())?;
+    bound(
+        held == stored_bytes(object.size, object.encryption.is_some()),
+        "size, which is not the content's,",
+    )
+}
+
+/// Keys come in clear, and are wrapped on the way to the log.
+fn encryption(encryption: Option<&Encryption>) -> Result<(), MetadataError> {
+    let wrapped = encryption.is_some_and(|one| matches!(one.source, KeySource::Wrapped { .. }));
+    bound(!wrapped, "wrapped data key")
+}
+
+/// How many bytes are stored for so many of an object.
+fn stored_bytes(size: u64, encrypted: bool) -> u64 {
+    match encrypted {
+        true => sealed_bytes(size),
+        false => size,
+    }
 }
 
 fn part(part: &Part) -> Result<(), MetadataError> {
@@ -238,7 +259,7 @@ fn part(part: &Part) -> Result<(), MetadataError> {
     let is_md5 = part.etag.len() == 32 && part.etag.bytes().all(|byte| byte.is_ascii_hexdigit());
     bound(is_md5, "ETag of the part")?;
     bound(
-        blocks(&part.blocks)? == part.size,
+        blocks(&part.blocks)? == stored_bytes(part.size, part.salt.is_some()),
         "size, which is not the blocks',",
     )
 }

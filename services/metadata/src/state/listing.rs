@@ -283,6 +283,7 @@ fn parts_behind<R: Rows>(
             etag: head.etag,
             checksum: head.checksum,
             modified_ms: head.modified_ms,
+            salt: head.salt,
             blocks: Vec::new(),
         };
         parts.push((rows::part_number(key)?, part));

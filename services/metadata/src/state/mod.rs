@@ -48,7 +48,7 @@ use serde::{Deserialize, Serialize};
 
 /// Number of the form of commands and rows on the disk: raised with each change of either, or of the types of
 /// `protocol::metadata` in them.
-pub const FORMAT: u32 = 2;
+pub const FORMAT: u32 = 3;
 
 /// What a command came to: a reply, or why it was refused.
 pub type Outcome = Result<Reply, MetadataError>;

@@ -83,6 +83,7 @@ pub(super) fn get<R: Rows>(
         modified_ms: head.modified_ms,
         version: head.version.id(),
         attributes: head.attributes,
+        encryption: head.encryption,
         content,
     })))
 }
@@ -129,6 +130,7 @@ pub(super) fn put<R: Rows>(
         version: Version::ONLY,
         headers: object.headers.clone(),
         attributes: object.attributes.clone(),
+        encryption: object.encryption.clone(),
         renamed: None,
         content: Some(object.content.clone()),
     };

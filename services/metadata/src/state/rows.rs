@@ -33,7 +33,8 @@
 use crate::Error;
 use protocol::block::{BlockId, BlockRef, Place};
 use protocol::metadata::{
-    Attributes, BucketId, BucketUsage, Checksum, Content, ObjectLock, VersionId, Versioning,
+    Attributes, BucketId, BucketUsage, Checksum, Content, Encryption, ObjectLock, Salt, VersionId,
+    Versioning,
 };
 use protocol::settings::SettingKind;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -107,6 +108,7 @@ pub(crate) struct ObjectHead {
     pub(crate) version: Version,
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) attributes: Attributes,
+    pub(crate) encryption: Option<Encryption>,
     /// The client's token of the rename that brought it here, and its key before.
     pub(crate) renamed: Option<(String, String)>,
     /// `None`: in the `c` row.
@@ -179,6 +181,7 @@ pub(crate) struct UploadRow {
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) checksum: Option<(String, bool)>,
     pub(crate) attributes: Attributes,
+    pub(crate) encryption: Option<Encryption>,
     pub(crate) initiated_ms: u64,
 }
 
@@ -189,6 +192,7 @@ pub(crate) struct PartHead {
     pub(crate) etag: String,
     pub(crate) checksum: Option<Checksum>,
     pub(crate) modified_ms: u64,
+    pub(crate) salt: Option<Salt>,
     /// `None`: in the `q` row.
     pub(crate) blocks: Option<Vec<BlockRef>>,
 }

@@ -42,6 +42,7 @@ pub(super) fn show(row: UploadRow, upload: &str) -> Upload {
         headers: row.headers,
         checksum: row.checksum,
         attributes: row.attributes,
+        encryption: row.encryption,
         initiated_ms: row.initiated_ms,
     }
 }
@@ -74,6 +75,7 @@ pub(super) fn get_part<R: Rows>(
         etag: head.etag,
         checksum: head.checksum,
         modified_ms: head.modified_ms,
+        salt: head.salt,
         blocks,
     })))
 }
@@ -124,6 +126,7 @@ pub(super) fn create<R: Rows>(
         headers: upload.headers.clone(),
         checksum: upload.checksum.clone(),
         attributes: upload.attributes.clone(),
+        encryption: upload.encryption.clone(),
         initiated_ms: changes.at_ms,
     };
     changes.put(rows::upload(bucket, name), &row)?;
@@ -144,8 +147,12 @@ pub(super) fn put_part<R: Rows>(
     part: &Part,
     copied: bool,
 ) -> Result<Outcome, Error> {
-    if find(changes.rows, bucket, key, upload)?.is_none() {
+    let Some(row) = find(changes.rows, bucket, key, upload)? else {
         return absent(changes.rows, bucket, MetadataError::NoSuchUpload);
+    };
+    if row.encryption.is_some() != part.salt.is_some() {
+        let why = "a part is encrypted exactly if its upload is";
+        return Ok(Err(MetadataError::Refused(why.into())));
     }
     if copied && !all_referenced(changes.rows, &part.blocks)? {
         return Ok(Err(MetadataError::SourceChanged));
@@ -161,6 +168,7 @@ pub(super) fn put_part<R: Rows>(
         etag: part.etag.clone(),
         checksum: part.checksum.clone(),
         modified_ms: changes.at_ms,
+        salt: part.salt,
         blocks: here.then(|| part.blocks.clone()),
     };
     changes.put(rows::part(bucket, upload, number), &head)?;
@@ -226,6 +234,7 @@ pub(super) fn complete<R: Rows>(
         version: Version::ONLY,
         headers: row.headers,
         attributes: row.attributes,
+        encryption: row.encryption,
         renamed: None,
         content: Some(Content::Parts {
             upload: upload.into(),

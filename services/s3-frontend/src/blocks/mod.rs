@@ -6,7 +6,7 @@ mod writer;
 
 pub(crate) use pins::Pins;
 use pins::{Connection, Placement};
-pub(crate) use reader::{Extent, ReadFailure, Reader, copy_into};
+pub(crate) use reader::{Extent, ReadFailure, Reader, copy_into, find_part, read_at};
 pub(crate) use writer::{BlockWriter, Hold, Placed};
 
 use crate::limits::{UNAVAILABLE_WAIT, WRITERS_MAX};

@@ -1,11 +1,12 @@
 //! Finds the blocks under a range of an object's bytes and opens them one after the other.
 
-use super::{BlockWriter, Failure, OpenBlock};
+use super::{Failure, OpenBlock};
 use crate::admission::Admission;
+use crate::encryption::ObjectWriter;
 use crate::limits::PACKED_KIB;
 use crate::metadata::{Failure as MetadataFailure, unexpected};
 use protocol::block::{BlockError, BlockRef, Place};
-use protocol::metadata::{BucketId, Content, MetadataError, Operation, Reply};
+use protocol::metadata::{BucketId, Content, MetadataError, Operation, Part, Reply};
 use rustix::io::Errno;
 use s3_wire::body::BodyChecks;
 use s3_wire::error::{ErrorCode, S3Error};
@@ -158,21 +159,7 @@ impl Reader {
             let Some((number, range)) = self.parts.pop_front() else {
                 return Ok(None);
             };
-            let operation = Operation::GetPart {
-                bucket: self.bucket,
-                upload: self.upload.clone(),
-                number,
-            };
-            let part = match self.admission.read(operation).await {
-                Ok(Reply::Part(part)) => part,
-                Ok(other) => return Err(ReadFailure::Error(unexpected(&other))),
-                Err(MetadataFailure::Metadata(
-                    MetadataError::NoSuchUpload
-                    | MetadataError::NoSuchKey
-                    | MetadataError::InvalidPart { .. },
-                )) => return Err(ReadFailure::Gone),
-                Err(error) => return Err(ReadFailure::Error(error.into())),
-            };
+            let part = find_part(&self.admission, self.bucket, &self.upload, number).await?;
             self.extents = extents_of(&part.blocks, &range);
         }
         Ok(self.extents.pop_front())
@@ -189,10 +176,37 @@ impl Reader {
     }
 }
 
+/// A part of a multipart object.
+///
+/// # Errors
+/// [`ReadFailure::Gone`] if the object is no longer there.
+pub(crate) async fn find_part(
+    admission: &Admission,
+    bucket: BucketId,
+    upload: &str,
+    number: u16,
+) -> Result<Part, ReadFailure> {
+    let operation = Operation::GetPart {
+        bucket,
+        upload: upload.to_owned(),
+        number,
+    };
+    match admission.read(operation).await {
+        Ok(Reply::Part(part)) => Ok(part),
+        Ok(other) => Err(ReadFailure::Error(unexpected(&other))),
+        Err(MetadataFailure::Metadata(
+            MetadataError::NoSuchUpload
+            | MetadataError::NoSuchKey
+            | MetadataError::InvalidPart { .. },
+        )) => Err(ReadFailure::Gone),
+        Err(error) => Err(ReadFailure::Error(error.into())),
+    }
+}
+
 /// Reads what is left of `reader` and writes it to `writer`, with its digests.
 pub(crate) async fn copy_into(
     mut reader: Reader,
-    writer: &mut BlockWriter,
+    writer: &mut ObjectWriter,
     checks: &mut BodyChecks,
 ) -> Result<(), ReadFailure> {
     while let Some((extent, open)) = reader.next().await? {
@@ -222,7 +236,12 @@ pub(crate) async fn copy_into(
 }
 
 /// At most `length` bytes at `offset`, at least one.
-fn read_at(file: impl AsFd, buffer: &mut [u8], offset: u64, length: u64) -> Result<&[u8], Errno> {
+pub(crate) fn read_at(
+    file: impl AsFd,
+    buffer: &mut [u8],
+    offset: u64,
+    length: u64,
+) -> Result<&[u8], Errno> {
     let length = usize::try_from(length)
         .unwrap_or(usize::MAX)
         .min(buffer.len());

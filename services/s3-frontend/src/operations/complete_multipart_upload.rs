@@ -9,6 +9,7 @@ use super::list_parts::{Found, checksum_of, find_parts};
 use super::upload_part::upload_id;
 use super::{algorithm_of, precondition, type_of, version_id};
 use crate::answer::{self, Answer};
+use crate::encryption;
 use crate::metadata::{Failure, unexpected};
 use crate::request::Request;
 use protocol::metadata::{
@@ -35,9 +36,13 @@ pub(super) async fn complete(request: &mut Request<'_>) -> Result<Answer, S3Erro
     drop(document);
 
     let (key, name) = (request.key(), upload_id(request));
+    let mut shown = None;
     let (etag, checksum) = match find_parts(&admission, key, name, 0, usize::from(PARTS_MAX)).await
     {
-        Ok((upload, parts)) => put_together(request, &upload, &wanted, &parts)?,
+        Ok((upload, parts)) => {
+            shown = encryption::of_whole_upload(&request.head.headers, &upload)?;
+            put_together(request, &upload, &wanted, &parts)?
+        }
         // Completed before, perhaps: metadata knows whether the object is still the one of these
         // parts.
         Err(Found::Failure(Failure::Metadata(MetadataError::NoSuchUpload))) => {
@@ -74,6 +79,7 @@ pub(super) async fn complete(request: &mut Request<'_>) -> Result<Answer, S3Erro
     };
     let mut answer = answer::xml(result.to_xml());
     version_id::tell_made(&mut answer, version);
+    encryption::tell(&mut answer, shown.as_ref());
     Ok(answer)
 }
 

@@ -2,17 +2,18 @@
 //!
 //! Within a bucket the copy refers to the same blocks. Into another bucket the bytes are read and
 //! stored anew, because block names are keyed per bucket; so are they where another checksum is
-//! asked for.
+//! asked for, and where either of the two is encrypted. How the copy is encrypted is not inherited.
 //!
 //! Source: <https://docs.aws.amazon.com/AmazonS3/latest/API/API_CopyObject.html>
 
 use super::copy_source::{self, Source};
 use super::object_attributes::attributes;
-use super::object_data::{DEFAULT_ALGORITHM, check_size, kept_checksum, kept_headers};
+use super::object_data::{DEFAULT_ALGORITHM, check_size, copy_bytes, kept_checksum, kept_headers};
 use super::put_object::check_early;
 use super::{precondition, type_of, version_id};
 use crate::answer::{self, Answer};
-use crate::blocks::{BlockWriter, Hold, ReadFailure, Reader, copy_into};
+use crate::blocks::{Hold, ReadFailure, Reader};
+use crate::encryption::{self, Cipher, ObjectWriter};
 use crate::limits::{CHANGES_MAX, UPLOAD_KIB};
 use crate::metadata::{Failure, unexpected};
 use crate::request::Request;
@@ -20,6 +21,7 @@ use protocol::metadata::{Attributes, Content, MetadataError, NewObject, Operatio
 use s3_wire::body::BodyChecks;
 use s3_wire::checksum::{self, Algorithm, Expected};
 use s3_wire::conditions::WriteCondition;
+use s3_wire::encryption::{Requested, requested};
 use s3_wire::error::{ErrorCode, S3Error};
 use s3_wire::sigv4::PayloadHash;
 use s3_wire::xml::CopyObjectResult;
@@ -44,7 +46,8 @@ pub(super) async fn copy_object(request: &mut Request<'_>) -> Result<Answer, S3E
     // An older version may be brought back so.
     let onto_itself =
         place.bucket.id == bucket.id && place.key == request.key() && place.version.is_none();
-    if onto_itself && metadata == Directive::Copy && algorithm.is_none() {
+    let says_how = requested(&request.head.headers)? != Requested::Default;
+    if onto_itself && metadata == Directive::Copy && algorithm.is_none() && !says_how {
         let message = "This copy request is illegal because it is trying to copy an object to \
                        itself without changing the object's metadata, storage class, website \
                        redirect location or encryption attributes.";
@@ -53,14 +56,24 @@ pub(super) async fn copy_object(request: &mut Request<'_>) -> Result<Answer, S3E
     check_early(&request.admission, bucket.id, request.key(), &condition).await?;
 
     for _ in 0..CHANGES_MAX {
+        // Of each attempt: a salt is used once.
+        let cipher = encryption::of_new_object(&request.head.headers, &request.admission)?;
         let source = copy_source::find(request, &place).await?;
         check_size(source.object.size)?;
         let headers = match metadata {
             Directive::Copy => source.object.headers.clone(),
             Directive::Replace => replaced.clone(),
         };
-        let refers = place.bucket.id == bucket.id && !wants_other_checksum(&source, algorithm);
-        let (mut object, hold) = match make_copy(request, &source, refers, algorithm).await {
+        let refers = place.bucket.id == bucket.id
+            && cipher.is_none()
+            && source.stream.is_none()
+            && !wants_other_checksum(&source, algorithm);
+        let cipher = cipher.as_ref();
+        let made = match refers {
+            true => refer(request, &source).await,
+            false => make_copy(request, &source, algorithm, cipher).await,
+        };
+        let (mut object, hold) = match made {
             Ok(made) => made,
             Err(ReadFailure::Gone) => continue,
             Err(ReadFailure::Error(error)) => return Err(error),
@@ -99,6 +112,7 @@ pub(super) async fn copy_object(request: &mut Request<'_>) -> Result<Answer, S3E
                 let mut answer = answer::xml(result.to_xml());
                 version_id::tell_made(&mut answer, version);
                 source.tell(&mut answer);
+                encryption::tell(&mut answer, cipher.map(|one| &one.shown));
                 return Ok(answer);
             }
             Ok(other) => return Err(unexpected(&other)),
@@ -125,33 +139,36 @@ fn wants_other_checksum(source: &Source, wanted: Option<Algorithm>) -> bool {
     })
 }
 
-/// The copy, without headers and attributes, and what keeps its blocks until it is visible.
+/// A copy that is the source's own blocks, without headers and attributes.
+async fn refer(request: &Request<'_>, source: &Source) -> Result<(NewObject, Hold), ReadFailure> {
+    let Source { bucket, object, .. } = source;
+    let content = match &object.content {
+        Content::Inline(bytes) => Content::Inline(bytes.clone()),
+        content => {
+            let reader = Reader::new(&request.admission, bucket.id, content, 0..object.size);
+            Content::Blocks(reader.all_blocks().await?)
+        }
+    };
+    let copy = NewObject {
+        size: object.size,
+        etag: object.etag.clone(),
+        headers: Vec::new(),
+        checksum: object.checksum.clone(),
+        attributes: Attributes::default(),
+        encryption: None,
+        content,
+    };
+    Ok((copy, Hold::default()))
+}
+
+/// A copy with bytes of its own, without headers and attributes, and what keeps its blocks until it is visible.
 async fn make_copy(
     request: &Request<'_>,
     source: &Source,
-    refers: bool,
     algorithm: Option<Algorithm>,
+    cipher: Option<&Cipher>,
 ) -> Result<(NewObject, Hold), ReadFailure> {
-    let Source { bucket, object, .. } = source;
-    let all = 0..object.size;
-    if refers {
-        let content = match &object.content {
-            Content::Inline(bytes) => Content::Inline(bytes.clone()),
-            content => {
-                let reader = Reader::new(&request.admission, bucket.id, content, all);
-                Content::Blocks(reader.all_blocks().await?)
-            }
-        };
-        let copy = NewObject {
-            size: object.size,
-            etag: object.etag.clone(),
-            headers: Vec::new(),
-            checksum: object.checksum.clone(),
-            attributes: Attributes::default(),
-            content,
-        };
-        return Ok((copy, Hold::default()));
-    }
+    let object = &source.object;
     let own = request.admission.bucket().map_err(ReadFailure::Error)?;
     let _share = request
         .worker
@@ -165,22 +182,19 @@ async fn make_copy(
         .and_then(|kept| Algorithm::from_name(&kept.algorithm));
     let algorithm = algorithm.or(kept).unwrap_or(DEFAULT_ALGORITHM);
     let mut checks = BodyChecks::new(Expected::default(), PayloadHash::Unsigned, Some(algorithm));
-    let mut writer = BlockWriter::new(request.worker, own.hash_key, object.size, true);
-    if let Content::Inline(bytes) = &object.content {
-        checks.update(bytes);
-        writer.write(bytes).await.map_err(ReadFailure::Error)?;
-    } else {
-        let reader = Reader::new(&request.admission, bucket.id, &object.content, all);
-        copy_into(reader, &mut writer, &mut checks).await?;
-    }
+    let stream = cipher.map(|cipher| &cipher.stream);
+    let writer = ObjectWriter::new(request.worker, own.hash_key, object.size, true, stream);
+    let mut writer = writer.map_err(ReadFailure::Error)?;
+    copy_bytes(request, source, 0..object.size, &mut writer, &mut checks).await?;
     let summary = checks.finish(None).map_err(ReadFailure::Error)?;
     let placed = writer.finish().await.map_err(ReadFailure::Error)?;
     let copy = NewObject {
         size: summary.bytes,
-        etag: checksum::etag(&summary.md5),
+        etag: encryption::etag(&summary.md5, cipher).map_err(ReadFailure::Error)?,
         headers: Vec::new(),
         checksum: summary.checksum.as_ref().map(kept_checksum),
         attributes: Attributes::default(),
+        encryption: cipher.map(Cipher::row),
         content: placed.content,
     };
     Ok((copy, placed.hold))

@@ -4,6 +4,7 @@ use super::find_object::find_object;
 use super::version_id;
 use crate::access::{Need, Target, get_action};
 use crate::answer::{self, Answer};
+use crate::encryption::{self, Side, Stream};
 use crate::request::Request;
 use protocol::metadata::{Bucket, Object, VersionId};
 use s3_wire::conditions::ReadConditions;
@@ -15,6 +16,8 @@ use std::rc::Rc;
 pub(super) struct Source {
     pub(super) bucket: Rc<Bucket>,
     pub(super) object: Object,
+    /// The key, if it is encrypted.
+    pub(super) stream: Option<Stream>,
 }
 
 /// Where the source is.
@@ -56,7 +59,7 @@ pub(super) async fn admit(request: &Request<'_>) -> Result<Place, S3Error> {
 /// The source as it is now.
 ///
 /// # Errors
-/// `NoSuchKey`, `NoSuchVersion`, `PreconditionFailed`; `InvalidRequest` for a delete marker that is named by its version.
+/// `NoSuchKey`, `NoSuchVersion`, `PreconditionFailed`, those of [`encryption::unlock`]; `InvalidRequest` for a delete marker that is named by its version.
 pub(super) async fn find(request: &Request<'_>, place: &Place) -> Result<Source, S3Error> {
     let found = find_object(&request.admission, &place.bucket, &place.key, place.version).await;
     let object = found.map_err(|error| match error.code {
@@ -69,9 +72,11 @@ pub(super) async fn find(request: &Request<'_>, place: &Place) -> Result<Source,
     })?;
     let conditions = ReadConditions::of_copy_source(&request.head.headers)?;
     conditions.evaluate_copy(&object.etag, object.modified_ms / 1000)?;
+    let unlocked = encryption::unlock(&request.head.headers, &object, Side::CopySource)?;
     Ok(Source {
         bucket: place.bucket.clone(),
         object,
+        stream: unlocked.stream,
     })
 }
 

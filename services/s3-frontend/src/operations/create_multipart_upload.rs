@@ -5,6 +5,7 @@
 use super::object_attributes::attributes;
 use super::object_data::kept_headers;
 use crate::answer::{self, Answer};
+use crate::encryption::{self, Cipher};
 use crate::metadata::unexpected;
 use crate::request::Request;
 use protocol::metadata::{Operation, Reply, Upload};
@@ -29,6 +30,7 @@ pub(super) async fn create(request: &mut Request<'_>) -> Result<Answer, S3Error>
     // Not to be guessed: whoever may write to the bucket could otherwise meddle with others'
     // uploads.
     let name = format!("{:032x}", u128::from_be_bytes(name));
+    let cipher = encryption::of_new_object(&request.head.headers, &request.admission)?;
     let upload = Upload {
         upload: name.clone(),
         key: request.key().to_owned(),
@@ -37,6 +39,7 @@ pub(super) async fn create(request: &mut Request<'_>) -> Result<Answer, S3Error>
             (algorithm.name().to_owned(), kind == ChecksumType::Composite)
         }),
         attributes: attributes(request)?,
+        encryption: cipher.as_ref().map(Cipher::row),
         initiated_ms: 0, // set by metadata
     };
     let bucket = request.admission.bucket()?.id;
@@ -54,6 +57,7 @@ pub(super) async fn create(request: &mut Request<'_>) -> Result<Answer, S3Error>
         upload_id: &name,
     };
     let mut answer = answer::xml(result.to_xml());
+    encryption::tell(&mut answer, cipher.as_ref().map(|one| &one.shown));
     if let Some((algorithm, kind)) = checksum {
         answer::set(&mut answer, "x-amz-checksum-algorithm", algorithm.name());
         answer::set(&mut answer, "x-amz-checksum-type", kind.name());

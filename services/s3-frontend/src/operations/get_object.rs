@@ -13,6 +13,7 @@ use super::{object_attributes, quoted, version_id};
 use crate::answer::{self, Answer, AnswerBody, Chunk};
 use crate::blocks::{Extent, OpenBlock, ReadFailure, Reader};
 use crate::body::file_range::{FileRange, Placeholders};
+use crate::encryption::{self, DecryptingReader, Side, Stream};
 use crate::limits::CHANGES_MAX;
 use crate::request::Request;
 use bytes::Bytes;
@@ -49,13 +50,20 @@ pub(super) async fn get_object(request: &mut Request<'_>) -> Result<Answer, S3Er
     let version = version_id::of_query(request)?;
     for _ in 0..CHANGES_MAX {
         let object = find(request, version).await?;
+        let unlocked = encryption::unlock(&request.head.headers, &object, Side::Object)?;
         let selection = match begin(request, &object, &wanted)? {
             Ok(selection) => selection,
             Err(not_modified) => return Ok(not_modified),
         };
-        match body(request, &object.content, selection.range.clone()).await {
+        let range = selection.range.clone();
+        let body = match &unlocked.stream {
+            Some(stream) => decrypted_body(request, &object, range, stream).await,
+            None => body(request, &object.content, range).await,
+        };
+        match body {
             Ok(body) => {
                 let mut answer = describe(request, &object, &selection)?;
+                encryption::tell(&mut answer, unlocked.shown.as_ref());
                 *answer.body_mut() = body;
                 return Ok(answer);
             }
@@ -71,11 +79,13 @@ pub(super) async fn get_object(request: &mut Request<'_>) -> Result<Answer, S3Er
 pub(super) async fn head_object(request: &mut Request<'_>) -> Result<Answer, S3Error> {
     let wanted = wanted(request)?;
     let object = find(request, version_id::of_query(request)?).await?;
+    let unlocked = encryption::unlock(&request.head.headers, &object, Side::Object)?;
     let selection = match begin(request, &object, &wanted)? {
         Ok(selection) => selection,
         Err(not_modified) => return Ok(not_modified),
     };
     let mut answer = describe(request, &object, &selection)?;
+    encryption::tell(&mut answer, unlocked.shown.as_ref());
     let length = selection.range.end - selection.range.start;
     answer::set(&mut answer, "content-length", &length.to_string());
     Ok(answer)
@@ -295,4 +305,42 @@ async fn next_chunk(
             .map(|range| Some(Chunk::File(range)))
             .ok_or(ReadFailure::Error(ErrorCode::SlowDown.into())),
     }
+}
+
+/// The wanted bytes of an encrypted object as a body: chunk by chunk through this process, one ahead.
+async fn decrypted_body(
+    request: &Request<'_>,
+    object: &Object,
+    range: Range<u64>,
+    stream: &Stream,
+) -> Result<AnswerBody, ReadFailure> {
+    if range.is_empty() {
+        return Ok(AnswerBody::empty());
+    }
+    let length = range.end - range.start;
+    let bucket = request.admission.bucket().map_err(ReadFailure::Error)?.id;
+    let whole = (&object.content, object.size);
+    let mut reader = DecryptingReader::new(&request.admission, bucket, whole, range, stream);
+    let share = request.worker.budget.take(reader.kib()).await;
+    let share = share.map_err(ReadFailure::Error)?;
+    let first = reader.next().await?;
+    let first = first.ok_or(ReadFailure::Error(ErrorCode::InternalError.into()))?;
+    if first.len() as u64 == length {
+        return Ok(AnswerBody::of(Chunk::Bytes(first)).holding(share));
+    }
+    let (sender, rest) = mpsc::channel(1);
+    tokio::task::spawn_local(async move {
+        while let Ok(place) = sender.reserve().await {
+            match reader.next().await {
+                Ok(None) => break,
+                Ok(Some(bytes)) => place.send(Ok(Chunk::Bytes(bytes))),
+                Err(failure) => {
+                    runtime::warn!("an answer breaks off: {}", S3Error::from(failure));
+                    place.send(Err(io::ErrorKind::Other.into()));
+                    break;
+                }
+            }
+        }
+    });
+    Ok(AnswerBody::stream(Chunk::Bytes(first), rest, length).holding(share))
 }

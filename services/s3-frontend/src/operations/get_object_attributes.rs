@@ -6,6 +6,7 @@ use super::find_object::find_object;
 use super::list_parts::checksum_of;
 use super::{type_of, version_id};
 use crate::answer::{self, Answer};
+use crate::encryption::{self, Side};
 use crate::metadata::unexpected;
 use crate::request::Request;
 use protocol::metadata::{BucketId, Content, Object, Operation, PAGE_MAX, PARTS_MAX, Part, Reply};
@@ -54,6 +55,7 @@ pub(super) async fn get_object_attributes(request: &mut Request<'_>) -> Result<A
     let version = version_id::of_query(request)?;
     let bucket = request.admission.bucket()?;
     let object = find_object(&request.admission, bucket, request.key(), version).await?;
+    encryption::unlock(&request.head.headers, &object, Side::Object)?;
     let parts = match &object.content {
         Content::Parts { upload, parts } if wanted.parts => {
             Some(object_parts(request, bucket.id, upload, parts).await?)

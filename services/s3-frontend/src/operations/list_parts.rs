@@ -6,6 +6,7 @@ use super::upload_part::upload_id;
 use super::{OWNER, algorithm_of};
 use crate::admission::Admission;
 use crate::answer::{self, Answer};
+use crate::encryption;
 use crate::metadata::{Failure, unexpected};
 use crate::request::Request;
 use protocol::metadata::{Operation, PAGE_MAX, PARTS_MAX, Part, Reply, Upload};
@@ -29,6 +30,7 @@ pub(super) async fn list_parts(request: &mut Request<'_>) -> Result<Answer, S3Er
         Err(Found::Failure(failure)) => return Err(failure.into()),
         Err(Found::Error(error)) => return Err(error),
     };
+    encryption::of_whole_upload(&request.head.headers, &upload)?;
     let is_truncated = parts.len() > max_parts as usize && max_parts > 0;
     parts.truncate(max_parts as usize);
     let last = parts.last().map(|(number, _)| u32::from(*number));

@@ -151,6 +151,7 @@ pub(crate) async fn dispatch(
         O::GetPublicAccessBlock => Box::pin(bucket_settings::get_public_access_block(request)),
         O::PutBucketAcl => Box::pin(bucket_settings::put_bucket_acl(request)),
         O::PutBucketCors => Box::pin(bucket_settings::put_bucket_cors(request)),
+        O::PutBucketEncryption => Box::pin(bucket_settings::put_bucket_encryption(request)),
         O::PutBucketLogging => Box::pin(bucket_settings::put_bucket_logging(request)),
         O::PutBucketNotificationConfiguration => Box::pin(
             bucket_settings::put_bucket_notification_configuration(request),

@@ -1,20 +1,23 @@
 //! What PutObject, CopyObject and the multipart operations share: an object's headers and
 //! checksums, and the way of a body into blocks.
 
+use super::copy_source::Source;
 use super::quoted;
 use crate::answer::{self, Answer};
-use crate::blocks::{BlockWriter, Placed};
+use crate::blocks::{Placed, ReadFailure, Reader, copy_into};
 use crate::body::incoming::Upload;
+use crate::encryption::{Cipher, DecryptingReader, ObjectWriter};
 use crate::limits::{PUT_BYTES_MAX, UPLOAD_KIB};
 use crate::request::Request;
 use crate::worker::Worker;
 use http::HeaderMap;
-use protocol::metadata::{Bucket, Checksum as KeptChecksum, HEADERS_BYTES_MAX};
-use s3_wire::body::BodySummary;
+use protocol::metadata::{Bucket, Checksum as KeptChecksum, Content, HEADERS_BYTES_MAX};
+use s3_wire::body::{BodyChecks, BodySummary};
 use s3_wire::checksum::{Algorithm, Checksum};
 use s3_wire::error::{ErrorCode, S3Error};
 use s3_wire::headers;
 use s3_wire::query::Query;
+use std::ops::Range;
 use std::rc::Rc;
 
 /// What AWS calls an object without a content type.
@@ -115,15 +118,18 @@ pub(super) fn check_size(bytes: u64) -> Result<(), S3Error> {
 /// on disk and as its sender said, and nothing is visible yet. Dropped half-way it leaves nothing.
 ///
 /// # Errors
-/// Those of [`Upload`] and [`BlockWriter`].
+/// Those of [`Upload`] and [`ObjectWriter`].
 pub(super) async fn receive(
     worker: &Rc<Worker>,
     bucket: &Bucket,
     mut upload: Upload<'_>,
     may_inline: bool,
+    cipher: Option<&Cipher>,
 ) -> Result<(Placed, BodySummary), S3Error> {
     let _share = worker.budget.take(UPLOAD_KIB).await?;
-    let mut writer = BlockWriter::new(worker, bucket.hash_key, upload.length(), may_inline);
+    let stream = cipher.map(|cipher| &cipher.stream);
+    let length = upload.length();
+    let mut writer = ObjectWriter::new(worker, bucket.hash_key, length, may_inline, stream)?;
     while let Some(data) = upload.next().await? {
         writer.write(&data).await?;
     }
@@ -131,4 +137,38 @@ pub(super) async fn receive(
     let summary = upload.finish()?;
     let placed = writer.finish().await?;
     Ok((placed, summary))
+}
+
+/// Reads the bytes `range` of a copy's source, decrypted where they must be, into `writer`, with their digests.
+///
+/// # Errors
+/// [`ReadFailure`]: the source may have gone.
+pub(super) async fn copy_bytes(
+    request: &Request<'_>,
+    source: &Source,
+    range: Range<u64>,
+    writer: &mut ObjectWriter,
+    checks: &mut BodyChecks,
+) -> Result<(), ReadFailure> {
+    let (admission, object) = (&request.admission, &source.object);
+    let bucket = source.bucket.id;
+    if let Some(stream) = &source.stream {
+        let whole = (&object.content, object.size);
+        let mut reader = DecryptingReader::new(admission, bucket, whole, range, stream);
+        while let Some(data) = reader.next().await? {
+            checks.update(&data);
+            writer.write(&data).await.map_err(ReadFailure::Error)?;
+            // Nothing here need wait, so other connections must be let in on purpose.
+            tokio::task::yield_now().await;
+        }
+        return Ok(());
+    }
+    if let Content::Inline(bytes) = &object.content {
+        let wanted = range.start as usize..range.end as usize; // of 8 KiB
+        let bytes = bytes.get(wanted).unwrap_or_default();
+        checks.update(bytes);
+        return writer.write(bytes).await.map_err(ReadFailure::Error);
+    }
+    let reader = Reader::new(admission, bucket, &object.content, range);
+    copy_into(reader, writer, checks).await
 }

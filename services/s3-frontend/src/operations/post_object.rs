@@ -11,8 +11,8 @@ use super::{quoted, version_id};
 use crate::access::Need;
 use crate::admission::{self, Admission, Proof};
 use crate::answer::{self, Answer};
-use crate::blocks::BlockWriter;
 use crate::body::form::{FileChecks, FormHead, FormUpload};
+use crate::encryption::{self, Cipher, ObjectWriter};
 use crate::facts::Facts;
 use crate::limits::{PUT_BYTES_MAX, UPLOAD_KIB};
 use crate::metadata::unexpected;
@@ -20,7 +20,6 @@ use http::header::{CONTENT_TYPE, HOST};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use hyper::body::Incoming;
 use protocol::metadata::{NewObject, Operation, Precondition, Reply};
-use s3_wire::checksum;
 use s3_wire::error::S3Error;
 use s3_wire::form::{Fields, FormSignature, PostPolicy};
 use s3_wire::headers::unsupported;
@@ -64,11 +63,14 @@ pub(crate) async fn post_object(
     let key = facts.resource.key.clone().unwrap_or_default();
     let headers = kept_of(&facts.head.headers, query)?;
     let attributes = attributes_of(&facts.head.headers, worker.now_s())?;
+    let cipher = encryption::of_new_object(&facts.head.headers, &admission)?;
+    let stream = cipher.as_ref().map(|cipher| &cipher.stream);
     let (bytes_min, bytes_max) = length.unwrap_or((0, PUT_BYTES_MAX));
     let bytes_max = bytes_max.min(PUT_BYTES_MAX);
 
     let bucket = admission.bucket()?.clone();
-    let mut writer = BlockWriter::open_ended(worker, bucket.hash_key, form.file_bytes_max());
+    let file_bytes_max = form.file_bytes_max();
+    let mut writer = ObjectWriter::open_ended(worker, bucket.hash_key, file_bytes_max, stream)?;
     let mut checks = FileChecks::new(&facts.head.headers, DEFAULT_ALGORITHM)?;
     while let Some(data) = form.next().await? {
         checks.update(&data, bytes_max)?;
@@ -77,7 +79,7 @@ pub(crate) async fn post_object(
     let summary = checks.finish(bytes_min)?;
     let placed = writer.finish().await?;
 
-    let etag = checksum::etag(&summary.md5);
+    let etag = encryption::etag(&summary.md5, cipher.as_ref())?;
     let checksum = summary.checksum.as_ref().map(kept_checksum);
     let operation = Operation::PutObject {
         bucket: bucket.id,
@@ -88,6 +90,7 @@ pub(crate) async fn post_object(
             headers,
             checksum: checksum.clone(),
             attributes,
+            encryption: cipher.as_ref().map(Cipher::row),
             content: placed.content,
         },
         precondition: Precondition::None,
@@ -105,6 +108,7 @@ pub(crate) async fn post_object(
     let mut answer = stored.answer(&head.fields, &facts)?;
     set_checksum(&mut answer, checksum.as_ref());
     version_id::tell_made(&mut answer, version);
+    encryption::tell(&mut answer, cipher.as_ref().map(|one| &one.shown));
     Ok(answer)
 }
 
@@ -124,6 +128,7 @@ async fn admit(
     if let Some(refusal) = unsupported(&headers) {
         return Err(refusal);
     }
+    s3_wire::encryption::check(s3_wire::routing::Operation::PostObject, &headers)?;
     let mut parts = facts.head.clone();
     parts.headers = headers;
     let facts = Rc::new(Facts {

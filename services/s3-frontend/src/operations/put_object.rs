@@ -14,10 +14,10 @@ use super::object_data::{
 use super::{precondition, version_id};
 use crate::admission::Admission;
 use crate::answer::Answer;
+use crate::encryption::{self, Cipher};
 use crate::metadata::{Failure, unexpected};
 use crate::request::Request;
 use protocol::metadata::{BucketId, MetadataError, NewObject, Operation, Precondition, Reply};
-use s3_wire::checksum;
 use s3_wire::conditions::WriteCondition;
 use s3_wire::error::{ErrorCode, S3Error};
 
@@ -30,15 +30,16 @@ pub(super) async fn put_object(request: &mut Request<'_>) -> Result<Answer, S3Er
     let headers = kept_headers(request)?;
     let attributes = attributes(request)?;
     check_digest(request, &attributes)?;
+    let cipher = encryption::of_new_object(&request.head.headers, &admission)?;
     let precondition = precondition(WriteCondition::from_headers(&request.head.headers)?);
 
     let upload = request.upload(Some(DEFAULT_ALGORITHM))?;
     check_size(upload.length())?;
     check_early(&admission, bucket.id, &key, &precondition).await?;
 
-    let (placed, summary) = receive(&worker, &bucket, upload, true).await?;
+    let (placed, summary) = receive(&worker, &bucket, upload, true, cipher.as_ref()).await?;
 
-    let etag = checksum::etag(&summary.md5);
+    let etag = encryption::etag(&summary.md5, cipher.as_ref())?;
     let checksum = summary.checksum.as_ref().map(kept_checksum);
     let object = NewObject {
         size: summary.bytes,
@@ -46,6 +47,7 @@ pub(super) async fn put_object(request: &mut Request<'_>) -> Result<Answer, S3Er
         headers,
         checksum: checksum.clone(),
         attributes,
+        encryption: cipher.as_ref().map(Cipher::row),
         content: placed.content,
     };
     let operation = Operation::PutObject {
@@ -59,6 +61,7 @@ pub(super) async fn put_object(request: &mut Request<'_>) -> Result<Answer, S3Er
         Reply::Written { version, .. } => {
             let mut answer = stored_answer(&etag, checksum.as_ref());
             version_id::tell_made(&mut answer, version);
+            encryption::tell(&mut answer, cipher.as_ref().map(|one| &one.shown));
             Ok(answer)
         }
         other => Err(unexpected(&other)),

@@ -6,10 +6,11 @@ use super::algorithm_of;
 use super::object_data::{DEFAULT_ALGORITHM, check_size, kept_checksum, receive, stored_answer};
 use crate::admission::Admission;
 use crate::answer::Answer;
+use crate::encryption;
 use crate::metadata::unexpected;
 use crate::request::Request;
 use protocol::metadata::{Content, Operation, PARTS_MAX, Part, Reply, Upload};
-use s3_wire::checksum::{self, Algorithm, Expected};
+use s3_wire::checksum::{Algorithm, Expected};
 use s3_wire::error::{ErrorCode, S3Error};
 
 /// See the module.
@@ -19,6 +20,7 @@ pub(super) async fn upload_part(request: &mut Request<'_>) -> Result<Answer, S3E
     let bucket = admission.bucket()?.clone();
     let number = part_number(request)?;
     let upload = find_upload(request).await?;
+    let cipher = encryption::of_part(&request.head.headers, &upload)?;
     let algorithm = upload
         .checksum
         .as_ref()
@@ -31,15 +33,16 @@ pub(super) async fn upload_part(request: &mut Request<'_>) -> Result<Answer, S3E
 
     let body = request.upload(Some(algorithm.unwrap_or(DEFAULT_ALGORITHM)))?;
     check_size(body.length())?;
-    let (placed, summary) = receive(&worker, &bucket, body, false).await?;
+    let (placed, summary) = receive(&worker, &bucket, body, false, cipher.as_ref()).await?;
 
-    let etag = checksum::etag(&summary.md5);
+    let etag = encryption::etag(&summary.md5, cipher.as_ref())?;
     let checksum = summary.checksum.as_ref().map(kept_checksum);
     let part = Part {
         size: summary.bytes,
         etag: etag.clone(),
         checksum: checksum.clone(),
         modified_ms: 0, // set by metadata
+        salt: cipher.as_ref().map(|cipher| cipher.stream.salt),
         blocks: blocks_of(placed.content),
     };
     let operation = Operation::PutPart {
@@ -51,7 +54,11 @@ pub(super) async fn upload_part(request: &mut Request<'_>) -> Result<Answer, S3E
         copied: false,
     };
     match admission.write_held(operation, placed.hold).await? {
-        Reply::Done | Reply::Written { .. } => Ok(stored_answer(&etag, checksum.as_ref())),
+        Reply::Done | Reply::Written { .. } => {
+            let mut answer = stored_answer(&etag, checksum.as_ref());
+            encryption::tell(&mut answer, cipher.as_ref().map(|one| &one.shown));
+            Ok(answer)
+        }
         other => Err(unexpected(&other)),
     }
 }

@@ -7,16 +7,17 @@
 
 use super::algorithm_of;
 use super::copy_source::{self, Source};
-use super::object_data::{DEFAULT_ALGORITHM, check_size, kept_checksum};
+use super::object_data::{DEFAULT_ALGORITHM, check_size, copy_bytes, kept_checksum};
 use super::upload_part::{blocks_of, find_upload, part_number};
 use crate::answer::{self, Answer};
-use crate::blocks::{BlockWriter, Hold, ReadFailure, Reader, copy_into};
+use crate::blocks::{Hold, ReadFailure};
+use crate::encryption::{self, Cipher, ObjectWriter};
 use crate::limits::{CHANGES_MAX, UPLOAD_KIB};
 use crate::metadata::{Failure, unexpected};
 use crate::request::Request;
 use protocol::metadata::{Content, MetadataError, Operation, Part, Reply};
 use s3_wire::body::BodyChecks;
-use s3_wire::checksum::{self, Algorithm, Checksum, Expected};
+use s3_wire::checksum::{Algorithm, Checksum, Expected};
 use s3_wire::error::S3Error;
 use s3_wire::range::copy_source_range;
 use s3_wire::sigv4::PayloadHash;
@@ -38,6 +39,9 @@ pub(super) async fn upload_part_copy(request: &mut Request<'_>) -> Result<Answer
     let place = copy_source::admit(request).await?;
 
     for _ in 0..CHANGES_MAX {
+        // Of each attempt: a salt is used once.
+        let cipher = encryption::of_part(&request.head.headers, &upload)?;
+        let cipher = cipher.as_ref();
         let source = copy_source::find(request, &place).await?;
         let size = source.object.size;
         let range = match request.header("x-amz-copy-source-range")? {
@@ -48,8 +52,13 @@ pub(super) async fn upload_part_copy(request: &mut Request<'_>) -> Result<Answer
             }
         };
         check_size(range.end - range.start)?;
-        let refers = refers(&source, &range, algorithm) && source.bucket.id == bucket.id;
-        let (part, hold) = match make_part(request, &source, range, refers, algorithm).await {
+        let plain = cipher.is_none() && source.stream.is_none();
+        let refers = plain && refers(&source, &range, algorithm) && source.bucket.id == bucket.id;
+        let made = match refers {
+            true => Ok(refer(&source)),
+            false => make_part(request, &source, range, algorithm, cipher).await,
+        };
+        let (part, hold) = match made {
             Ok(made) => made,
             Err(ReadFailure::Gone) => continue,
             Err(ReadFailure::Error(error)) => return Err(error),
@@ -78,6 +87,7 @@ pub(super) async fn upload_part_copy(request: &mut Request<'_>) -> Result<Answer
                 };
                 let mut answer = answer::xml(result.to_xml());
                 source.tell(&mut answer);
+                encryption::tell(&mut answer, cipher.map(|one| &one.shown));
                 return Ok(answer);
             }
             Ok(other) => return Err(unexpected(&other)),
@@ -99,25 +109,28 @@ fn refers(source: &Source, range: &Range<u64>, algorithm: Algorithm) -> bool {
         && checksum.is_some_and(|kept| kept.algorithm == algorithm.name() && !kept.composite)
 }
 
-/// The part, and what keeps its blocks until metadata knows it.
+/// A part that is the source's own blocks.
+fn refer(source: &Source) -> (Part, Hold) {
+    let object = &source.object;
+    let part = Part {
+        size: object.size,
+        etag: object.etag.clone(),
+        checksum: object.checksum.clone(),
+        modified_ms: 0,
+        salt: None,
+        blocks: blocks_of(object.content.clone()),
+    };
+    (part, Hold::default())
+}
+
+/// A part with bytes of its own, and what keeps its blocks until metadata knows it.
 async fn make_part(
     request: &Request<'_>,
     source: &Source,
     range: Range<u64>,
-    refers: bool,
     algorithm: Algorithm,
+    cipher: Option<&Cipher>,
 ) -> Result<(Part, Hold), ReadFailure> {
-    let Source { bucket, object, .. } = source;
-    if refers {
-        let part = Part {
-            size: object.size,
-            etag: object.etag.clone(),
-            checksum: object.checksum.clone(),
-            modified_ms: 0,
-            blocks: blocks_of(object.content.clone()),
-        };
-        return Ok((part, Hold::default()));
-    }
     let own = request.admission.bucket().map_err(ReadFailure::Error)?;
     let _share = request
         .worker
@@ -127,24 +140,18 @@ async fn make_part(
         .map_err(ReadFailure::Error)?;
     let mut checks = BodyChecks::new(Expected::default(), PayloadHash::Unsigned, Some(algorithm));
     let length = range.end - range.start;
-    let mut writer = BlockWriter::new(request.worker, own.hash_key, length, false);
-    if let Content::Inline(bytes) = &object.content {
-        let bytes = bytes
-            .get(range.start as usize..range.end as usize)
-            .unwrap_or_default();
-        checks.update(bytes);
-        writer.write(bytes).await.map_err(ReadFailure::Error)?;
-    } else {
-        let reader = Reader::new(&request.admission, bucket.id, &object.content, range);
-        copy_into(reader, &mut writer, &mut checks).await?;
-    }
+    let stream = cipher.map(|cipher| &cipher.stream);
+    let writer = ObjectWriter::new(request.worker, own.hash_key, length, false, stream);
+    let mut writer = writer.map_err(ReadFailure::Error)?;
+    copy_bytes(request, source, range, &mut writer, &mut checks).await?;
     let summary = checks.finish(None).map_err(ReadFailure::Error)?;
     let placed = writer.finish().await.map_err(ReadFailure::Error)?;
     let part = Part {
         size: summary.bytes,
-        etag: checksum::etag(&summary.md5),
+        etag: encryption::etag(&summary.md5, cipher).map_err(ReadFailure::Error)?,
         checksum: summary.checksum.as_ref().map(kept_checksum),
         modified_ms: 0,
+        salt: cipher.map(|cipher| cipher.stream.salt),
         blocks: blocks_of(placed.content),
     };
     Ok((part, placed.hold))

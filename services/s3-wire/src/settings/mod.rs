@@ -4,11 +4,13 @@
 
 mod access;
 mod cors;
+mod encryption;
 mod lifecycle;
 mod probes;
 
 pub use access::{AccessControlPolicy, OwnershipControls, PublicAccessBlock, canned_acl};
 pub use cors::{CorsConfiguration, CorsRule, Preflight};
+pub use encryption::BucketEncryption;
 pub use lifecycle::{lifecycle_to_xml, parse_lifecycle};
 pub use probes::{
     accelerate_none, logging_none, notification_none, parse_logging, parse_notification,

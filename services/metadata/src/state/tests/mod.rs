@@ -80,6 +80,7 @@ fn object(content: Content) -> NewObject {
         headers,
         checksum: None,
         attributes: Attributes::default(),
+        encryption: None,
         content,
     }
 }
@@ -143,6 +144,7 @@ fn create_upload(key: &str, upload: &str) -> Change {
         headers: Vec::new(),
         checksum: None,
         attributes: Attributes::default(),
+        encryption: None,
         initiated_ms: 0,
     };
     Change::CreateUpload {
@@ -163,6 +165,7 @@ fn put_part(key: &str, upload: &str, number: u16, numbers: &[u8]) -> Change {
         etag: part_md5(number, numbers),
         checksum: None,
         modified_ms: 0,
+        salt: None,
         blocks,
     };
     Change::PutPart {

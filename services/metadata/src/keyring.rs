@@ -1,0 +1,296 @@
+//! The node's master keys, under which the data keys of encrypted objects lie in rows and logs (SSE-S3).
+//!
+//! They are the lines of the file `encryption-keys` in metadata's own directory, which no other process can open: a number, a space, 64 hexadecimal
+//! digits. The last line wraps what is new, every line unwraps what is there. So the owner changes the key by adding a line while the node is
+//! stopped; a line may be removed when no object needs it. The file is made at the first start and never written again. Without it, and without a
+//! copy of it, no object that the node encrypted by itself can be read again; blocks and backups of blocks alone say nothing.
+
+use crate::Error;
+use object_encryption::{KEY_BYTES, Secret};
+use protocol::metadata::{
+    BucketId, DataKey, Encryption, KeySource, MetadataError, Operation, Reply,
+};
+use rustix::fs::{CWD, Mode, OFlags, openat, renameat};
+use rustix::io::Errno;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+/// The file's name.
+const FILE: &str = "encryption-keys";
+/// The name under which it is written before it is whole.
+const UNFINISHED: &str = "encryption-keys.new";
+/// The longest such file, in bytes: some 800 keys.
+const FILE_BYTES_MAX: usize = 64 * 1024;
+
+/// The master keys, oldest first; at least one.
+pub(crate) struct Keyring {
+    older: Vec<(u32, Secret)>,
+    newest: (u32, Secret),
+}
+
+impl Keyring {
+    /// Reads the keys out of `home`, or makes the first one there.
+    ///
+    /// # Errors
+    /// [`Error::Keys`] for a file that does not hold keys: it is never replaced. [`Error::System`].
+    pub(crate) fn open(home: &Path) -> Result<Self, Error> {
+        let directory = open(CWD, home, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty())?;
+        let file = match open(&directory, Path::new(FILE), OFlags::RDONLY, Mode::empty()) {
+            Ok(file) => file,
+            Err(Errno::NOENT) => {
+                Self::make(&directory)?;
+                open(&directory, Path::new(FILE), OFlags::RDONLY, Mode::empty())?
+            }
+            Err(errno) => return Err(Error::from(errno)),
+        };
+        let mut text = vec![0; FILE_BYTES_MAX + 1];
+        let mut length = 0;
+        loop {
+            match rustix::io::read(&file, text.get_mut(length..).unwrap_or_default()) {
+                Ok(0) => break,
+                Ok(read) => length += read,
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(Error::from(errno)),
+            }
+        }
+        text.truncate(length);
+        Self::parse(&text)
+    }
+
+    /// Writes a file with one random key. Named only when it is whole: a power cut leaves none, or this one.
+    fn make(directory: &OwnedFd) -> Result<(), Error> {
+        let mut random = [0; KEY_BYTES + 4];
+        getrandom::fill(&mut random)
+            .map_err(|error| Error::System(std::io::Error::other(error.to_string())))?;
+        // A random number, so that a key that is made because a file was lost is not taken for the lost one.
+        let (number, key) = random.split_at(4);
+        let number = number.iter().fold(0, |all, one| all << 8 | u32::from(*one));
+        let line = format!("{number} {}\n", hex::encode(key));
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC;
+        let mode = Mode::RUSR | Mode::WUSR;
+        let file = open(directory, Path::new(UNFINISHED), flags, mode)?;
+        let mut rest = line.as_bytes();
+        while !rest.is_empty() {
+            match rustix::io::write(&file, rest) {
+                Ok(written) => rest = rest.get(written..).unwrap_or_default(),
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(Error::from(errno)),
+            }
+        }
+        rustix::fs::fsync(&file)?;
+        renameat(directory, UNFINISHED, directory, FILE)?;
+        rustix::fs::fsync(directory)?;
+        Ok(())
+    }
+
+    /// The keys of a file. The error says which line is wrong, and nothing of what it holds.
+    fn parse(text: &[u8]) -> Result<Self, Error> {
+        if text.len() > FILE_BYTES_MAX {
+            return Err(Error::Keys("it is longer than 64 KiB".into()));
+        }
+        let text = std::str::from_utf8(text).map_err(|_| Error::Keys("it is no text".into()))?;
+        let mut keys: Vec<(u32, Secret)> = Vec::new();
+        for (index, line) in text.lines().enumerate() {
+            let wrong = |why| Error::Keys(format!("line {}: {why}", index + 1));
+            if line.trim().is_empty() {
+                continue;
+            }
+            let (number, digits) = line
+                .split_once(' ')
+                .ok_or_else(|| wrong("not a number, a space and 64 hexadecimal digits"))?;
+            let number = number.parse().map_err(|_| wrong("not a number in front"))?;
+            let mut key = [0; KEY_BYTES];
+            hex::decode_to_slice(digits.trim_end(), &mut key)
+                .map_err(|_| wrong("not 64 hexadecimal digits behind the number"))?;
+            if keys.iter().any(|(known, _)| *known == number) {
+                return Err(wrong("a number that is there already"));
+            }
+            keys.push((number, Secret(key)));
+        }
+        let newest = keys.pop();
+        let newest = newest.ok_or_else(|| Error::Keys("it holds no key".into()))?;
+        Ok(Self {
+            older: keys,
+            newest,
+        })
+    }
+
+    /// Wraps the data key that an operation brings, so that it enters the log wrapped.
+    ///
+    /// # Errors
+    /// None in practice: the lengths are right.
+    pub(crate) fn wrap(&self, operation: &mut Operation) -> Result<(), MetadataError> {
+        let (bucket, encryption) = match operation {
+            Operation::PutObject { bucket, object, .. } => (*bucket, &mut object.encryption),
+            Operation::CreateUpload { bucket, upload } => (*bucket, &mut upload.encryption),
+            _ => return Ok(()),
+        };
+        let Some(Encryption { salt, source }) = encryption else {
+            return Ok(());
+        };
+        if let KeySource::Managed(DataKey(key)) = source {
+            let (number, master) = &self.newest;
+            let key = Secret(*key);
+            let wrapped = object_encryption::wrap(master, &salt.0, bucket.0, &key).ok();
+            let split = wrapped.as_deref().and_then(|wrapped| {
+                let (key, tag) = wrapped.split_first_chunk()?;
+                Some((*key, <[u8; 16]>::try_from(tag).ok()?))
+            });
+            let key = split.ok_or_else(|| MetadataError::Refused("data key".into()))?;
+            *source = KeySource::Wrapped {
+                master: *number,
+                key,
+            };
+        }
+        Ok(())
+    }
+
+    /// Unwraps the data key in the reply to a read of `bucket` that needs it.
+    ///
+    /// # Errors
+    /// `Refused`, if it was wrapped by a key that is not here or is damaged: asking again does not help.
+    pub(crate) fn unwrap(&self, bucket: BucketId, reply: &mut Reply) -> Result<(), MetadataError> {
+        let encryption = match reply {
+            Reply::Object(object) => &mut object.encryption,
+            Reply::Upload(upload) => &mut upload.encryption,
+            _ => return Ok(()),
+        };
+        let Some(Encryption { salt, source }) = encryption else {
+            return Ok(());
+        };
+        if let KeySource::Wrapped { master, key } = source {
+            let refused = |why: String| {
+                runtime::error!("an object cannot be decrypted: {why}");
+                MetadataError::Refused(why)
+            };
+            let mut all = self.older.iter().chain([&self.newest]);
+            let known = all.find(|(number, _)| number == master);
+            let (_, secret) = known.ok_or_else(|| {
+                refused(format!(
+                    "its data key needs the master key {master}, which is not in {FILE}"
+                ))
+            })?;
+            let wrapped = [&key.0[..], &key.1[..]].concat();
+            let opened = object_encryption::unwrap(secret, &salt.0, bucket.0, &wrapped);
+            let opened = opened.map_err(|_| {
+                refused(format!(
+                    "the master key {master} in {FILE} is not the one of its data key"
+                ))
+            })?;
+            *source = KeySource::Managed(DataKey(opened.0));
+        }
+        Ok(())
+    }
+}
+
+fn open(
+    directory: impl std::os::fd::AsFd,
+    name: &Path,
+    flags: OFlags,
+    mode: Mode,
+) -> Result<OwnedFd, Errno> {
+    openat(directory, name, flags | OFlags::CLOEXEC, mode)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use protocol::metadata::{Salt, Upload};
+
+    fn upload(source: KeySource) -> Operation {
+        let upload = Upload {
+            upload: "u".into(),
+            key: "k".into(),
+            headers: Vec::new(),
+            checksum: None,
+            attributes: Default::default(),
+            encryption: Some(Encryption {
+                salt: Salt([5; 32]),
+                source,
+            }),
+            initiated_ms: 0,
+        };
+        Operation::CreateUpload {
+            bucket: BucketId(1),
+            upload,
+        }
+    }
+
+    fn reply_of(operation: Operation) -> Reply {
+        match operation {
+            Operation::CreateUpload { upload, .. } => Reply::Upload(upload),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn source_of(reply: &Reply) -> &KeySource {
+        match reply {
+            Reply::Upload(upload) => &upload.encryption.as_ref().unwrap().source,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_first_key_is_made_once_and_read_ever_after() {
+        let home = tempfile::tempdir().unwrap();
+        let first = Keyring::open(home.path()).unwrap();
+        let text = std::fs::read(home.path().join(FILE)).unwrap();
+        let again = Keyring::open(home.path()).unwrap();
+        assert_eq!(first.newest, again.newest);
+        assert_eq!(text, std::fs::read(home.path().join(FILE)).unwrap());
+        assert!(!home.path().join(UNFINISHED).exists());
+    }
+
+    #[test]
+    fn a_new_line_wraps_what_is_new_and_older_ones_unwrap_what_is_there() {
+        let line = |number: u32, byte: u8| format!("{number} {}\n", hex::encode([byte; 32]));
+        let old = Keyring::parse(line(7, 1).as_bytes()).unwrap();
+        let both = Keyring::parse((line(7, 1) + &line(3, 2)).as_bytes()).unwrap();
+        let new = Keyring::parse(line(3, 2).as_bytes()).unwrap();
+        let mut stored = upload(KeySource::Managed(DataKey([9; 32])));
+        old.wrap(&mut stored).unwrap();
+        let stored = reply_of(stored);
+        assert!(matches!(
+            source_of(&stored),
+            KeySource::Wrapped { master: 7, .. }
+        ));
+        let mut shown = stored.clone();
+        both.unwrap(BucketId(1), &mut shown).unwrap();
+        assert_eq!(*source_of(&shown), KeySource::Managed(DataKey([9; 32])));
+        assert!(both.unwrap(BucketId(2), &mut stored.clone()).is_err());
+        assert!(new.unwrap(BucketId(1), &mut stored.clone()).is_err());
+        let mut fresh = upload(KeySource::Managed(DataKey([9; 32])));
+        both.wrap(&mut fresh).unwrap();
+        assert!(matches!(
+            source_of(&reply_of(fresh)),
+            KeySource::Wrapped { master: 3, .. }
+        ));
+    }
+
+    #[test]
+    fn a_customers_proof_passes_as_it_is() {
+        let keys = Keyring::parse(format!("1 {}", hex::encode([1; 32])).as_bytes()).unwrap();
+        let mut kept = upload(KeySource::Customer { proof: [4; 32] });
+        keys.wrap(&mut kept).unwrap();
+        let mut kept = reply_of(kept);
+        keys.unwrap(BucketId(1), &mut kept).unwrap();
+        assert_eq!(*source_of(&kept), KeySource::Customer { proof: [4; 32] });
+    }
+
+    #[test]
+    fn a_file_that_holds_no_keys_is_told_by_line_and_never_shown() {
+        let digits = hex::encode([0xab; 32]);
+        for (text, told) in [
+            (String::new(), "no key"),
+            ("nonsense".into(), "line 1"),
+            (format!("x {digits}"), "line 1"),
+            (format!("1 {digits}\n2 {}", &digits[2..]), "line 2"),
+            (format!("1 {digits}\n\n1 {digits}"), "line 3"),
+            ("\n".repeat(FILE_BYTES_MAX + 1), "longer"),
+        ] {
+            let error = Keyring::parse(text.as_bytes()).err().unwrap().to_string();
+            assert!(error.contains(told) && !error.contains("abab"), "{error}");
+        }
+        assert!(Keyring::parse(&[0xff]).is_err());
+    }
+}
