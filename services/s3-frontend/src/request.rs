@@ -4,7 +4,7 @@
 use crate::access::{Need, needs};
 use crate::activity::Activity;
 use crate::admission::{self, Admission, Proof, view};
-use crate::answer::{self, Answer, AnswerBody};
+use crate::answer::{self, Answer};
 use crate::body::incoming::{self, Upload};
 use crate::cors;
 use crate::facts::Facts;
@@ -14,6 +14,7 @@ use http::header::{CONNECTION, EXPECT, HeaderValue};
 use http::request::Parts;
 use http::{Method, Request as HttpRequest};
 use hyper::body::Incoming;
+use object_http::server::Handler;
 use s3_wire::checksum::Algorithm;
 use s3_wire::error::{ErrorCode, S3Error};
 use s3_wire::headers;
@@ -101,14 +102,28 @@ impl Request<'_> {
     }
 }
 
-/// Answers one request. Never fails: what goes wrong becomes an answer, or an answer whose body
-/// breaks off.
-pub(crate) async fn answer(
+/// S3, as what requests are answered by.
+#[derive(Clone, Copy)]
+pub(crate) struct S3;
+
+impl Handler for S3 {
+    fn answer(
+        self,
+        worker: Rc<Worker>,
+        activity: Rc<Activity>,
+        peer: IpAddr,
+        request: HttpRequest<Incoming>,
+    ) -> impl Future<Output = Answer> {
+        answer(worker, activity, peer, request)
+    }
+}
+
+async fn answer(
     worker: Rc<Worker>,
     activity: Rc<Activity>,
     peer: IpAddr,
     request: HttpRequest<Incoming>,
-) -> HttpAnswer {
+) -> Answer {
     activity.request_begins();
     let (head, mut body) = request.into_parts();
     // A client that waits for "100 Continue" before a body of no bytes gets its answer instead. botocore keeps that answer's status
@@ -143,9 +158,6 @@ pub(crate) async fn answer(
     answer.body_mut().attach(activity);
     answer
 }
-
-/// What hyper is given.
-pub(crate) type HttpAnswer = http::Response<AnswerBody>;
 
 /// A refusal as an answer.
 fn refuse(error: S3Error, head: &Parts, request_id: &str) -> Answer {

@@ -1,6 +1,4 @@
-//! Bytes in and out: the client's socket, what it uploads, and files on their way to it.
+//! Bytes in: what a client uploads.
 
-pub(crate) mod file_range;
 pub(crate) mod form;
 pub(crate) mod incoming;
-pub(crate) mod socket;

@@ -14,7 +14,6 @@ mod delete_bucket;
 mod delete_object;
 mod delete_object_tagging;
 mod delete_objects;
-mod find_object;
 mod get_bucket_versioning;
 mod get_object;
 mod get_object_attributes;
@@ -53,6 +52,8 @@ use s3_wire::xml::Owner;
 use std::pin::Pin;
 
 pub(crate) use post_object::post_object;
+
+use crate::find_object;
 
 /// The only account: whoever holds a key acts for it. Keys' names are nobody else's business.
 const OWNER: Owner<'static> = Owner {

@@ -4,6 +4,7 @@ use super::{Faults, ROOT_KEY, ROOT_SECRET, serve_channel};
 use protocol::Channel;
 use protocol::block::BlockRef;
 use protocol::metadata::*;
+use protocol::settings::{AccessDocuments, SettingKind};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
@@ -25,6 +26,8 @@ pub struct MetadataState {
     pub calls: BTreeMap<&'static str, u64>,
     /// The most entries in one page, to try paging.
     pub page_max: u32,
+    /// All buckets encrypt by default.
+    encrypts: bool,
 }
 
 impl MetadataState {
@@ -40,6 +43,7 @@ impl MetadataState {
             now_ms: 1_700_000_000_123,
             calls: BTreeMap::new(),
             page_max: PAGE_MAX,
+            encrypts: false,
         };
         state.add_key(ROOT_KEY, ROOT_SECRET, true);
         state
@@ -56,6 +60,11 @@ impl MetadataState {
             created_ms: 0,
         };
         self.keys.insert(access_key.into(), key);
+    }
+
+    pub fn encrypt_by_default(&mut self) {
+        self.revision += 1;
+        self.encrypts = true;
     }
 
     pub fn allow(&mut self, access_key: &str, bucket: &str, rights: Rights) {
@@ -168,11 +177,15 @@ impl MetadataState {
                     _ => Rights::default(),
                 };
                 let bucket = bucket.and_then(|name| self.buckets.get(&name).cloned());
+                let mut documents = AccessDocuments::default();
+                if self.encrypts {
+                    documents.kinds.insert(SettingKind::Encryption);
+                }
                 Ok(Reply::Authorized {
                     key,
                     bucket,
                     rights,
-                    documents: Default::default(),
+                    documents,
                 })
             }
             Operation::CreateBucket {
@@ -290,6 +303,7 @@ impl MetadataState {
                     headers,
                     checksum,
                     attributes,
+                    encryption,
                     content,
                 } = object;
                 let object = Object {
@@ -300,6 +314,7 @@ impl MetadataState {
                     modified_ms,
                     version: VersionId::Null,
                     attributes,
+                    encryption,
                     content,
                 };
                 self.objects.insert(at, object);
@@ -469,6 +484,7 @@ impl MetadataState {
                     modified_ms: self.now_ms,
                     version: VersionId::Null,
                     attributes: begun.attributes.clone(),
+                    encryption: begun.encryption.clone(),
                     content: Content::Parts {
                         upload: upload.clone(),
                         parts: chosen

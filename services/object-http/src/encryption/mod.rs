@@ -7,8 +7,8 @@
 mod reader;
 mod writer;
 
-pub(crate) use reader::DecryptingReader;
-pub(crate) use writer::ObjectWriter;
+pub use reader::DecryptingReader;
+pub use writer::ObjectWriter;
 
 use crate::admission::Admission;
 use crate::answer::{self, Answer};
@@ -22,21 +22,28 @@ use s3_wire::encryption::{
 use s3_wire::error::{ErrorCode, S3Error};
 
 /// The key of one run of encrypted bytes: an object in one piece, or a part.
-pub(crate) struct Stream {
-    pub(crate) secret: Secret,
-    pub(crate) salt: Salt,
+pub struct Stream {
+    /// The object's data key, or the customer's.
+    pub secret: Secret,
+    /// Of these bytes alone.
+    pub salt: Salt,
 }
 
 /// How an answer tells of the encryption.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Shown {
+pub enum Shown {
+    /// SSE-S3.
     Managed,
-    Customer { key_md5: String },
+    /// SSE-C.
+    Customer {
+        /// As the request says it.
+        key_md5: String,
+    },
 }
 
 impl Shown {
     /// Adds the headers.
-    pub(crate) fn tell(&self, answer: &mut Answer) {
+    pub fn tell(&self, answer: &mut Answer) {
         match self {
             Self::Managed => answer::set(answer, MANAGED, ALGORITHM),
             Self::Customer { key_md5 } => {
@@ -49,22 +56,24 @@ impl Shown {
 }
 
 /// [`Shown::tell`], where there is something to tell.
-pub(crate) fn tell(answer: &mut Answer, shown: Option<&Shown>) {
+pub fn tell(answer: &mut Answer, shown: Option<&Shown>) {
     if let Some(shown) = shown {
         shown.tell(answer);
     }
 }
 
 /// What is being stored encrypted.
-pub(crate) struct Cipher {
-    pub(crate) stream: Stream,
-    pub(crate) shown: Shown,
+pub struct Cipher {
+    /// The key.
+    pub stream: Stream,
+    /// What the answer says.
+    pub shown: Shown,
     source: KeySource,
 }
 
 impl Cipher {
     /// As it stands in the object's row.
-    pub(crate) fn row(&self) -> Encryption {
+    pub fn row(&self) -> Encryption {
         Encryption {
             salt: self.stream.salt,
             source: self.source.clone(),
@@ -88,7 +97,7 @@ fn impossible(error: object_encryption::Damaged) -> S3Error {
 ///
 /// # Errors
 /// Those of [`requested`].
-pub(crate) fn of_new_object(
+pub fn of_new_object(
     headers: &HeaderMap,
     admission: &Admission,
 ) -> Result<Option<Cipher>, S3Error> {
@@ -122,7 +131,7 @@ pub(crate) fn of_new_object(
 ///
 /// # Errors
 /// `InvalidRequest` for parameters that are not the upload's.
-pub(crate) fn of_part(headers: &HeaderMap, upload: &Upload) -> Result<Option<Cipher>, S3Error> {
+pub fn of_part(headers: &HeaderMap, upload: &Upload) -> Result<Option<Cipher>, S3Error> {
     let refused = |message: &str| S3Error::with(ErrorCode::InvalidRequest, message);
     let sent = customer_key(headers, &CUSTOMER)?;
     let Some(Encryption { salt, source }) = &upload.encryption else {
@@ -168,10 +177,7 @@ const NOT_ASKED: &str = "The multipart upload initiate did not request encryptio
 ///
 /// # Errors
 /// As [`of_part`] for parameters that are there.
-pub(crate) fn of_whole_upload(
-    headers: &HeaderMap,
-    upload: &Upload,
-) -> Result<Option<Shown>, S3Error> {
+pub fn of_whole_upload(headers: &HeaderMap, upload: &Upload) -> Result<Option<Shown>, S3Error> {
     if customer_key(headers, &CUSTOMER)?.is_some() {
         return Ok(of_part(headers, upload)?.map(|cipher| cipher.shown));
     }
@@ -184,27 +190,26 @@ pub(crate) fn of_whole_upload(
 
 /// Whose parameters are meant: of the object that is read, or of the source of a copy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Side {
+pub enum Side {
+    /// The object that is asked for.
     Object,
+    /// The source of a copy.
     CopySource,
 }
 
 /// An object that may be read.
-pub(crate) struct Unlocked {
+pub struct Unlocked {
     /// `None`: it is not encrypted.
-    pub(crate) stream: Option<Stream>,
-    pub(crate) shown: Option<Shown>,
+    pub stream: Option<Stream>,
+    /// What the answer says.
+    pub shown: Option<Shown>,
 }
 
 /// Whether the request brings what it takes to read `object`.
 ///
 /// # Errors
 /// `InvalidRequest` for a key too many or too few, `AccessDenied` for another key than the object's.
-pub(crate) fn unlock(
-    headers: &HeaderMap,
-    object: &Object,
-    side: Side,
-) -> Result<Unlocked, S3Error> {
+pub fn unlock(headers: &HeaderMap, object: &Object, side: Side) -> Result<Unlocked, S3Error> {
     let names = match side {
         Side::Object => &CUSTOMER,
         Side::CopySource => &COPY_SOURCE,
@@ -253,7 +258,7 @@ const NOT_APPLICABLE: &str = "The encryption parameters are not applicable to th
 ///
 /// # Errors
 /// `InternalError` where the kernel has no random bytes.
-pub(crate) fn etag(md5: &[u8; 16], cipher: Option<&Cipher>) -> Result<String, S3Error> {
+pub fn etag(md5: &[u8; 16], cipher: Option<&Cipher>) -> Result<String, S3Error> {
     match cipher.map(|cipher| &cipher.shown) {
         Some(Shown::Customer { .. }) => {
             let mut tag = [0; 16];

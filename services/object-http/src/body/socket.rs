@@ -17,7 +17,7 @@ use tokio::net::TcpStream;
 const SLICES_MAX: usize = 16;
 
 /// One accepted connection.
-pub(crate) struct Socket {
+pub struct Socket {
     stream: TokioIo<TcpStream>,
     placeholders: Rc<Placeholders>,
     activity: Rc<Activity>,
@@ -26,11 +26,7 @@ pub(crate) struct Socket {
 impl Socket {
     /// A connected, non-blocking socket. File ranges in what is written must come from
     /// `placeholders`.
-    pub(crate) fn new(
-        stream: TcpStream,
-        placeholders: Rc<Placeholders>,
-        activity: Rc<Activity>,
-    ) -> Self {
+    pub fn new(stream: TcpStream, placeholders: Rc<Placeholders>, activity: Rc<Activity>) -> Self {
         Self {
             stream: TokioIo::new(stream),
             placeholders,
@@ -39,7 +35,7 @@ impl Socket {
     }
 
     /// The socket itself.
-    pub(crate) fn into_stream(self) -> TcpStream {
+    pub fn into_stream(self) -> TcpStream {
         self.stream.into_inner()
     }
 

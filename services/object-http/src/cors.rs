@@ -17,7 +17,7 @@ use s3_wire::settings::Preflight;
 ///
 /// # Errors
 /// `BadRequest`, and `AccessForbidden` with AWS's reasons.
-pub(crate) async fn preflight(facts: &Facts) -> Result<Answer, S3Error> {
+pub async fn preflight(facts: &Facts) -> Result<Answer, S3Error> {
     let header = |name: &str| single(&facts.head.headers, name);
     let asked = Preflight::new(
         header("origin")?,
@@ -52,7 +52,7 @@ pub(crate) async fn preflight(facts: &Facts) -> Result<Answer, S3Error> {
 
 /// Adds what the bucket's rules say to an answer whose request came from a page. Without rules, or where they cannot be had, nothing: the
 /// browser then keeps the answer from the page.
-pub(crate) async fn add(facts: &Facts, answer: &mut Answer) {
+pub async fn add(facts: &Facts, answer: &mut Answer) {
     let is_preflight = facts.head.method == http::Method::OPTIONS;
     let (Some(origin), Some(bucket), false) = (
         facts.head.headers.get(ORIGIN),

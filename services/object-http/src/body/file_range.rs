@@ -24,7 +24,7 @@ use std::rc::Rc;
 const SLOT_BYTES: usize = BLOCK_BYTES_MAX as usize;
 
 /// The files that one thread is sending.
-pub(crate) struct Placeholders {
+pub struct Placeholders {
     reservation: Reservation,
     slots: RefCell<Slots>,
 }
@@ -36,7 +36,7 @@ struct Slots {
 
 impl Placeholders {
     /// Room for `count` files at a time. Maps address space: to be done before the start is over.
-    pub(crate) fn new(count: usize) -> io::Result<Rc<Self>> {
+    pub fn new(count: usize) -> io::Result<Rc<Self>> {
         let bytes = count.checked_mul(SLOT_BYTES).ok_or(Errno::NOMEM)?;
         let slots = Slots {
             files: (0..count).map(|_| None).collect(),
@@ -53,7 +53,7 @@ impl Placeholders {
     ///
     /// The socket must not block. A file that ends before its range does is
     /// [`io::ErrorKind::UnexpectedEof`]: the caller must cut the connection.
-    pub(crate) fn send(&self, slice: &[u8], socket: impl AsFd) -> Option<io::Result<usize>> {
+    pub fn send(&self, slice: &[u8], socket: impl AsFd) -> Option<io::Result<usize>> {
         let at = self.reservation.locate(slice)?;
         let slots = self.slots.borrow();
         let Some(Some(file)) = slots.files.get(at / SLOT_BYTES) else {
@@ -73,14 +73,14 @@ impl Placeholders {
     }
 
     /// Whether `slice` stands for a part of a file.
-    pub(crate) fn is_placeholder(&self, slice: &[u8]) -> bool {
+    pub fn is_placeholder(&self, slice: &[u8]) -> bool {
         self.reservation.locate(slice).is_some()
     }
 }
 
 /// A part of one block file, as a buffer. Its bytes must not be looked at; see the module. Closes
 /// the file when dropped.
-pub(crate) struct FileRange {
+pub struct FileRange {
     placeholders: Rc<Placeholders>,
     slot: usize,
     /// Offsets in the file.
@@ -91,12 +91,7 @@ pub(crate) struct FileRange {
 impl FileRange {
     /// The bytes `from` to `to` (excluded) of `file`, a regular file opened for reading. `None` if
     /// every slot is taken or the range is not within a block.
-    pub(crate) fn new(
-        placeholders: &Rc<Placeholders>,
-        file: OwnedFd,
-        from: u32,
-        to: u32,
-    ) -> Option<Self> {
+    pub fn new(placeholders: &Rc<Placeholders>, file: OwnedFd, from: u32, to: u32) -> Option<Self> {
         let (from, to) = (usize::try_from(from).ok()?, usize::try_from(to).ok()?);
         if from > to || to > SLOT_BYTES {
             return None;

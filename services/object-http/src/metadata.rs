@@ -12,13 +12,13 @@ const SERVICE: &str = "metadata";
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// One thread's line to metadata.
-pub(crate) struct MetadataLink {
+pub struct MetadataLink {
     link: Link<Metadata>,
 }
 
 impl MetadataLink {
     /// Connects with the first call.
-    pub(crate) fn new(bus: Bus) -> Self {
+    pub fn new(bus: Bus) -> Self {
         Self {
             link: Link::new(bus, SERVICE),
         }
@@ -26,7 +26,7 @@ impl MetadataLink {
 
     /// Asks what changes nothing. A service that restarts or elects meanwhile is waited for, up to
     /// [`UNAVAILABLE_WAIT`].
-    pub(crate) async fn read(&self, call: &Call) -> Result<(Reply, u64), MetadataError> {
+    pub async fn read(&self, call: &Call) -> Result<(Reply, u64), MetadataError> {
         let deadline = Instant::now() + UNAVAILABLE_WAIT;
         loop {
             match unpack(self.link.repeat(call).await) {
@@ -40,7 +40,7 @@ impl MetadataLink {
 
     /// Orders a change, once. Where the answer is lost nobody knows whether it happened:
     /// `Unavailable`, and the client decides.
-    pub(crate) async fn write(&self, call: &Call) -> Result<(Reply, u64), MetadataError> {
+    pub async fn write(&self, call: &Call) -> Result<(Reply, u64), MetadataError> {
         unpack(self.link.call(call).await)
     }
 }
@@ -57,7 +57,7 @@ fn unpack<D>(answer: Result<(Answer, D), CallError>) -> Result<(Reply, u64), Met
 /// Why a call to metadata came to nothing. Operations answer the cases that are special to them;
 /// `?` answers the others.
 #[derive(Debug)]
-pub(crate) enum Failure {
+pub enum Failure {
     /// Metadata's own refusal, or no answer.
     Metadata(MetadataError),
     /// The caller's rights have gone meanwhile.
@@ -123,7 +123,7 @@ fn refusal(error: MetadataError) -> S3Error {
 }
 
 /// The answer to a call that has only one kind of reply, or our own fault.
-pub(crate) fn unexpected(reply: &Reply) -> S3Error {
+pub fn unexpected(reply: &Reply) -> S3Error {
     runtime::error!("metadata answered another call: {reply:?}");
     ErrorCode::InternalError.into()
 }

@@ -6,8 +6,9 @@ mod writer;
 
 pub(crate) use pins::Pins;
 use pins::{Connection, Placement};
-pub(crate) use reader::{Extent, ReadFailure, Reader, copy_into, find_part, read_at};
-pub(crate) use writer::{BlockWriter, Hold, Placed};
+pub use reader::{Extent, ReadFailure, Reader, copy_into};
+pub(crate) use reader::{find_part, read_at};
+pub use writer::{BlockWriter, Hold, Placed};
 
 use crate::limits::{UNAVAILABLE_WAIT, WRITERS_MAX};
 use bytes::Bytes;
@@ -27,7 +28,7 @@ const SERVICE: &str = "block-store";
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// One thread's line to the block-store.
-pub(crate) struct BlockLink {
+pub struct BlockLink {
     link: Link<Blocks>,
     current: RefCell<Option<Rc<Connection>>>,
     /// Block files being written by all uploads of this thread.
@@ -36,7 +37,7 @@ pub(crate) struct BlockLink {
 }
 
 /// A block that may be read.
-pub(crate) enum OpenBlock {
+pub enum OpenBlock {
     /// A file that holds exactly this block, positioned anywhere.
     File(OwnedFd),
     /// Its bytes.
@@ -45,7 +46,7 @@ pub(crate) enum OpenBlock {
 
 /// Why a block was not placed or not opened.
 #[derive(Debug)]
-pub(crate) enum Failure {
+pub enum Failure {
     /// The store's own refusal.
     Store(BlockError),
     /// No answer.
@@ -125,7 +126,7 @@ impl BlockLink {
     }
 
     /// The right to read `block`. A store that restarts meanwhile is waited for.
-    pub(crate) async fn open(&self, block: BlockRef) -> Result<OpenBlock, Failure> {
+    pub async fn open(&self, block: BlockRef) -> Result<OpenBlock, Failure> {
         let deadline = Instant::now() + UNAVAILABLE_WAIT;
         let call = BlockCall::Open { block };
         loop {

@@ -1,10 +1,10 @@
 //! Connections: accepted by one thread, dealt out to the serving threads, each served by hyper
 //! until it ends or is told to.
 
-use crate::activity::{Connections, Entry, Order};
+use crate::activity::{Activity, Connections, Entry, Order};
+use crate::answer::Answer;
 use crate::body::socket::Socket;
 use crate::limits::{BUFFER_BYTES_MAX, HEAD_BYTES_MAX, HEADERS_MAX, LINGER, LINGER_BYTES_MAX};
-use crate::request;
 use crate::worker::Worker;
 use http::Request as HttpRequest;
 use hyper::body::Incoming;
@@ -21,9 +21,22 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
+/// What a service makes of requests.
+pub trait Handler: Copy + Send + 'static {
+    /// Answers one request of `peer`. Never fails: what goes wrong becomes an answer, or an answer whose body breaks off. It tells
+    /// `activity` when the request begins, and attaches it to the answer's body.
+    fn answer(
+        self,
+        worker: Rc<Worker>,
+        activity: Rc<Activity>,
+        peer: IpAddr,
+        request: HttpRequest<Incoming>,
+    ) -> impl Future<Output = Answer>;
+}
+
 /// An accepted socket on its way to the thread that will serve it. Counts as that thread's load
 /// until it is dropped.
-pub(crate) struct Dealt {
+pub struct Dealt {
     socket: StdTcpStream,
     /// Who is at the other end.
     peer: IpAddr,
@@ -35,7 +48,7 @@ struct Load(Arc<AtomicUsize>);
 
 impl Dealt {
     /// Counts `socket` in `load`.
-    pub(crate) fn new(socket: StdTcpStream, peer: IpAddr, load: &Arc<AtomicUsize>) -> Self {
+    pub fn new(socket: StdTcpStream, peer: IpAddr, load: &Arc<AtomicUsize>) -> Self {
         load.fetch_add(1, Ordering::Relaxed);
         Self {
             socket,
@@ -52,7 +65,11 @@ impl Drop for Load {
 }
 
 /// Takes over accepted sockets until `accepted` ends, then waits until every connection is done.
-pub(crate) async fn serve(worker: Rc<Worker>, mut accepted: mpsc::Receiver<Dealt>) {
+pub async fn serve<H: Handler>(
+    worker: Rc<Worker>,
+    mut accepted: mpsc::Receiver<Dealt>,
+    handler: H,
+) {
     while let Some(Dealt { socket, peer, load }) = accepted.recv().await {
         // No room and nobody idle: the client sees its connection close and comes again.
         let Some(entry) = worker.connections.enter() else {
@@ -64,7 +81,14 @@ pub(crate) async fn serve(worker: Rc<Worker>, mut accepted: mpsc::Receiver<Dealt
             .set_nodelay(true)
             .and_then(|()| TcpStream::from_std(socket));
         let Ok(stream) = stream else { continue };
-        tokio::task::spawn_local(connection(worker.clone(), entry, load, peer, stream));
+        tokio::task::spawn_local(connection(
+            worker.clone(),
+            entry,
+            load,
+            peer,
+            stream,
+            handler,
+        ));
     }
     finish(&worker.connections).await;
 }
@@ -78,11 +102,18 @@ async fn finish(connections: &Connections) {
 }
 
 /// Serves one connection.
-async fn connection(worker: Rc<Worker>, entry: Entry, load: Load, peer: IpAddr, stream: TcpStream) {
+async fn connection<H: Handler>(
+    worker: Rc<Worker>,
+    entry: Entry,
+    load: Load,
+    peer: IpAddr,
+    stream: TcpStream,
+    handler: H,
+) {
     let activity = entry.activity.clone();
     let socket = Socket::new(stream, worker.placeholders.clone(), activity.clone());
     let service = service_fn(|http: HttpRequest<Incoming>| {
-        let answered = request::answer(worker.clone(), activity.clone(), peer, http);
+        let answered = handler.answer(worker.clone(), activity.clone(), peer, http);
         // Boxed, so that a connection between two requests does not hold the space for one.
         Box::pin(async move { Ok::<_, Infallible>(answered.await) })
     });

@@ -9,7 +9,7 @@ use s3_wire::error::S3Error;
 use std::rc::Rc;
 
 /// A [`BlockWriter`], with a chunk in hand where it encrypts.
-pub(crate) struct ObjectWriter {
+pub struct ObjectWriter {
     blocks: BlockWriter,
     sealer: Option<Sealer>,
 }
@@ -19,7 +19,7 @@ impl ObjectWriter {
     ///
     /// # Errors
     /// None in practice: keys and salts have the right length.
-    pub(crate) fn new(
+    pub fn new(
         worker: &Rc<Worker>,
         key: HashKey,
         bytes: u64,
@@ -36,7 +36,7 @@ impl ObjectWriter {
     ///
     /// # Errors
     /// As [`ObjectWriter::new`].
-    pub(crate) fn open_ended(
+    pub fn open_ended(
         worker: &Rc<Worker>,
         key: HashKey,
         bytes_max: u64,
@@ -52,7 +52,7 @@ impl ObjectWriter {
     ///
     /// # Errors
     /// Those of [`BlockWriter::write`].
-    pub(crate) async fn write(&mut self, mut data: &[u8]) -> Result<(), S3Error> {
+    pub async fn write(&mut self, mut data: &[u8]) -> Result<(), S3Error> {
         let Some(sealer) = &mut self.sealer else {
             return self.blocks.write(data).await;
         };
@@ -66,7 +66,7 @@ impl ObjectWriter {
     ///
     /// # Errors
     /// Those of [`BlockWriter::finish`].
-    pub(crate) async fn finish(mut self) -> Result<Placed, S3Error> {
+    pub async fn finish(mut self) -> Result<Placed, S3Error> {
         if let Some(sealer) = self.sealer.take()
             && let Some(chunk) = sealer.finish().map_err(impossible)?
         {

@@ -13,7 +13,7 @@ use std::ops::Range;
 use std::rc::Rc;
 
 /// The bytes of an encrypted object that are still to be read.
-pub(crate) struct DecryptingReader {
+pub struct DecryptingReader {
     admission: Rc<Admission>,
     bucket: BucketId,
     secret: Secret,
@@ -59,7 +59,7 @@ enum Sealed {
 
 impl DecryptingReader {
     /// The bytes `range` of an object of `bytes` bytes in `bucket`.
-    pub(crate) fn new(
+    pub fn new(
         admission: &Rc<Admission>,
         bucket: BucketId,
         (content, bytes): (&Content, u64),
@@ -102,13 +102,13 @@ impl DecryptingReader {
     }
 
     /// What it and the chunks that it gives hold in memory, in KiB: a packed block, a chunk that is being opened, one that is sent and one that waits.
-    pub(crate) fn kib(&self) -> u32 {
+    pub fn kib(&self) -> u32 {
         let lists = self.pieces.len() * size_of::<Piece>() / 1024;
         (4 * CHUNK_BYTES as u32 / 1024).saturating_add(u32::try_from(lists).unwrap_or(u32::MAX))
     }
 
     /// The next wanted bytes, at most a chunk; `None` at the end.
-    pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, ReadFailure> {
+    pub async fn next(&mut self) -> Result<Option<Bytes>, ReadFailure> {
         loop {
             if let Some(chunks) = &mut self.current
                 && !chunks.wanted.is_empty()

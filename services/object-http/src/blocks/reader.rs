@@ -21,17 +21,17 @@ const COPY_BYTES: usize = 128 * 1024;
 
 /// A part of one block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Extent {
+pub struct Extent {
     /// The block.
-    pub(crate) block: BlockRef,
+    pub block: BlockRef,
     /// Offset of the first byte.
-    pub(crate) from: u32,
+    pub from: u32,
     /// Offset behind the last.
-    pub(crate) to: u32,
+    pub to: u32,
 }
 
 /// The bytes of an object that are still to be read.
-pub(crate) struct Reader {
+pub struct Reader {
     admission: Rc<Admission>,
     bucket: BucketId,
     /// Of a multipart object: its upload, and what is wanted of each part.
@@ -42,7 +42,7 @@ pub(crate) struct Reader {
 
 /// Why reading stopped.
 #[derive(Debug)]
-pub(crate) enum ReadFailure {
+pub enum ReadFailure {
     /// The object has been replaced or deleted since metadata was asked, and its blocks are gone.
     Gone,
     /// Everything else.
@@ -60,7 +60,7 @@ impl From<ReadFailure> for S3Error {
 }
 
 /// The parts of `blocks` under the bytes `range` of the whole that they make up.
-pub(crate) fn extents_of(blocks: &[BlockRef], range: &Range<u64>) -> VecDeque<Extent> {
+fn extents_of(blocks: &[BlockRef], range: &Range<u64>) -> VecDeque<Extent> {
     let mut start = 0_u64;
     let mut extents = VecDeque::new();
     for block in blocks {
@@ -83,7 +83,7 @@ pub(crate) fn extents_of(blocks: &[BlockRef], range: &Range<u64>) -> VecDeque<Ex
 impl Reader {
     /// The bytes `range` of an object of `bucket`. Inlined content has no blocks: the caller has it
     /// already.
-    pub(crate) fn new(
+    pub fn new(
         admission: &Rc<Admission>,
         bucket: BucketId,
         content: &Content,
@@ -117,13 +117,8 @@ impl Reader {
         reader
     }
 
-    /// Whether nothing is left to read.
-    pub(crate) fn is_at_end(&self) -> bool {
-        self.parts.is_empty() && self.extents.is_empty()
-    }
-
     /// What it and the blocks that it opens hold in memory, in KiB. Bytes of files are not held.
-    pub(crate) fn kib(&self) -> u32 {
+    pub fn kib(&self) -> u32 {
         let bytes = self.extents.len() * size_of::<Extent>()
             + self.parts.len() * size_of::<(u16, Range<u64>)>();
         let lists_kib = u32::try_from(bytes / 1024).unwrap_or(u32::MAX);
@@ -137,7 +132,7 @@ impl Reader {
     }
 
     /// Opens the next block; `None` at the end.
-    pub(crate) async fn next(&mut self) -> Result<Option<(Extent, OpenBlock)>, ReadFailure> {
+    pub async fn next(&mut self) -> Result<Option<(Extent, OpenBlock)>, ReadFailure> {
         let Some(extent) = self.next_extent().await? else {
             return Ok(None);
         };
@@ -167,7 +162,7 @@ impl Reader {
 
     /// All blocks that are still to be read, where whole blocks are wanted: for a copy that refers
     /// to them.
-    pub(crate) async fn all_blocks(mut self) -> Result<Vec<BlockRef>, ReadFailure> {
+    pub async fn all_blocks(mut self) -> Result<Vec<BlockRef>, ReadFailure> {
         let mut blocks = Vec::new();
         while let Some(extent) = self.next_extent().await? {
             blocks.push(extent.block);
@@ -204,7 +199,7 @@ pub(crate) async fn find_part(
 }
 
 /// Reads what is left of `reader` and writes it to `writer`, with its digests.
-pub(crate) async fn copy_into(
+pub async fn copy_into(
     mut reader: Reader,
     writer: &mut ObjectWriter,
     checks: &mut BodyChecks,

@@ -17,7 +17,7 @@ use std::rc::Rc;
 
 /// The right that a request must have where no policy speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Need {
+pub enum Need {
     /// Only to be who it says.
     Identity,
     /// To make buckets; the bucket need not exist.
@@ -34,7 +34,7 @@ pub(crate) enum Need {
 
 /// What is asked for, as policies see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Target {
+pub enum Target {
     /// What the request's own line and headers say.
     Request,
     /// One action on one object: the source of a copy, one key of many.
@@ -48,15 +48,17 @@ pub(crate) enum Target {
     },
     /// To give an object these tags, which stand in the request's body.
     Tagging {
+        /// Which object.
         key: String,
         /// Which version; `None` for the current one.
         version: Option<VersionId>,
+        /// All that it is to have.
         tags: Rc<[Tag]>,
     },
 }
 
 /// The right that an operation needs, and whether it must be known as of now because metadata is asked nothing else.
-pub(crate) fn needs(operation: Operation) -> (Need, bool) {
+pub fn needs(operation: Operation) -> (Need, bool) {
     use Operation as O;
     match operation {
         O::CreateBucket => (Need::CreateBuckets, false),
@@ -136,7 +138,7 @@ pub(crate) fn needs(operation: Operation) -> (Need, bool) {
 ///
 /// # Errors
 /// `NoSuchBucket`, `AccessDenied`.
-pub(crate) fn check(
+pub fn check(
     authorized: &Authorized,
     bucket_name: Option<&str>,
     need: Need,
@@ -284,7 +286,7 @@ impl Judge<'_> {
 }
 
 /// The object whose tags must be known to judge; `None` where no policy asks for them, or there is no object yet.
-pub(crate) fn object_of_tags(
+pub fn object_of_tags(
     authorized: &Authorized,
     target: &Target,
     facts: &Facts,
@@ -307,11 +309,11 @@ pub(crate) fn object_of_tags(
 }
 
 /// The action of removing an object or one of its versions.
-pub(crate) fn delete_action(versioned: bool) -> &'static str {
+pub fn delete_action(versioned: bool) -> &'static str {
     policy::action(Operation::DeleteObject, versioned).unwrap_or("s3:DeleteObject")
 }
 
 /// The action of reading one.
-pub(crate) fn get_action(versioned: bool) -> &'static str {
+pub fn get_action(versioned: bool) -> &'static str {
     policy::action(Operation::GetObject, versioned).unwrap_or("s3:GetObject")
 }

@@ -1,7 +1,7 @@
 //! What is known of a request before anything is done: its line and headers, who is at the other end, and, from these, the answers to
 //! the conditions of policies.
 
-use crate::operations::version_id;
+use crate::version_id;
 use crate::worker::Worker;
 use http::header::HOST;
 use http::request::Parts;
@@ -22,19 +22,19 @@ use std::rc::Rc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// A request's own words.
-pub(crate) struct Facts {
+pub struct Facts {
     /// Method, path and headers as they came.
-    pub(crate) head: Parts,
+    pub head: Parts,
     /// The bucket, where the host names it (virtual-host style).
-    pub(crate) host_bucket: Option<String>,
+    pub host_bucket: Option<String>,
     /// Bucket and key, decoded.
-    pub(crate) resource: Resource,
+    pub resource: Resource,
     /// What it is, or why it is nothing.
-    pub(crate) routed: Result<Operation, S3Error>,
+    pub routed: Result<Operation, S3Error>,
     /// Who is at the other end of the connection.
-    pub(crate) peer: IpAddr,
+    pub peer: IpAddr,
     /// The thread that serves it.
-    pub(crate) worker: Rc<Worker>,
+    pub worker: Rc<Worker>,
 }
 
 impl Facts {
@@ -42,7 +42,7 @@ impl Facts {
     ///
     /// # Errors
     /// With the head given back: `InvalidRequest`, `InvalidURI` and others for a host or path that cannot be.
-    pub(crate) fn new(
+    pub fn new(
         worker: &Rc<Worker>,
         head: Parts,
         peer: IpAddr,
@@ -66,12 +66,12 @@ impl Facts {
     }
 
     /// What it is, if it is anything.
-    pub(crate) fn operation(&self) -> Option<Operation> {
+    pub fn operation(&self) -> Option<Operation> {
         self.routed.as_ref().ok().copied()
     }
 
     /// The raw query, empty without one.
-    pub(crate) fn query(&self) -> &str {
+    pub fn query(&self) -> &str {
         self.head.uri.query().unwrap_or_default()
     }
 
@@ -94,12 +94,12 @@ impl Facts {
     }
 
     /// The version that the query names, if it names one.
-    pub(crate) fn version(&self) -> Option<VersionId> {
+    pub fn version(&self) -> Option<VersionId> {
         version_id::parse(&self.parameter("versionId")?).ok()
     }
 
     /// Every action that the request is, all of which must be allowed.
-    pub(crate) fn actions(&self, operation: Operation) -> Vec<&'static str> {
+    pub fn actions(&self, operation: Operation) -> Vec<&'static str> {
         let versioned = self.parameter("versionId").is_some();
         let mut actions: Vec<_> = action(operation, versioned).into_iter().collect();
         let writes = matches!(
@@ -134,13 +134,15 @@ impl Facts {
 }
 
 /// A request and who asks: what conditions are judged by.
-pub(crate) struct Asked<'a> {
-    pub(crate) facts: &'a Facts,
+pub struct Asked<'a> {
+    /// The request.
+    pub facts: &'a Facts,
     /// Of the object that is asked for.
-    pub(crate) tags: &'a [Tag],
+    pub tags: &'a [Tag],
     /// What it is to have, where the request's body says that and not a header.
-    pub(crate) given: Option<&'a [Tag]>,
-    pub(crate) principal: Option<Principal<'a>>,
+    pub given: Option<&'a [Tag]>,
+    /// Who; `None` for somebody without a key.
+    pub principal: Option<Principal<'a>>,
 }
 
 impl Context for Asked<'_> {

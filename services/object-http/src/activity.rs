@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 
 /// Seconds since the thread started, as of its last tick.
 #[derive(Default)]
-pub(crate) struct Clock {
+pub struct Clock {
     seconds: Cell<u64>,
 }
 
@@ -30,7 +30,7 @@ enum Phase {
 
 /// What its connection is asked to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Order {
+pub enum Order {
     /// Close at once.
     Cut,
     /// Close behind the request under way.
@@ -38,7 +38,7 @@ pub(crate) enum Order {
 }
 
 /// The state of one connection; shared by its socket, its task and the table.
-pub(crate) struct Activity {
+pub struct Activity {
     clock: Rc<Clock>,
     phase: Cell<Phase>,
     since_s: Cell<u64>,
@@ -68,48 +68,48 @@ impl Activity {
 
     /// Bytes came in. Between two requests they are the beginning of a head, whose time counts from
     /// here.
-    pub(crate) fn received(&self) {
+    pub fn received(&self) {
         if self.phase.get() == Phase::Idle {
             self.enter(Phase::Head);
         }
     }
 
     /// A head is complete.
-    pub(crate) fn request_begins(&self) {
+    pub fn request_begins(&self) {
         self.enter(Phase::Busy);
     }
 
     /// The whole answer has been handed to hyper.
-    pub(crate) fn answer_ends(&self) {
+    pub fn answer_ends(&self) {
         self.enter(Phase::Leaving);
     }
 
     /// Bytes went out.
-    pub(crate) fn written(&self) {
+    pub fn written(&self) {
         self.blocked_since_s.set(None);
     }
 
     /// The client does not take more at present.
-    pub(crate) fn write_blocked(&self) {
+    pub fn write_blocked(&self) {
         if self.blocked_since_s.get().is_none() {
             self.blocked_since_s.set(Some(self.clock.seconds.get()));
         }
     }
 
     /// hyper has nothing left to write.
-    pub(crate) fn flushed(&self) {
+    pub fn flushed(&self) {
         if self.phase.get() == Phase::Leaving {
             self.enter(Phase::Idle);
         }
     }
 
     /// Whether it is between two requests.
-    pub(crate) fn is_idle(&self) -> bool {
+    pub fn is_idle(&self) -> bool {
         self.phase.get() == Phase::Idle
     }
 
     /// Waits for an order to this connection.
-    pub(crate) async fn ordered(&self) -> Order {
+    pub async fn ordered(&self) -> Order {
         loop {
             if let Some(order) = self.order.take() {
                 return order;
@@ -141,7 +141,7 @@ impl Activity {
 }
 
 /// The connections of one thread.
-pub(crate) struct Connections {
+pub struct Connections {
     clock: Rc<Clock>,
     connections_max: usize,
     list: RefCell<HashMap<u64, Rc<Activity>>>,
@@ -150,16 +150,16 @@ pub(crate) struct Connections {
 }
 
 /// A connection's place in the table; leaves it when dropped.
-pub(crate) struct Entry {
+pub struct Entry {
     table: Rc<Connections>,
     number: u64,
     /// The connection's state.
-    pub(crate) activity: Rc<Activity>,
+    pub activity: Rc<Activity>,
 }
 
 impl Connections {
     /// An empty table for at most `connections_max`.
-    pub(crate) fn new(connections_max: usize) -> Rc<Self> {
+    pub fn new(connections_max: usize) -> Rc<Self> {
         Rc::new(Self {
             clock: Rc::default(),
             connections_max,
@@ -171,7 +171,7 @@ impl Connections {
 
     /// A place for a new connection. Where there is none left, the connection that is idle longest
     /// is told to close (it does so before the next one is accepted); `None` if none is idle.
-    pub(crate) fn enter(self: &Rc<Self>) -> Option<Entry> {
+    pub fn enter(self: &Rc<Self>) -> Option<Entry> {
         let mut list = self.list.borrow_mut();
         if list.len() >= self.connections_max {
             let idle = list
@@ -198,12 +198,12 @@ impl Connections {
     }
 
     /// How many there are.
-    pub(crate) fn count(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.list.borrow().len()
     }
 
     /// Advances the clock to `now_s` and closes what is overdue.
-    pub(crate) fn tick(&self, now_s: u64) {
+    pub fn tick(&self, now_s: u64) {
         self.clock.seconds.set(now_s);
         let list = self.list.borrow();
         list.values()
@@ -212,7 +212,7 @@ impl Connections {
     }
 
     /// Tells all connections, and those to come, to close behind their request under way.
-    pub(crate) fn finish(&self) {
+    pub fn finish(&self) {
         self.finishing.set(true);
         self.list
             .borrow()

@@ -1,8 +1,8 @@
 //! Finds an object for the operations that look at one, and tells in S3's words why there is none.
 
-use super::version_id;
 use crate::admission::Admission;
 use crate::metadata::{Failure, unexpected};
+use crate::version_id;
 use protocol::metadata::{Bucket, MetadataError, Object, Operation, Reply, VersionId};
 use s3_wire::dates::http_date;
 use s3_wire::error::{ErrorCode, S3Error};
@@ -11,7 +11,7 @@ use s3_wire::error::{ErrorCode, S3Error};
 ///
 /// # Errors
 /// Those of [`refusal`].
-pub(super) async fn find_object(
+pub async fn find_object(
     admission: &Admission,
     bucket: &Bucket,
     key: &str,
@@ -33,7 +33,7 @@ pub(super) async fn find_object(
 ///
 /// `NoSuchKey` with the key; `NoSuchVersion` with both; for a delete marker `MethodNotAllowed` where it was asked for by its version, and else
 /// `NoSuchKey`, with the headers that tell of it. Everything else is as with other operations.
-pub(super) fn refusal(failure: Failure, key: &str, version: Option<VersionId>) -> S3Error {
+pub fn refusal(failure: Failure, key: &str, version: Option<VersionId>) -> S3Error {
     match failure {
         Failure::Metadata(MetadataError::DeleteMarker {
             version: marker,

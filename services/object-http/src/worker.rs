@@ -16,17 +16,17 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 /// What the manifest says.
 #[derive(Clone, Debug)]
-pub(crate) struct Settings {
+pub struct Settings {
     /// The region that requests must be signed for.
-    pub(crate) region: String,
+    pub region: String,
     /// Host names below which a bucket may be named; in lower case, without port.
-    pub(crate) hosts: Vec<String>,
+    pub hosts: Vec<String>,
     /// The newest revision of keys and buckets that any thread has seen; the one thing that threads share.
-    pub(crate) newest_revision: Arc<AtomicU64>,
+    pub newest_revision: Arc<AtomicU64>,
 }
 
 /// The names in the setting `host`: separated by commas, ports and case are ignored.
-pub(crate) fn hosts(setting: &str) -> Vec<String> {
+pub fn hosts(setting: &str) -> Vec<String> {
     let names = setting
         .split(',')
         .map(|name| name.trim().to_ascii_lowercase());
@@ -37,15 +37,23 @@ pub(crate) fn hosts(setting: &str) -> Vec<String> {
 }
 
 /// The state of one thread.
-pub(crate) struct Worker {
-    pub(crate) region: String,
-    pub(crate) hosts: Vec<String>,
-    pub(crate) metadata: MetadataLink,
-    pub(crate) blocks: BlockLink,
-    pub(crate) credentials: Credentials,
-    pub(crate) connections: Rc<Connections>,
-    pub(crate) placeholders: Rc<Placeholders>,
-    pub(crate) budget: Budget,
+pub struct Worker {
+    /// The region that requests must be signed for.
+    pub region: String,
+    /// Host names below which a bucket may be named.
+    pub hosts: Vec<String>,
+    /// The line to metadata.
+    pub metadata: MetadataLink,
+    /// The line to the block-store.
+    pub blocks: BlockLink,
+    /// What metadata said of callers and buckets.
+    pub credentials: Credentials,
+    /// Who is connected.
+    pub connections: Rc<Connections>,
+    /// The files that are being sent.
+    pub placeholders: Rc<Placeholders>,
+    /// The memory that requests may hold.
+    pub budget: Budget,
     /// Makes request ids: a secret start, so that they cannot be guessed, and a count.
     seed: u64,
     requests: Cell<u64>,
@@ -54,7 +62,7 @@ pub(crate) struct Worker {
 impl Worker {
     /// A thread that reaches other services over `bus`. Needs a tokio context in which tasks may be
     /// spawned locally.
-    pub(crate) fn new(
+    pub fn new(
         settings: Settings,
         bus: Bus,
         budget_kib: u32,
@@ -77,13 +85,13 @@ impl Worker {
     }
 
     /// Our clock, in seconds since 1970.
-    pub(crate) fn now_s(&self) -> u64 {
+    pub fn now_s(&self) -> u64 {
         let since = SystemTime::now().duration_since(UNIX_EPOCH);
         since.map_or(0, |elapsed| elapsed.as_secs())
     }
 
     /// A name for a request, unique in the life of this process: 16 digits, as AWS's.
-    pub(crate) fn request_id(&self) -> String {
+    pub fn request_id(&self) -> String {
         let count = self.requests.get();
         self.requests.set(count.wrapping_add(1));
         // The finaliser of SplitMix64 (Steele, Lea, Flood 2014): a permutation, so that no id comes

@@ -16,10 +16,10 @@ use std::task::{Context, Poll};
 use tokio::sync::mpsc;
 
 /// An answer on its way.
-pub(crate) type Answer = Response<AnswerBody>;
+pub type Answer = Response<AnswerBody>;
 
 /// A piece of a body: bytes that we have, or a part of a file that the kernel will send.
-pub(crate) enum Chunk {
+pub enum Chunk {
     /// Ours.
     Bytes(Bytes),
     /// Not to be looked at; see [`crate::body::file_range`].
@@ -50,7 +50,7 @@ impl Buf for Chunk {
 }
 
 /// The body of an answer. Its length is always known before.
-pub(crate) struct AnswerBody {
+pub struct AnswerBody {
     next: Option<Chunk>,
     /// What follows `next`.
     rest: Option<mpsc::Receiver<io::Result<Chunk>>>,
@@ -61,7 +61,7 @@ pub(crate) struct AnswerBody {
 
 impl AnswerBody {
     /// Nothing.
-    pub(crate) fn empty() -> Self {
+    pub fn empty() -> Self {
         Self {
             next: None,
             rest: None,
@@ -72,7 +72,7 @@ impl AnswerBody {
     }
 
     /// One piece.
-    pub(crate) fn of(chunk: Chunk) -> Self {
+    pub fn of(chunk: Chunk) -> Self {
         let remaining = chunk.remaining() as u64;
         Self {
             next: Some(chunk),
@@ -85,11 +85,7 @@ impl AnswerBody {
 
     /// A first piece and those that `rest` brings, `length` bytes in all. An error, or an end
     /// before `length`, cuts the connection: the client sees that something is missing.
-    pub(crate) fn stream(
-        first: Chunk,
-        rest: mpsc::Receiver<io::Result<Chunk>>,
-        length: u64,
-    ) -> Self {
+    pub fn stream(first: Chunk, rest: mpsc::Receiver<io::Result<Chunk>>, length: u64) -> Self {
         Self {
             next: Some(first),
             rest: Some(rest),
@@ -100,13 +96,13 @@ impl AnswerBody {
     }
 
     /// Keeps `share` of the thread's memory for as long as it is on its way.
-    pub(crate) fn holding(mut self, share: Share) -> Self {
+    pub fn holding(mut self, share: Share) -> Self {
         self.share = Some(share);
         self
     }
 
     /// Tells `activity` when the last of it has been handed over.
-    pub(crate) fn attach(&mut self, activity: Rc<Activity>) {
+    pub fn attach(&mut self, activity: Rc<Activity>) {
         self.activity = Some(activity);
     }
 }
@@ -156,14 +152,14 @@ impl Drop for AnswerBody {
 }
 
 /// An answer without a body.
-pub(crate) fn empty(status: StatusCode) -> Answer {
+pub fn empty(status: StatusCode) -> Answer {
     let mut answer = Response::new(AnswerBody::empty());
     *answer.status_mut() = status;
     answer
 }
 
 /// An XML document.
-pub(crate) fn xml(document: String) -> Answer {
+pub fn xml(document: String) -> Answer {
     let mut answer = Response::new(AnswerBody::of(Chunk::Bytes(document.into())));
     answer
         .headers_mut()
@@ -173,7 +169,7 @@ pub(crate) fn xml(document: String) -> Answer {
 
 /// Adds a header whose value comes from outside. What HTTP cannot carry is left out: it could not
 /// have been sent to us either.
-pub(crate) fn set(answer: &mut Answer, name: &'static str, value: &str) {
+pub fn set(answer: &mut Answer, name: &'static str, value: &str) {
     if let Ok(value) = HeaderValue::from_bytes(value.as_bytes()) {
         answer
             .headers_mut()
@@ -182,7 +178,7 @@ pub(crate) fn set(answer: &mut Answer, name: &'static str, value: &str) {
 }
 
 /// The answer to a request that failed. HEAD gets the status alone, and so does 304.
-pub(crate) fn error(mut error: S3Error, request_id: &str, is_head: bool) -> Answer {
+pub fn error(mut error: S3Error, request_id: &str, is_head: bool) -> Answer {
     let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let size = error
         .extra
@@ -209,7 +205,7 @@ pub(crate) fn error(mut error: S3Error, request_id: &str, is_head: bool) -> Answ
 }
 
 /// Adds what every answer has.
-pub(crate) fn sign_off(answer: &mut Answer, request_id: &str) {
+pub fn sign_off(answer: &mut Answer, request_id: &str) {
     set(answer, "x-amz-request-id", request_id);
     set(answer, "x-amz-id-2", request_id);
     answer

@@ -21,23 +21,23 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What metadata said about a key and a bucket.
-pub(crate) struct Authorized {
+pub struct Authorized {
     /// When it said so.
-    pub(crate) revision: u64,
+    pub revision: u64,
     /// Whose key, with its secret; `None` for somebody without one.
-    pub(crate) key: Option<AccessKey>,
+    pub key: Option<AccessKey>,
     /// The bucket, if it exists.
-    pub(crate) bucket: Option<Rc<Bucket>>,
+    pub bucket: Option<Rc<Bucket>>,
     /// What the key may do with it.
-    pub(crate) rights: Rights,
+    pub rights: Rights,
     /// The policy of the key, which then says what the key may do instead of its rights.
-    pub(crate) key_policy: Option<Rc<Policy>>,
+    pub key_policy: Option<Rc<Policy>>,
     /// The policy of the bucket.
-    pub(crate) bucket_policy: Option<Rc<Policy>>,
+    pub bucket_policy: Option<Rc<Policy>>,
     /// A public policy allows nothing to somebody without a key.
-    pub(crate) restrict_public: bool,
+    pub restrict_public: bool,
     /// The settings that the bucket has.
-    pub(crate) kinds: SettingKinds,
+    pub kinds: SettingKinds,
     /// Once somebody needed it.
     cors: OnceCell<Option<Rc<CorsConfiguration>>>,
     /// The signing key last used and its day: deriving one costs more than checking a signature.
@@ -47,7 +47,7 @@ pub(crate) struct Authorized {
 impl Authorized {
     /// The key that signs for `date` (`YYYYMMDD`) in `region`.
     /// `None` where there is no access key.
-    pub(crate) fn signing_key(&self, date: &str, region: &str) -> Option<SigningKey> {
+    pub fn signing_key(&self, date: &str, region: &str) -> Option<SigningKey> {
         let secret = &self.key.as_ref()?.secret_key;
         let mut signing = self.signing.borrow_mut();
         Some(match signing.as_ref() {
@@ -65,7 +65,7 @@ impl Authorized {
 type Name = (Option<String>, Option<String>);
 
 /// The answers that one thread remembers, all of one revision. At most [`CREDENTIALS_MAX`].
-pub(crate) struct Credentials {
+pub struct Credentials {
     revision: Cell<u64>,
     /// The newest that any thread of this process has seen: who changed a setting by one thread finds it in force on all of them.
     newest: Arc<AtomicU64>,
@@ -85,7 +85,7 @@ impl Credentials {
     }
 
     /// What is remembered, perhaps out of date.
-    pub(crate) fn remembered(
+    pub fn remembered(
         &self,
         access_key: Option<&str>,
         bucket: Option<&str>,
@@ -98,7 +98,7 @@ impl Credentials {
     }
 
     /// Asks metadata and remembers the answer.
-    pub(crate) async fn fetch(
+    pub async fn fetch(
         &self,
         metadata: &MetadataLink,
         access_key: Option<&str>,
@@ -178,7 +178,7 @@ impl Credentials {
     ///
     /// # Errors
     /// Those of metadata; a missing bucket is `NoSuchBucket`.
-    pub(crate) async fn cors(
+    pub async fn cors(
         &self,
         metadata: &MetadataLink,
         bucket_name: &str,
@@ -220,7 +220,7 @@ impl Credentials {
 
     /// Metadata is at `revision`: everything older is forgotten. Revisions only rise, so a late
     /// answer changes nothing.
-    pub(crate) fn seen(&self, revision: u64) {
+    pub fn seen(&self, revision: u64) {
         if revision > self.revision.get() {
             self.revision.set(revision);
             self.known.borrow_mut().clear();

@@ -6,19 +6,19 @@ use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// What is left to share out.
-pub(crate) struct Budget {
+pub struct Budget {
     kib: Arc<Semaphore>,
     all_kib: u32,
 }
 
 /// A share; given back when dropped.
-pub(crate) struct Share {
+pub struct Share {
     _permit: OwnedSemaphorePermit,
 }
 
 impl Budget {
     /// So much.
-    pub(crate) fn new(all_kib: u32) -> Self {
+    pub fn new(all_kib: u32) -> Self {
         Self {
             kib: Arc::new(Semaphore::new(all_kib as usize)),
             all_kib,
@@ -29,7 +29,7 @@ impl Budget {
     ///
     /// # Errors
     /// `SlowDown`, which clients answer by trying again later.
-    pub(crate) async fn take(&self, kib: u32) -> Result<Share, S3Error> {
+    pub async fn take(&self, kib: u32) -> Result<Share, S3Error> {
         let kib = kib.min(self.all_kib);
         if let Ok(permit) = self.kib.clone().try_acquire_many_owned(kib) {
             return Ok(Share { _permit: permit });

@@ -33,7 +33,7 @@ struct Ground {
 }
 
 /// How a request shows who it is from.
-pub(crate) enum Proof<'a> {
+pub enum Proof<'a> {
     /// Not at all, with what it says about its body.
     Nobody(PayloadHash),
     /// By a signature of the request.
@@ -91,7 +91,7 @@ impl Proof<'_> {
 }
 
 /// The request as its signature sees it.
-pub(crate) fn view(head: &Parts) -> RequestView<'_> {
+pub fn view(head: &Parts) -> RequestView<'_> {
     RequestView {
         method: head.method.as_str(),
         path: head.uri.path(),
@@ -101,7 +101,7 @@ pub(crate) fn view(head: &Parts) -> RequestView<'_> {
 }
 
 /// An admitted request.
-pub(crate) struct Admission {
+pub struct Admission {
     worker: Rc<Worker>,
     facts: Rc<Facts>,
     /// `None` for somebody without a key.
@@ -126,7 +126,7 @@ pub(crate) struct Admission {
 /// # Errors
 /// In AWS's order: `InvalidAccessKeyId`, those of [`sigv4::verify`], `InvalidBucketName`,
 /// `NoSuchBucket`, `AccessDenied`.
-pub(crate) async fn admit(
+pub async fn admit(
     facts: &Rc<Facts>,
     proof: &Proof<'_>,
     need: Need,
@@ -242,19 +242,19 @@ impl Admission {
     ///
     /// # Errors
     /// `NoSuchBucket`; not for requests whose [`Need`] includes a bucket.
-    pub(crate) fn bucket(&self) -> Result<&Rc<Bucket>, S3Error> {
+    pub fn bucket(&self) -> Result<&Rc<Bucket>, S3Error> {
         self.bucket
             .as_ref()
             .ok_or_else(|| ErrorCode::NoSuchBucket.into())
     }
 
     /// Who asks; empty for somebody without a key.
-    pub(crate) fn access_key(&self) -> &str {
+    pub fn access_key(&self) -> &str {
         self.access_key.as_deref().unwrap_or_default()
     }
 
     /// Whose buckets a list shows: those that the key has rights on, or all, where the key's policy allowed the list.
-    pub(crate) fn lists_buckets_of(&self) -> Option<String> {
+    pub fn lists_buckets_of(&self) -> Option<String> {
         match self.authorized.key_policy {
             Some(_) => None,
             None => self.access_key.as_deref().map(str::to_owned),
@@ -270,12 +270,12 @@ impl Admission {
     }
 
     /// The bucket's policy, as of the admission.
-    pub(crate) fn bucket_policy(&self) -> Option<&Rc<Policy>> {
+    pub fn bucket_policy(&self) -> Option<&Rc<Policy>> {
         self.authorized.bucket_policy.as_ref()
     }
 
     /// Whether the caller may know which keys there are: if not, an object that is missing looks like one that is forbidden.
-    pub(crate) async fn may_list(&self) -> bool {
+    pub async fn may_list(&self) -> bool {
         let target = Target::Object {
             action: "s3:ListBucket",
             key: None,
@@ -321,7 +321,7 @@ impl Admission {
     ///
     /// # Errors
     /// `AccessDenied`.
-    pub(crate) async fn also(&self, target: Target, need: Need) -> Result<(), S3Error> {
+    pub async fn also(&self, target: Target, need: Need) -> Result<(), S3Error> {
         let authorized = self.judged(need, &target).await?;
         let ground = self.ground(need, target);
         self.grounds.borrow_mut().push(ground);
@@ -335,7 +335,7 @@ impl Admission {
     ///
     /// # Errors
     /// `AccessDenied`.
-    pub(crate) async fn for_object(
+    pub async fn for_object(
         &self,
         action: &'static str,
         key: &str,
@@ -363,7 +363,7 @@ impl Admission {
     }
 
     /// The thread that serves it.
-    pub(crate) fn worker(&self) -> &Rc<Worker> {
+    pub fn worker(&self) -> &Rc<Worker> {
         &self.worker
     }
 
@@ -371,7 +371,7 @@ impl Admission {
     ///
     /// # Errors
     /// `NoSuchBucket`, `AccessDenied`.
-    pub(crate) async fn further(
+    pub async fn further(
         &self,
         name: &str,
         need: Need,
@@ -418,13 +418,13 @@ impl Admission {
     }
 
     /// Asks metadata what changes nothing.
-    pub(crate) async fn read(&self, operation: Operation) -> Result<Reply, Failure> {
+    pub async fn read(&self, operation: Operation) -> Result<Reply, Failure> {
         self.call(operation, false).await
     }
 
     /// Orders a change. Where it must end even if the client hangs up, the caller runs it in a task
     /// of its own.
-    pub(crate) async fn write(&self, operation: Operation) -> Result<Reply, Failure> {
+    pub async fn write(&self, operation: Operation) -> Result<Reply, Failure> {
         self.call(operation, true).await
     }
 
@@ -435,7 +435,7 @@ impl Admission {
     /// # Errors
     /// Also `Unavailable` when the block-store's connection has ended and the pins with it; then
     /// the client must send its data again, even if the change happened.
-    pub(crate) async fn write_held(
+    pub async fn write_held(
         self: &Rc<Self>,
         operation: Operation,
         hold: Hold,

@@ -25,7 +25,7 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    pub(super) fn new(client: Client<Blocks>) -> Self {
+    pub(crate) fn new(client: Client<Blocks>) -> Self {
         Self { client }
     }
 
@@ -123,7 +123,7 @@ pub(crate) struct Placement {
 }
 
 impl Placement {
-    pub(super) fn new(connection: Rc<Connection>, permits: Arc<Semaphore>, pins: Pins) -> Rc<Self> {
+    pub(crate) fn new(connection: Rc<Connection>, permits: Arc<Semaphore>, pins: Pins) -> Rc<Self> {
         Rc::new(Self {
             connection,
             pinned: RefCell::default(),
@@ -139,7 +139,7 @@ impl Placement {
     }
 
     /// Asks for a file to fill with `length` bytes; waits while this thread fills too many.
-    pub(super) fn create(self: &Rc<Self>, length: u32) -> JoinHandle<Result<OpenWriter, Failure>> {
+    pub(crate) fn create(self: &Rc<Self>, length: u32) -> JoinHandle<Result<OpenWriter, Failure>> {
         let this = self.clone();
         tokio::task::spawn_local(async move {
             let permit = this.permits.clone().acquire_owned().await;
@@ -167,7 +167,7 @@ impl Placement {
 
     /// Makes the filled file of `writer` the block `id`. The descriptor is closed first: the store
     /// refuses a file that could still change.
-    pub(super) fn commit(
+    pub(crate) fn commit(
         self: &Rc<Self>,
         writer: OpenWriter,
         id: BlockId,
@@ -208,7 +208,7 @@ impl Placement {
     }
 
     /// Stores a small block.
-    pub(super) fn store(
+    pub(crate) fn store(
         self: &Rc<Self>,
         id: BlockId,
         key: HashKey,

@@ -19,7 +19,7 @@ use tokio::task::JoinHandle;
 const BEGINNINGS_MAX: u32 = 5;
 
 /// Takes the bytes of one object or part, whose length is known, and places them.
-pub(crate) struct BlockWriter {
+pub struct BlockWriter {
     worker: Rc<Worker>,
     key: HashKey,
     /// Bytes that belong to blocks not yet begun.
@@ -54,16 +54,16 @@ struct BlockFile {
 }
 
 /// Where the bytes of an upload are now.
-pub(crate) struct Placed {
+pub struct Placed {
     /// Never [`Content::Parts`].
-    pub(crate) content: Content,
+    pub content: Content,
     /// Keeps the blocks from being swept.
-    pub(crate) hold: Hold,
+    pub hold: Hold,
 }
 
 /// Pins on blocks that metadata does not know yet. To be dropped when it has answered.
 #[derive(Default)]
-pub(crate) struct Hold {
+pub struct Hold {
     placement: Option<Rc<Placement>>,
 }
 
@@ -71,7 +71,7 @@ impl Hold {
     /// Whether the blocks are no longer pinned because the store's connection ended. A sweep may
     /// have taken them, so they must not be written into metadata, and what was written meanwhile
     /// must not be acknowledged.
-    pub(crate) fn is_lost(&self) -> bool {
+    pub fn is_lost(&self) -> bool {
         self.placement
             .as_ref()
             .is_some_and(|placement| placement.is_lost())
@@ -80,7 +80,7 @@ impl Hold {
 
 impl BlockWriter {
     /// For exactly `bytes` bytes of a bucket with this key.
-    pub(crate) fn new(worker: &Rc<Worker>, key: HashKey, bytes: u64, may_inline: bool) -> Self {
+    pub fn new(worker: &Rc<Worker>, key: HashKey, bytes: u64, may_inline: bool) -> Self {
         Self {
             worker: worker.clone(),
             key,
@@ -95,7 +95,7 @@ impl BlockWriter {
     }
 
     /// For an object of at most `bytes_max` bytes, whose end is known when it comes. Its last blocks are small ones.
-    pub(crate) fn open_ended(worker: &Rc<Worker>, key: HashKey, bytes_max: u64) -> Self {
+    pub fn open_ended(worker: &Rc<Worker>, key: HashKey, bytes_max: u64) -> Self {
         Self {
             open_ended: true,
             may_inline: true,
@@ -107,7 +107,7 @@ impl BlockWriter {
     ///
     /// # Errors
     /// `InsufficientStorage`, `ServiceUnavailable`, `IncompleteBody` for more bytes than announced.
-    pub(crate) async fn write(&mut self, mut data: &[u8]) -> Result<(), S3Error> {
+    pub async fn write(&mut self, mut data: &[u8]) -> Result<(), S3Error> {
         while !data.is_empty() {
             if matches!(self.current, Current::None) {
                 self.begin_block().await?;
@@ -140,7 +140,7 @@ impl BlockWriter {
     ///
     /// # Errors
     /// As [`BlockWriter::write`]; `IncompleteBody` for fewer bytes than announced.
-    pub(crate) async fn finish(mut self) -> Result<Placed, S3Error> {
+    pub async fn finish(mut self) -> Result<Placed, S3Error> {
         if self.open_ended {
             self.close().await?;
         }

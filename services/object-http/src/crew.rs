@@ -13,7 +13,7 @@ use crate::limits::{
     WORKERS_MAX,
 };
 use crate::relay;
-use crate::server;
+use crate::server::{self, Handler};
 use crate::worker::{Settings, Worker};
 use protocol::Channel;
 use runtime::{Bus, Supervisor};
@@ -45,7 +45,7 @@ struct Vitals {
 }
 
 /// All threads.
-pub(crate) struct Crew {
+pub struct Crew {
     started: Instant,
     runtime: Runtime,
     hands: Vec<Hand>,
@@ -74,7 +74,7 @@ fn count_of_threads() -> usize {
 
 impl Crew {
     /// Starts the serving threads and waits until each is ready to take over connections.
-    pub(crate) fn start(settings: &Settings) -> Result<Self, Error> {
+    pub fn start<H: Handler>(settings: &Settings, handler: H) -> Result<Self, Error> {
         let started = Instant::now();
         let count = count_of_threads();
         let (end, ended) = mpsc::channel(1);
@@ -108,7 +108,7 @@ impl Crew {
             let (up, is_up) = std_mpsc::channel();
             std::thread::Builder::new()
                 .name(format!("serve-{number}"))
-                .spawn(move || thread.run(&up))
+                .spawn(move || thread.run(&up, handler))
                 .map_err(system("thread"))?;
             // A thread that dies before it says anything drops its end.
             is_up
@@ -123,7 +123,7 @@ impl Crew {
 
     /// Says ready, and deals out connections until the supervisor says stop; then requests under
     /// way are finished.
-    pub(crate) fn serve(
+    pub fn serve(
         self,
         listener: StdTcpListener,
         bus: Channel,
@@ -206,7 +206,7 @@ struct Thread {
 }
 
 impl Thread {
-    fn run(self, up: &std_mpsc::Sender<io::Result<()>>) {
+    fn run<H: Handler>(self, up: &std_mpsc::Sender<io::Result<()>>, handler: H) {
         let begun = event_loop().and_then(|runtime| {
             let placeholders = Placeholders::new(self.connections_max * FILES_PER_CONNECTION)?;
             Ok((runtime, placeholders))
@@ -237,7 +237,7 @@ impl Thread {
             );
             tokio::task::spawn_local(tick(connections, self.vitals, self.started));
             let _ = up.send(Ok(()));
-            server::serve(worker, self.accepted).await;
+            server::serve(worker, self.accepted, handler).await;
         });
     }
 }
