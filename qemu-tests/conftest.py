@@ -12,16 +12,7 @@ from machine import Machine
 
 def pytest_addoption(parser):
     parser.addoption("--seed", type=int, default=secrets.randbits(32), help="of everything random")
-    parser.addoption("--machine", action="store_true", help="also boot the machine's image in QEMU")
     parser.addoption("--kills", type=int, default=None, help="how often the crash test kills (default: see there)")
-
-
-MACHINE = ["test_machine.py", "test_machine_limits.py", "test_power_cut.py"]
-"""They need the machine's kernel, and QEMU for minutes."""
-
-
-def pytest_ignore_collect(collection_path, config):
-    return True if collection_path.name in MACHINE and not config.getoption("--machine") else None
 
 
 def pytest_report_header(config):

@@ -34,7 +34,9 @@ OFF_WITHIN = 120
 """Seconds, for an emulated processor on a busy machine; what it really took is printed."""
 
 READY = re.compile(r"trousseau: ready name=(\S+) s3=(\S+)")
+SERVES = re.compile(r"trousseau: serves (\d+) ms after the kernel began, (\d+) ms after init did")
 KERNEL_ENTRY = "Linux version "
+FIRMWARE_LINE = "BdsDxe: starting "
 
 PROCESSOR = "max,-tsc,-tsc-deadline"
 BOARD = "q35,hpet=off"
@@ -51,11 +53,13 @@ DISKS = {
 """What the disk hangs on. q35 has an AHCI controller of its own."""
 
 
-def node_toml(name="attic", more="", admin=(), s3=""):
-    """The text of a configuration with the keys that these tests use."""
+def node_toml(name="attic", more="", admin=(), s3="", clock=()):
+    """The text of a configuration with the keys that these tests use. `clock`: time servers; the public ones are not asked by tests."""
     return f"""\
 name = "{name}"
 {more}
+[clock]
+servers = {json.dumps(list(clock))}
 [s3]
 access_key = "{ACCESS_KEY}"
 secret_key = "{SECRET_KEY}"
@@ -68,14 +72,14 @@ admin = {json.dumps(list(admin))}
 class Image:
     """A disk image as a person gets it: made once, written to a disk of its own for every machine."""
 
-    def __init__(self, text, size="1G", services=(), directory=None):
-        """`text`: of node.toml. `services`: manifests for --service."""
+    def __init__(self, text, size="1G", services=(), directory=None, built=None):
+        """`text`: of node.toml. `services`: manifests for --service. `built`: another build."""
         self.directory = Path(directory or tempfile.mkdtemp(prefix="trousseau-image-"))
         self.path = self.directory / "node.img"
         configuration = self.directory / "node.toml"
         configuration.write_text(text)
         done = make_image("--node", configuration, "-o", self.path, "--size", size, "--json",
-                          *(word for manifest in services for word in ("--service", manifest)))
+                          *(word for manifest in services for word in ("--service", manifest)), built=built)
         assert done.returncode == 0, done.stderr
         self.facts = json.loads(done.stdout)
 
@@ -87,11 +91,11 @@ class Image:
         shutil.rmtree(self.directory)
 
 
-def make_image(*words):
+def make_image(*words, built=None):
     """`trousseau image WORDS…`; with the kernel that the variable TROUSSEAU_KERNEL names, if it is there."""
     given = os.environ.get("TROUSSEAU_KERNEL")
     words = [*words, *(("--kernel", given) if given else ())]
-    command = [program(), "image", *map(str, words)]
+    command = [built or program(), "image", *map(str, words)]
     return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
 
 
@@ -143,6 +147,9 @@ class Machine(Store):
             block = f"driver=raw,node-name=disk,file.driver={drive.replace(',', ',file.')}"
         forwards = f"hostfwd=tcp:127.0.0.1:{self.port}-:3900,hostfwd=tcp:127.0.0.1:{self.ssh_port}-:22"
         settings = self.own / "settings"
+        # QEMU begins it anew, but not at once: nobody is to find in it what the machine said in the life before.
+        self.console_path.unlink(missing_ok=True)
+        self.seen = 0
         self.process = subprocess.Popen([
             "qemu-system-x86_64", "-name", "trousseau", "-nodefaults", "-display", "none",
             "-machine", BOARD, "-accel", "tcg,thread=multi", "-cpu", PROCESSOR,
@@ -153,10 +160,10 @@ class Machine(Store):
             "-netdev", f"user,id=net,{forwards}", "-device", f"{self.card},netdev=net,romfile=",
             "-serial", f"file:{self.console_path}",
             "-qmp", f"unix:{self.own / 'qmp'},server=on,wait=off",
+            "-gdb", f"unix:{self.own / 'debugger'},server=on,wait=off",
             *self.devices,
         ], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=(self.own / "qemu").open("w"))
         self.switched_on = time.monotonic()
-        self.seen = 0  # QEMU begins the console's file anew
         if self not in Machine.running:
             Machine.running.append(self)
 
@@ -182,12 +189,15 @@ class Machine(Store):
         return match
 
     def until_ready(self):
-        """Waits until the machine says that it serves; keeps how long it took since the kernel began (`boot_s`)."""
+        """Waits until the machine says that it serves; keeps how long it took: `boot_s` since the kernel's first line, as seen from outside,
+        and as the machine itself counts since the beginning of its kernel (`kernel_ms`) and of its init (`init_ms`)."""
         self.until_console(KERNEL_ENTRY)
         begin = time.monotonic()
         self.firmware_s = begin - self.switched_on
+        serves = self.until_console(SERVES)
         match = self.until_console(READY)
         self.boot_s = time.monotonic() - begin
+        self.kernel_ms, self.init_ms = int(serves[1]), int(serves[2])
         self.name, self.s3_address = match.group(1), match.group(2)
         return self
 
@@ -205,14 +215,14 @@ class Machine(Store):
 
     # The power.
 
-    def _monitor(self, command):
+    def _monitor(self, command, **arguments):
         with socket.socket(socket.AF_UNIX) as monitor:
             monitor.settimeout(30)
             monitor.connect(str(self.own / "qmp"))
             lines = monitor.makefile("rw")
             lines.readline()  # the greeting
-            for word in ("qmp_capabilities", command):
-                lines.write(json.dumps({"execute": word}))
+            for words in ({"execute": "qmp_capabilities"}, {"execute": command, "arguments": arguments}):
+                lines.write(json.dumps(words))
                 lines.flush()
                 while "return" not in (answer := json.loads(lines.readline())):
                     assert "event" in answer, answer
@@ -221,9 +231,16 @@ class Machine(Store):
         """As a finger would: the machine decides what follows."""
         self._monitor("system_powerdown")
 
-    def press_reset(self):
-        """The button that asks nobody."""
-        self._monitor("system_reset")
+    def press_keys(self, *keys):
+        """On the keyboard, together; QEMU's names."""
+        self._monitor("send-key", keys=[{"type": "qcode", "data": key} for key in keys])
+
+    def until_ready_again(self):
+        """Waits for the next start. Connections of the life before lead nowhere: QEMU still has them, and the machine knows of none."""
+        self.until_console(FIRMWARE_LINE)
+        self._s3 = None
+        self.switched_on = time.monotonic()
+        return self.until_ready()
 
     def until_off(self, within=OFF_WITHIN):
         """Waits until the machine has switched itself off."""

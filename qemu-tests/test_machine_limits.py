@@ -23,7 +23,7 @@ def manifest(directory, name, number):
 @pytest.mark.timeout(600)
 def test_greedy_services_are_contained_and_the_others_go_on(tmp_path, report):
     image = Image(node_toml(), services=[manifest(tmp_path, name, number) for number, name in enumerate(GREEDY)])
-    with Machine(image.copy()) as machine:
+    with Machine(image.copy(), bus="sata") as machine:
         machine.switch_on()
         # They may keep the node from ever being ready as a whole; it has to serve all the same.
         machine.until_serving()

@@ -19,14 +19,14 @@ from machine import Image, Machine, node_toml
 from power_cut import CutDisk, WriteLog
 from samples import INLINE_MAX, KIB, MIB, PACKED_MAX
 
-LOAD_S = 45
+LOAD_S = 30
 THREADS = 4
 KEYS_PER_THREAD = 8
 SIZES = [(1, INLINE_MAX), (INLINE_MAX + 1, PACKED_MAX), (PACKED_MAX + 1, 300 * KIB), (MIB, 2 * MIB)]
 WEIGHTS = [8, 6, 4, 1]
-CUTS_OF_FIRST_BOOT = 2
-CUTS_BOOTED = 3
-CUTS_JUDGED = 24
+CUTS_OF_FIRST_BOOT = 1
+CUTS_BOOTED = 2
+CUTS_JUDGED = 20
 DATA_AT = 65 << 20
 """Where `trousseau image` puts the data partition."""
 

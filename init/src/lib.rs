@@ -9,6 +9,7 @@ mod daemons;
 mod data;
 mod host;
 mod log;
+mod machine_facts;
 mod own_machine;
 mod processes;
 mod sockets;
@@ -275,13 +276,15 @@ impl Init {
     /// Every service serves.
     fn became_ready(&mut self) {
         self.ready = true;
-        if self.machine.is_some() {
-            let s3 = own_machine::reachable(&self.config.s3);
+        if let Some(machine) = &self.machine {
+            let s3 = machine_facts::reachable(&self.config.s3);
             let name = &self.identity.name;
-            let line = format!("trousseau: ready name={name} s3={s3}");
+            let privileges = machine_facts::privileges(&self.processes.all());
+            self.log.announce(&privileges);
+            self.log.announce(&machine_facts::executables());
+            self.log.announce(&machine_facts::boot_time(machine.begun));
             self.log
-                .announce(&own_machine::privileges(&self.processes.all()));
-            self.log.announce(&line);
+                .announce(&format!("trousseau: ready name={name} s3={s3}"));
         }
         if let Some(launcher) = &self.config.launcher {
             let about = self.config.s3.clone();
@@ -309,12 +312,16 @@ impl Init {
             InspectCall::Node => InspectAnswer::Node(Node {
                 name: identity.name.clone(),
                 zone: identity.zone.clone(),
-                s3: config.s3.clone(),
+                s3: match machine {
+                    Some(_) => machine_facts::reachable(&config.s3),
+                    None => config.s3.clone(),
+                },
                 region: config.region.clone(),
                 version: env!("CARGO_PKG_VERSION").into(),
                 uptime_ms: started.elapsed().as_millis() as u64,
                 ready,
                 missing: missing.clone(),
+                machine: machine.as_ref().map(|_| machine_facts::machine()),
             }),
             InspectCall::Processes => InspectAnswer::Processes(processes.all()),
             InspectCall::Services => InspectAnswer::Services(services.clone()),

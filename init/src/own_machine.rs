@@ -1,11 +1,10 @@
 //! What init has in hand where the machine is its own: the power button, the watchdog, the console.
 
 use machine::{Buttons, Console, Watchdog};
-use protocol::inspect::Process;
 use rustix::io::Errno;
 use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, socket_with, sockopt};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -22,6 +21,8 @@ pub struct Devices {
     pub buttons: Buttons,
     /// Resets the machine when init no longer vouches for it.
     pub watchdog: Option<Watchdog>,
+    /// How long after the kernel its first process began.
+    pub begun: Duration,
 }
 
 /// The same while the node runs.
@@ -29,6 +30,8 @@ pub(crate) struct OwnMachine {
     buttons: Buttons,
     watchdog: Option<Watchdog>,
     healthy: Instant,
+    /// How long after the kernel its first process began.
+    pub(crate) begun: Duration,
 }
 
 impl OwnMachine {
@@ -37,6 +40,7 @@ impl OwnMachine {
             buttons: devices.buttons,
             watchdog: devices.watchdog,
             healthy: Instant::now(),
+            begun: devices.begun,
         };
         (machine, devices.console)
     }
@@ -66,27 +70,6 @@ impl OwnMachine {
             watchdog.touch(now);
         }
     }
-}
-
-/// Who has privileges, as the kernel tells it: a line for the console.
-pub(crate) fn privileges(processes: &[Process]) -> String {
-    let is_bare = |one: &&Process| one.capabilities == 0 && one.seccomp == 2 && one.no_new_privs;
-    let privileged = processes.iter().filter(|one| !is_bare(one));
-    let named: Vec<String> = privileged
-        .map(|one| {
-            let filter = if one.seccomp == 2 {
-                "filtered"
-            } else {
-                "unfiltered"
-            };
-            format!("{}={:x},{filter}", one.name, one.capabilities)
-        })
-        .collect();
-    let bare = processes.iter().filter(is_bare).count();
-    format!(
-        "trousseau: capabilities {}; {bare} processes have none and are filtered",
-        named.join(" ")
-    )
 }
 
 /// The sockets that a daemon of the machine starts with, by name. They are made here and not by the bus, because the bus has no privilege to make
@@ -130,32 +113,4 @@ fn ntp_socket() -> Result<OwnedFd, Errno> {
     sockopt::set_ipv6_v6only(&socket, false)?;
     bind(&socket, &SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), 0))?;
     Ok(socket)
-}
-
-/// Where a client finds what listens on `listen`: that address, or if it is any address, the machine's first one that leads outside.
-pub(crate) fn reachable(listen: &str) -> String {
-    let Ok(listen) = listen.parse::<SocketAddr>() else {
-        return listen.to_owned();
-    };
-    if !listen.ip().is_unspecified() {
-        return listen.to_string();
-    }
-    let own = nix::ifaddrs::getifaddrs().into_iter().flatten();
-    let own = own.filter_map(|interface| {
-        let address = interface.address?;
-        let v4 = address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
-        v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())))
-    });
-    let mut outside: Vec<IpAddr> = own.filter(leads_outside).collect();
-    // IPv4 first: it is the one that people type.
-    outside.sort_by_key(IpAddr::is_ipv6);
-    let ip = outside.first().copied().unwrap_or(listen.ip());
-    SocketAddr::new(ip, listen.port()).to_string()
-}
-
-fn leads_outside(ip: &IpAddr) -> bool {
-    match ip {
-        IpAddr::V4(ip) => !ip.is_loopback() && !ip.is_link_local(),
-        IpAddr::V6(ip) => !ip.is_loopback() && !ip.is_unicast_link_local(),
-    }
 }

@@ -63,7 +63,7 @@ impl Conversation for Inspect {
     type Answer = InspectAnswer;
     const NAME: &'static str = "inspect";
     const NUMBER: u8 = 9;
-    const VERSION: u8 = 2;
+    const VERSION: u8 = 3;
 }
 
 /// What the console asks.
@@ -150,6 +150,19 @@ pub struct Node {
     pub ready: bool,
     /// What the host could not give, one sentence each.
     pub missing: Vec<String>,
+    /// The machine, if it is the node's own.
+    pub machine: Option<Machine>,
+}
+
+/// A machine that has nothing to do but to be the node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Machine {
+    /// Its addresses that lead outside, at most [`LIST_MAX`].
+    pub addresses: Vec<String>,
+    /// The memory that the kernel manages, in bytes (`MemTotal` of proc_meminfo(5)).
+    pub memory_bytes: u64,
+    /// What of it could be given to programs without swapping (`MemAvailable`).
+    pub memory_available_bytes: u64,
 }
 
 /// One process as the kernel shows it (proc(5)).

@@ -18,7 +18,8 @@ use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags, mount, mount_move, mount_remount, unmount};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 use rustix::process::{chdir, chroot};
-use std::ffi::CStr;
+use rustix::time::{ClockId, clock_gettime};
+use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
@@ -29,6 +30,7 @@ use std::time::{Duration, Instant};
 pub const FIRST_STAGE: &str = "/init";
 /// The name of the second stage.
 pub const SECOND_STAGE: &str = "init";
+const SECOND_STAGE_C: &CStr = c"init";
 /// Where the data partition is mounted.
 pub const DATA: &str = "/data";
 
@@ -79,6 +81,8 @@ pub struct Machine {
     pub buttons: Buttons,
     /// Its watchdog, if it has one.
     pub watchdog: Option<Watchdog>,
+    /// How long after the kernel the first stage began.
+    pub begun: Duration,
 }
 
 /// How a machine ends.
@@ -92,7 +96,8 @@ pub enum End {
 
 /// The first stage. Returns only if it fails. `seal` copies a program into sealed memory.
 pub fn first_stage(seal: impl FnOnce(&File) -> Result<OwnedFd, String>) -> Error {
-    match build_root().and_then(|()| become_second_stage(seal)) {
+    let begun = since_boot();
+    match build_root().and_then(|()| become_second_stage(begun, seal)) {
         Ok(never) => match never {},
         Err(error) => error,
     }
@@ -123,7 +128,15 @@ fn build_root() -> Result<(), Error> {
     guests::carry_over(Path::new(NEW_ROOT))
 }
 
+/// The time since the kernel began, as it counts it itself.
+pub fn since_boot() -> Duration {
+    let now = clock_gettime(ClockId::Boottime);
+    let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
+    Duration::from_secs(seconds) + Duration::from_nanos(u64::try_from(now.tv_nsec).unwrap_or(0))
+}
+
 fn become_second_stage(
+    begun: Duration,
     seal: impl FnOnce(&File) -> Result<OwnedFd, String>,
 ) -> Result<std::convert::Infallible, Error> {
     let file = File::open(FIRST_STAGE).map_err(|error| Error::Program(error.to_string()))?;
@@ -137,11 +150,14 @@ fn become_second_stage(
     chdir("/").map_err(Error::Root)?;
     mount_remount("/", SAFE | MountFlags::RDONLY, c"").map_err(Error::Root)?;
     let fails = |error: nix::errno::Errno| Error::Program(error.to_string());
-    nix::unistd::fexecve(program.as_fd(), &[c"init"], &[] as &[&CStr]).map_err(fails)
+    let began = CString::new(begun.as_millis().to_string()).unwrap_or_default();
+    let words = [SECOND_STAGE_C, &began];
+    nix::unistd::fexecve(program.as_fd(), &words, &[] as &[&CStr]).map_err(fails)
 }
 
-/// The second stage up to a mounted data partition. What it has to say goes to `console` at once.
-pub fn second_stage(console: &mut Console) -> Result<Machine, Error> {
+/// The second stage up to a mounted data partition. What it has to say goes to `console` at once. `began`: the first stage's one word.
+pub fn second_stage(console: &mut Console, began: Option<&str>) -> Result<Machine, Error> {
+    let began = began.and_then(|word| word.parse().ok());
     for (file, value) in SETTINGS {
         if let Err(error) = std::fs::write(format!("/proc/sys/{file}"), value) {
             console.line(&format!("/proc/sys/{file}: {error}"));
@@ -174,6 +190,7 @@ pub fn second_stage(console: &mut Console) -> Result<Machine, Error> {
         notes,
         buttons: Buttons::open(),
         watchdog: Watchdog::open(),
+        begun: began.map_or_else(since_boot, Duration::from_millis),
     })
 }
 

@@ -14,7 +14,7 @@ mod sys;
 mod table;
 mod watchdog;
 
-pub use boot::{End, Machine};
+pub use boot::{End, Machine, since_boot};
 pub use console::Console;
 pub use error::Error;
 pub use power::Buttons;

@@ -22,7 +22,7 @@ pub(crate) fn first_stage() -> ! {
 }
 
 /// As the first stage executes it. Runs the node until the machine shall end.
-pub(crate) fn second_stage() -> ! {
+pub(crate) fn second_stage(began: Option<&str>) -> ! {
     let _ = rustix::thread::set_name(c"init");
     // The console is for lines that are meant for it; what a library prints goes nowhere.
     if let Ok(null) = File::options().read(true).write(true).open("/dev/null") {
@@ -31,7 +31,7 @@ pub(crate) fn second_stage() -> ! {
     }
     let mut console = Console::open();
     console.line(concat!("trousseau ", env!("CARGO_PKG_VERSION")));
-    match boot::second_stage(&mut console)
+    match boot::second_stage(&mut console, began)
         .map_err(|error| error.to_string())
         .and_then(run)
     {
@@ -46,6 +46,7 @@ fn run(machine: Machine) -> Result<Power, String> {
         node,
         buttons,
         watchdog,
+        begun,
         ..
     } = machine;
     let data = DataDir::open(Path::new(DATA)).map_err(|error| match error {
@@ -90,6 +91,7 @@ fn run(machine: Machine) -> Result<Power, String> {
             console,
             buttons,
             watchdog,
+            begun,
         }),
         root: true,
     })

@@ -37,7 +37,9 @@ fn main() -> ExitCode {
     // The name is looked at first: a role may not even ask for its number.
     match name.as_str() {
         machine::boot::FIRST_STAGE if is_first_process() => boot::first_stage(),
-        machine::boot::SECOND_STAGE if is_first_process() => boot::second_stage(),
+        machine::boot::SECOND_STAGE if is_first_process() => {
+            boot::second_stage(arguments.next().as_deref())
+        }
         _ => {}
     }
     match ROLES.iter().find(|(role, _)| *role == name) {

@@ -7,7 +7,9 @@
 
 mod blocks;
 mod encryption;
+mod frames;
 mod gossip;
+mod machines;
 mod manifest;
 mod messages;
 mod s3;
@@ -24,7 +26,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 7] = [
+pub const TARGETS: [Target; 10] = [
     Target {
         name: "protocol",
         run: messages::run,
@@ -59,6 +61,21 @@ pub const TARGETS: [Target; 7] = [
         name: "metadata",
         run: state::run,
         seeds: state::seeds,
+    },
+    Target {
+        name: "network",
+        run: machines::dhcp,
+        seeds: machines::dhcp_seeds,
+    },
+    Target {
+        name: "clock",
+        run: clock::fuzz::hear,
+        seeds: clock::fuzz::seeds,
+    },
+    Target {
+        name: "machine",
+        run: machines::node_toml,
+        seeds: machines::node_toml_seeds,
     },
 ];
 

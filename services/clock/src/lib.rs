@@ -4,6 +4,8 @@
 //! use that. It works without a network, too: then the clock is what the hardware says. Absent: names of servers, authentication (NTS).
 #![deny(unsafe_code)]
 
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 mod sntp;
 mod sys;
 

@@ -12,8 +12,8 @@ const ROOT_DISTANCE_MAX: i128 = NANOS;
 /// An answer that took longer tells too little. In nanoseconds.
 const DELAY_MAX: i128 = NANOS;
 /// No clock that is right shows an earlier time than this program was written (2026-01-01), or a later one than it will run (2100-01-01). Unix seconds.
-const TIME_MIN: i128 = 1_767_225_600;
-const TIME_MAX: i128 = 4_102_444_800;
+pub(crate) const TIME_MIN: i128 = 1_767_225_600;
+pub(crate) const TIME_MAX: i128 = 4_102_444_800;
 
 /// Nanoseconds since 1970; a clock may be anywhere.
 pub(crate) type Instant = i128;

@@ -117,11 +117,20 @@ pub(crate) async fn status(verbs: &Verbs) -> Answer {
         }
         Err(Refusal::Failed(why) | Refusal::Words(why)) => json!(why),
     };
-    Ok(Report::Facts(json!({
+    let mut facts = json!({
         "node": node.name, "zone": node.zone, "s3": format!("http://{}", node.s3), "region": node.region, "version": node.version,
         "uptime_ms": node.uptime_ms, "ready": node.ready && not_ready.is_empty(), "not_ready": not_ready,
         "memory_kb": memory_kb, "disk": disk, "limits_missing": node.missing, "services": rows,
-    })))
+    });
+    if let Some(machine) = node.machine {
+        let used = machine
+            .memory_bytes
+            .saturating_sub(machine.memory_available_bytes);
+        facts["machine"] =
+            json!({"memory_kb": machine.memory_bytes / 1024, "memory_used_kb": used / 1024});
+        facts["addresses"] = json!(machine.addresses);
+    }
+    Ok(Report::Facts(facts))
 }
 
 pub(crate) async fn members(verbs: &Verbs) -> Answer {

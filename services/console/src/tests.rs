@@ -10,7 +10,9 @@ mod world;
 
 use crate::verbs::Verbs;
 use proptest::prelude::*;
-use protocol::inspect::{LIST_MAX, Power, TEXT_BYTES_MAX, Verb, WORD_BYTES_MAX, WORDS_MAX};
+use protocol::inspect::{
+    LIST_MAX, Machine, Power, TEXT_BYTES_MAX, Verb, WORD_BYTES_MAX, WORDS_MAX,
+};
 use protocol::metadata::MetadataError;
 use protocol::verbs::Role;
 use serde_json::Value;
@@ -116,6 +118,29 @@ fn status_has_what_scripts_rely_on() {
         let row = &services.as_array().unwrap().last().unwrap().clone();
         assert_eq!(row["pid"], Value::Null);
         assert_eq!(row["state"], "waiting");
+    });
+}
+
+#[test]
+fn status_of_a_machine_tells_its_addresses_and_its_memory() {
+    run(async {
+        let world = World::new();
+        let console = console(&world);
+        let status = json(&console, &["status"]).await;
+        assert_eq!(status.get("machine"), None, "the host is not the node's");
+        *world.machine.borrow_mut() = Some(Machine {
+            addresses: vec!["192.168.1.20".into(), "fd00::1".into()],
+            memory_bytes: 500 << 20,
+            memory_available_bytes: 420 << 20,
+        });
+        let status = json(&console, &["status"]).await;
+        assert_eq!(status["machine"]["memory_used_kb"], 80 << 10);
+        assert_eq!(
+            status["addresses"],
+            serde_json::json!(["192.168.1.20", "fd00::1"])
+        );
+        let shown = text(&console, &["status"]).await;
+        assert!(shown.contains("addresses:\n  192.168.1.20\n"), "{shown}");
     });
 }
 

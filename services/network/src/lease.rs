@@ -198,7 +198,7 @@ impl Client {
 mod tests {
     #![allow(clippy::indexing_slicing, reason = "a panic is how a test fails")]
     use super::*;
-    use crate::packet::tests::{MAC, answer};
+    use crate::samples::{MAC, answer};
 
     const OFFER: u8 = 2;
     const ACK: u8 = 5;

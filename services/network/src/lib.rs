@@ -5,9 +5,13 @@
 #![forbid(unsafe_code)]
 
 mod datagrams;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 mod lease;
 mod packet;
 mod routes;
+#[cfg(any(test, feature = "fuzz"))]
+mod samples;
 
 use datagrams::Datagrams;
 use lease::{Action, Client};

@@ -8,27 +8,27 @@ use std::net::Ipv4Addr;
 pub(crate) const MESSAGE_BYTES_MAX: usize = 1_472;
 /// Relays of old expect no less (RFC 1542, 2.1).
 const MESSAGE_BYTES_MIN: usize = 300;
-const OPTIONS_AT: usize = 240;
+pub(crate) const OPTIONS_AT: usize = 240;
 const COOKIE: [u8; 4] = [99, 130, 83, 99];
 const ETHERNET: u8 = 1;
 /// "Answer by broadcast": we cannot receive what is sent to an address that we do not have yet.
 const BROADCAST: [u8; 2] = [0x80, 0];
 
 /// Codes of RFC 2132.
-mod option {
-    pub(super) const MASK: u8 = 1;
-    pub(super) const ROUTERS: u8 = 3;
-    pub(super) const HOST_NAME: u8 = 12;
-    pub(super) const REQUESTED: u8 = 50;
-    pub(super) const LEASE: u8 = 51;
-    pub(super) const KIND: u8 = 53;
-    pub(super) const SERVER: u8 = 54;
-    pub(super) const WISHES: u8 = 55;
-    pub(super) const SIZE_MAX: u8 = 57;
-    pub(super) const RENEWAL: u8 = 58;
-    pub(super) const REBINDING: u8 = 59;
-    pub(super) const CLIENT: u8 = 61;
-    pub(super) const END: u8 = 255;
+pub(crate) mod option {
+    pub(crate) const MASK: u8 = 1;
+    pub(crate) const ROUTERS: u8 = 3;
+    pub(crate) const HOST_NAME: u8 = 12;
+    pub(crate) const REQUESTED: u8 = 50;
+    pub(crate) const LEASE: u8 = 51;
+    pub(crate) const KIND: u8 = 53;
+    pub(crate) const SERVER: u8 = 54;
+    pub(crate) const WISHES: u8 = 55;
+    pub(crate) const SIZE_MAX: u8 = 57;
+    pub(crate) const RENEWAL: u8 = 58;
+    pub(crate) const REBINDING: u8 = 59;
+    pub(crate) const CLIENT: u8 = 61;
+    pub(crate) const END: u8 = 255;
 }
 
 /// What a client says.
@@ -182,42 +182,15 @@ fn value(mut options: &[u8], wanted: u8) -> Option<&[u8]> {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
+mod tests {
     #![allow(
         clippy::unwrap_used,
         clippy::indexing_slicing,
         reason = "a panic is how a test fails"
     )]
     use super::*;
+    use crate::samples::{MAC, answer};
     use proptest::prelude::*;
-
-    pub(crate) const MAC: [u8; 6] = [0x52, 0x54, 0, 1, 2, 3];
-
-    /// A server's answer of that kind to a question.
-    pub(crate) fn answer(question: &[u8], kind: u8, lease: u32) -> Vec<u8> {
-        let mut bytes = question[..OPTIONS_AT].to_vec();
-        bytes[0] = 2;
-        bytes[16..20].copy_from_slice(&[10, 0, 2, 15]);
-        bytes.extend_from_slice(&[0, option::KIND, 1, kind, option::MASK, 4, 255, 255, 255, 0]);
-        bytes.extend_from_slice(&[
-            option::ROUTERS,
-            4,
-            10,
-            0,
-            2,
-            2,
-            option::SERVER,
-            4,
-            10,
-            0,
-            2,
-            2,
-        ]);
-        bytes.extend_from_slice(&[option::LEASE, 4]);
-        bytes.extend_from_slice(&lease.to_be_bytes());
-        bytes.push(option::END);
-        bytes
-    }
 
     #[test]
     fn an_offer_to_our_question_is_understood_and_others_are_not() {

@@ -109,9 +109,9 @@ fn settings(kind: &str, limits: &Limits) -> Vec<(&'static str, String)> {
     let processes = limits.processes.to_string();
     match kind {
         "cgroup" => vec![
+            // Page cache is given back before anybody is killed at it. There is no memory.high below it: without swap it would only put a process to
+            // sleep whose memory is its own, until its supervisor takes it for hung.
             ("memory.max", memory.to_string()),
-            // Reclaim begins before the limit, so that page cache is given back instead of the process being killed.
-            ("memory.high", (memory / 10 * 9).to_string()),
             ("pids.max", processes),
             ("cpu.weight", limits.cpu_weight.to_string()),
         ],

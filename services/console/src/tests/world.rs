@@ -3,7 +3,9 @@
 use protocol::Channel;
 use protocol::block::{BlockAnswer, BlockCall, BlockError, Blocks, Usage};
 use protocol::bus::{BusError, Connect, ConnectAnswer, ConnectCall};
-use protocol::inspect::{Inspect, InspectAnswer, InspectCall, Node, Power, Process, Service};
+use protocol::inspect::{
+    Inspect, InspectAnswer, InspectCall, Machine, Node, Power, Process, Service,
+};
 use protocol::membership::{Member, MemberState, Membership, MembershipAnswer, MembershipCall};
 use protocol::metadata::{
     AccessKey, Answer, Bucket, BucketId, BucketUsage, Call, Metadata, MetadataError, Operation,
@@ -30,6 +32,8 @@ pub(super) struct World {
     services: RefCell<Vec<Service>>,
     pub(super) log: RefCell<Vec<String>>,
     pub(super) restarts: Cell<u32>,
+    /// What init tells of the machine.
+    pub(super) machine: RefCell<Option<Machine>>,
     /// What init was told to do with the machine.
     pub(super) powers: RefCell<Vec<Power>>,
     /// Calls of any kind to any service.
@@ -149,6 +153,7 @@ impl World {
                 uptime_ms: 1,
                 ready: true,
                 missing: vec!["no io.weight here".into()],
+                machine: self.machine.borrow().clone(),
             }),
             (true, InspectCall::Processes) => {
                 let names = [(1, "init"), (2, "bus")];
