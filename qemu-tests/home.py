@@ -9,6 +9,7 @@
 Processes are known by the pids that the node itself reports and ended one by one; nothing is ended by name.
 """
 
+import http.client
 import json
 import os
 import selectors
@@ -19,7 +20,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 import boto3
@@ -151,14 +152,19 @@ class Home(Store):
             raise
         return home
 
-    def __init__(self, user=USERS[0], data=None, port=None, services=(), built=None):
-        """`user`: one of USERS. `data`: a directory instead of a fresh one. `services`: manifests for --service. `built`: another build."""
+    def __init__(self, user=USERS[0], data=None, port=None, services=(), built=None, web_domains=None):
+        """`user`: one of USERS. `data`: a directory instead of a fresh one. `services`: manifests for --service. `built`: another build.
+        `web_domains`: a list (of none, too) to serve web sites."""
         self.user = user
         self.own = Path(tempfile.mkdtemp(prefix="trousseau-"))
         self.own.chmod(0o755)
         self.data = Path(data) if data else self.own / "data"
         self.port = port or free_port()
         self.arguments = [word for manifest in services for word in ("--service", str(manifest))]
+        self.web_port = free_port() if web_domains is not None else None
+        if self.web_port:
+            self.arguments += ["--web", f"127.0.0.1:{self.web_port}"]
+            self.arguments += [word for name in web_domains for word in ("--web-domain", name)]
         self.program = built = built or program()
         if user == "nobody":
             # The build directory may lie where an ordinary user cannot look.
@@ -325,6 +331,14 @@ class Home(Store):
             if self._s3 is None:
                 self._s3 = self.client()
             return self._s3
+
+    def visit(self, host, path="/", method="GET", **headers):
+        """What the web service answers to a browser that is led to it by the name `host`: status, headers, body. Redirects are not followed."""
+        visit = http.client.HTTPConnection("127.0.0.1", self.web_port, timeout=60)
+        with closing(visit):
+            visit.request(method, path, headers={"Host": host} | {name.replace("_", "-"): value for name, value in headers.items()})
+            answer = visit.getresponse()
+            return answer.status, answer.headers, answer.read()
 
     def until_serving(self, within=START_WITHIN):
         """Waits until a small, a middle and a large object can be put and read; gives the seconds that it took."""

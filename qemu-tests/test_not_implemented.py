@@ -15,7 +15,6 @@ MEANINGFUL = {
     "x-amz-server-side-encryption": ["aws:kms", "aws:kms:dsse"],
     "x-amz-server-side-encryption-aws-kms-key-id": ["a"],
     "x-amz-server-side-encryption-bucket-key-enabled": ["true"],
-    "x-amz-website-redirect-location": ["/elsewhere"],
     "x-amz-acl": ["public-read", "public-read-write", "authenticated-read", "nonsense"],
     "x-amz-grant-read": ['uri="http://acs.amazonaws.com/groups/global/AllUsers"'],
     "x-amz-grant-full-control": ["id=1"],

@@ -22,7 +22,7 @@ from time_server import TimeServer
 
 LOAD_S = 10
 """Of mixed load before the first process is ended, and between two."""
-SERVICES = ["s3-frontend", "block-store", "metadata", "console"]
+SERVICES = ["s3-frontend", "web", "block-store", "metadata", "console"]
 DAEMONS = ["membership", "debug-ssh", "bus", "orchestrator"]
 
 
@@ -40,9 +40,10 @@ def learner():
 
 @pytest.mark.timeout(1200)
 def test_every_rule_is_needed_and_every_call_has_a_rule(learner, chance, tmp_path):
-    with SshHome.start(keys=Keys(tmp_path), built=learner / "trousseau") as home:
+    with SshHome.start(keys=Keys(tmp_path), built=learner / "trousseau", web_domains=[]) as home:
         home.until_serving(120)
         all_ways_to_keep_an_object(home)
+        all_ways_to_see_a_page(home)
         all_verbs(home)
         load = Load(home, chance.randrange(2**32), threads=3).start()
         # The orchestrator's supervisor cannot learn from it, since its children have supervisors of their own.
@@ -51,6 +52,7 @@ def test_every_rule_is_needed_and_every_call_has_a_rule(learner, chance, tmp_pat
                 time.sleep(LOAD_S)
                 home.kill(name)
                 home.until_serving(120)
+                all_ways_to_see_a_page(home)
             home.ask("restart", "s3-frontend")
             home.until_serving(120)
         for name in DAEMONS:
@@ -129,6 +131,18 @@ def all_ways_to_keep_an_object(home):
         list(threads.map(lambda number: home.put(f"many/{number:04}", b"x" * 9_000), range(300)))
     pages = home.s3.get_paginator("list_objects_v2").paginate(Bucket="home", Prefix="many/", PaginationConfig={"PageSize": 100})
     assert sum(len(page["Contents"]) for page in pages) == 300
+
+
+def all_ways_to_see_a_page(home):
+    """Every size class, from several browsers at once; whole, in ranges, missing, for a page of another site."""
+    home.ask("bucket", "website", "home", "--public", "--error", "o/100/0")
+    sizes = [0, 100, 8 * KIB + 1, 40_000, 300_000, MIB, 9 * MIB]
+    with ThreadPoolExecutor(8) as threads:
+        seen = threads.map(lambda size: home.visit("home.localhost", f"/o/{size}/0")[2] == bytes_of(size), sizes * 3)
+        assert all(seen)
+    assert home.visit("home.localhost", f"/o/{9 * MIB}/0", Range="bytes=5-9", Origin="https://x.org")[2] == bytes_of(9 * MIB)[5:10]
+    assert home.visit("home.localhost", "/none")[0] == 404
+    assert home.visit("none.localhost")[0] == 404
 
 
 def all_verbs(home):

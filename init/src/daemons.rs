@@ -104,6 +104,8 @@ impl Daemons {
             ("host", config.hosts.clone()),
             ("s3", config.s3.clone()),
             ("gossip", config.gossip.clone()),
+            ("web", config.web.clone().unwrap_or_default()),
+            ("web_domain", config.web_domains.clone()),
             (
                 "ssh",
                 config
@@ -501,7 +503,7 @@ impl Material {
         let mut settings = match daemon {
             "membership" => return chosen(&["node", "zone"], ""),
             "debug-ssh" => return chosen(&["node"], ""),
-            "bus" => chosen(&["s3", "gossip", "ssh"], ""),
+            "bus" => chosen(&["s3", "gossip", "ssh", "web"], ""),
             "network" => return chosen(&["node", "addresses", "gateways", "interface"], ""),
             "clock" => return chosen(&["servers"], ""),
             _ => {
@@ -512,6 +514,8 @@ impl Material {
                     "host",
                     "s3",
                     "gossip",
+                    "web",
+                    "web_domain",
                     "access_key",
                     "secret_key",
                 ];

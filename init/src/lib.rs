@@ -50,6 +50,10 @@ pub struct Config {
     pub s3: String,
     /// `ip:port` of the gossip.
     pub gossip: String,
+    /// `ip:port` of web sites; `None`: there are none, and the service `web` does not run.
+    pub web: Option<String>,
+    /// Host names below which a bucket may stand as a web site, separated by commas.
+    pub web_domains: String,
     /// How people come in by ssh; `None`: they do not.
     pub ssh: Option<Ssh>,
     /// The region that S3 answers for.
@@ -72,6 +76,15 @@ pub struct Config {
     pub devices: Option<Devices>,
     /// Whether we are root on the host (and can give each process a user of its own).
     pub root: bool,
+}
+
+/// Below this name browsers find their own machine without asking anybody (RFC 6761, 6.3).
+const LOCAL_DOMAINS: &str = "web.localhost,localhost";
+
+/// The host names below which buckets are web sites: those that the operator named, and the local ones.
+pub fn web_domains(named: &[String]) -> String {
+    let named = named.iter().map(String::as_str);
+    named.chain([LOCAL_DOMAINS]).collect::<Vec<_>>().join(",")
 }
 
 /// Why a node on somebody's machine does not start it again.

@@ -34,6 +34,9 @@ pub const HEADERS_BYTES_MAX: usize = 12 * 1024;
 /// The most entries of one page. A page may be shorter, since it also has to fit a message; `next` says whether more follow.
 pub const PAGE_MAX: u32 = 1_000;
 
+/// The most further names of a bucket.
+pub const ALIASES_MAX: usize = 16;
+
 /// Marker of this conversation.
 pub enum Metadata {}
 
@@ -122,15 +125,28 @@ pub struct Bucket {
     pub hash_key: HashKey,
     /// Has or had versioning: answers name versions, also the version `null`.
     pub versioned: bool,
+    /// Its further names, at most [`ALIASES_MAX`]; each is one bucket's only.
+    pub aliases: Vec<String>,
 }
 
-/// How much a bucket holds.
+/// How much a bucket holds, and how much it may hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct BucketUsage {
     /// Objects, noncurrent versions included, delete markers not.
     pub objects: u64,
     /// Their bytes.
     pub bytes: u64,
+    /// Judged by each write that adds.
+    pub quota: Quota,
+}
+
+/// How much a bucket may hold. A bucket that holds more already keeps it, and takes nothing that adds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Quota {
+    /// Objects, as they are counted; `None`: any number.
+    pub objects_max: Option<u64>,
+    /// Bytes; `None`: any number.
+    pub bytes_max: Option<u64>,
 }
 
 /// A checksum that the client sent or asked for, kept and given back.
@@ -264,7 +280,7 @@ pub enum After {
 /// What is asked of metadata.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Operation {
-    /// The key `access_key`, the bucket of that name, the key's rights on it and the documents that may say otherwise →
+    /// The key `access_key`, the bucket of that name or alias, the key's rights on it and the documents that may say otherwise →
     /// [`Reply::Authorized`]. A missing bucket is not an error, a missing key is. Read.
     Authorize {
         /// Who; `None` for somebody without a key, who has no rights.
@@ -578,6 +594,33 @@ pub enum Operation {
         token: Option<String>,
     },
 
+    /// Gives a bucket a further name. `BucketExists` if it is a bucket's name or alias already, `TooManyAliases`. Harmless to repeat.
+    AddAlias {
+        /// The bucket's name.
+        name: String,
+        /// Valid by S3's rules of bucket names.
+        alias: String,
+    },
+    /// Takes a further name away; `NoSuchAlias` if it is not the bucket's.
+    RemoveAlias {
+        /// The bucket's name.
+        name: String,
+        /// Which.
+        alias: String,
+    },
+    /// Sets how much a bucket may hold, in place of what was set before. Harmless to repeat.
+    SetQuota {
+        /// Which.
+        bucket: BucketId,
+        /// How much.
+        quota: Quota,
+    },
+    /// How much a bucket holds and may hold → [`Reply::Usage`]. Read.
+    GetUsage {
+        /// Which.
+        bucket: BucketId,
+    },
+
     /// The state of the shards, for the operator → [`Reply::Shards`]. Read.
     Shards,
     /// Runs the lifecycle now instead of at its next hour, and answers when it has run once → [`Reply::Expired`].
@@ -588,6 +631,24 @@ pub enum Operation {
         /// Milliseconds.
         grace_ms: u64,
     },
+}
+
+impl Operation {
+    /// Whether somebody without a key may ask it: reads that tell no secret of a key. The right to the object is the asker's to judge.
+    pub fn is_public_read(&self) -> bool {
+        matches!(
+            self,
+            Self::Authorize {
+                access_key: None,
+                ..
+            } | Self::GetObject { .. }
+                | Self::GetPart { .. }
+                | Self::GetBucketSetting {
+                    kind: SettingKind::Website | SettingKind::Cors,
+                    ..
+                }
+        )
+    }
 }
 
 /// What metadata answers.
@@ -699,6 +760,8 @@ pub enum Reply {
         /// More follow.
         more: bool,
     },
+    /// To [`Operation::GetUsage`].
+    Usage(BucketUsage),
     /// To [`Operation::Shards`].
     Shards(Vec<Shard>),
     /// To [`Operation::RunLifecycle`].
@@ -807,6 +870,12 @@ pub enum MetadataError {
     TokenReused,
     /// No space beside the reserve for deletions. Reading and deleting go on.
     Full,
+    /// The bucket would hold more than its quota; in the words of the bound.
+    QuotaExceeded(String),
+    /// The bucket has no such further name.
+    NoSuchAlias,
+    /// It has [`ALIASES_MAX`] of them.
+    TooManyAliases,
     /// The call breaks a bound of this conversation; which one.
     Refused(String),
     /// The shard has no leader, or the disk failed. Ask again later; a change may have happened.
@@ -835,6 +904,9 @@ impl std::fmt::Display for MetadataError {
             Self::WrongBucketState(why) => write!(f, "not with this bucket: {why}"),
             Self::TokenReused => write!(f, "the token belongs to another request"),
             Self::Full => write!(f, "no space left for metadata"),
+            Self::QuotaExceeded(why) => write!(f, "quota: {why}"),
+            Self::NoSuchAlias => write!(f, "the bucket has no such alias"),
+            Self::TooManyAliases => write!(f, "the bucket has {ALIASES_MAX} aliases already"),
             Self::Refused(why) => write!(f, "refused: {why}"),
             Self::Unavailable(why) => write!(f, "not available: {why}"),
         }

@@ -140,6 +140,30 @@ pub static VERBS: &[Form] = {
             "remove an empty bucket",
             Admin,
         ),
+        form(
+            &["bucket", "info"],
+            "NAME",
+            "a bucket: names, what it holds and may hold, web site",
+            Inspect,
+        ),
+        form(
+            &["bucket", "alias"],
+            "add|remove NAME ALIAS",
+            "further names of a bucket, for S3 and for web sites",
+            Admin,
+        ),
+        form(
+            &["bucket", "quota"],
+            "NAME [--max-size SIZE] [--max-objects N] [--none]",
+            "how much a bucket may hold",
+            Admin,
+        ),
+        form(
+            &["bucket", "website"],
+            "NAME [--index KEY] [--error KEY] [--public | --none]",
+            "show a bucket as a web site; --public: everybody may read it",
+            Admin,
+        ),
         form(&["bucket"], "", "", Admin),
         form(
             &["sweep"],

@@ -281,7 +281,8 @@ fn no_service_has_the_calls_of_its_supervisor() {
             let bus = profile.name == "bus"
                 && ["bind", "connect", "listen", "socket", "socketpair"].contains(&rule.syscall);
             // Between its own threads, before Ready.
-            let frontend = profile.name == "s3-frontend" && rule.syscall == "socketpair";
+            let frontend =
+                ["s3-frontend", "web"].contains(&profile.name) && rule.syscall == "socketpair";
             assert!(
                 bus || frontend || !forbidden.contains(&rule.syscall),
                 "{}: {}",

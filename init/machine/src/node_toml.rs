@@ -15,6 +15,9 @@
 //! hosts = ["s3.example.org"]    # buckets may stand before these in the Host header
 //! access_key = "…"              # absent: a key is made; `ssh root@node first-key` shows it
 //! secret_key = "…"
+//! [web]                         # absent: buckets are not shown as web sites
+//! listen = "[::]:80"
+//! domains = ["web.example.org"] # buckets may stand before these in the Host header
 //! [ssh]
 //! listen = "[::]:22"
 //! admin = ["ssh-ed25519 AAAA… me@laptop"]
@@ -58,6 +61,8 @@ pub struct NodeToml {
     pub clock: Clock,
     /// The S3 service.
     pub s3: S3,
+    /// Buckets as web sites.
+    pub web: Web,
     /// Who may come in by ssh.
     pub ssh: Ssh,
 }
@@ -96,6 +101,16 @@ pub struct S3 {
     pub access_key: Option<String>,
     /// Its secret.
     pub secret_key: Option<String>,
+}
+
+/// Buckets as web sites.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Web {
+    /// Where they are served; `None`: nowhere.
+    pub listen: Option<SocketAddr>,
+    /// Host names before which a bucket may stand.
+    pub domains: Vec<String>,
 }
 
 /// The ssh service.
@@ -248,6 +263,7 @@ impl NodeToml {
                 "network" => node.network = right.network,
                 "clock" => node.clock = right.clock,
                 "s3" => node.s3 = right.s3,
+                "web" => node.web = right.web,
                 _ => {}
             }
         }
@@ -261,6 +277,7 @@ impl NodeToml {
             ("gateways", self.network.gateways.len()),
             ("servers", self.clock.servers.len()),
             ("hosts", self.s3.hosts.len()),
+            ("domains", self.web.domains.len()),
             ("admin", self.ssh.admin.len()),
             ("inspect", self.ssh.inspect.len()),
         ];
@@ -284,8 +301,28 @@ impl NodeToml {
                 return Some(("gateways", what));
             }
         }
-        self.s3.broken_rule()
+        self.s3.broken_rule().or_else(|| self.web.broken_rule())
     }
+}
+
+impl Web {
+    fn broken_rule(&self) -> Option<(&'static str, String)> {
+        if self.listen.is_some_and(|address| address.port() == 0) {
+            return Some(("listen", "listen: a port from 1 to 65535".into()));
+        }
+        if self.listen.is_none() && !self.domains.is_empty() {
+            let what = "domains say nothing without `listen`, as \"[::]:80\"";
+            return Some(("domains", what.into()));
+        }
+        let wrong = self.domains.iter().find(|name| !is_host(name))?;
+        Some(("domains", format!("{wrong:?} is not a host name")))
+    }
+}
+
+/// Whether it may stand in a Host header.
+fn is_host(name: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-.".contains(&byte);
+    !name.is_empty() && name.len() <= 253 && name.bytes().all(plain)
 }
 
 impl S3 {
@@ -304,7 +341,7 @@ impl S3 {
             return Some(("region", what));
         }
         for host in &self.hosts {
-            if !plain(host, b"-.") || host.len() > 253 {
+            if !is_host(host) {
                 return Some(("hosts", format!("{host:?} is not a host name")));
             }
         }

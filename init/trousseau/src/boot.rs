@@ -74,6 +74,8 @@ fn run(machine: Machine) -> Result<Power, String> {
         gossip: GOSSIP.into(),
         region: node.s3.region.clone(),
         hosts: node.s3.hosts.join(","),
+        web: node.web.listen.map(|address| address.to_string()),
+        web_domains: init::web_domains(&node.web.domains),
         policy,
         manifests,
         programs,

@@ -25,6 +25,7 @@ const ROLES: &[(&str, Role)] = &[
     ("block-store", |given| Ok(block_store::run(given)?)),
     ("metadata", |given| Ok(metadata::run(given)?)),
     ("s3-frontend", |given| Ok(s3_frontend::run(given)?)),
+    ("web", |given| Ok(web::run(given)?)),
     ("console", |given| Ok(console::run(given)?)),
     ("debug-ssh", |given| Ok(debug_ssh::run(given)?)),
     ("network", |given| Ok(network::run(given)?)),

@@ -31,6 +31,8 @@ pub(crate) struct Wish {
     pub(crate) data: PathBuf,
     pub(crate) s3: SocketAddr,
     pub(crate) ssh: Option<SocketAddr>,
+    pub(crate) web: Option<SocketAddr>,
+    pub(crate) web_domains: Vec<String>,
     pub(crate) json: bool,
     pub(crate) services: Vec<PathBuf>,
 }
@@ -75,6 +77,8 @@ fn start(wish: &Wish) -> Result<Node, String> {
         program,
         s3: wish.s3.to_string(),
         gossip: GOSSIP.into(),
+        web: wish.web.map(|address| address.to_string()),
+        web_domains: init::web_domains(&wish.web_domains),
         ssh: wish.ssh.map(|address| Ssh {
             address: address.to_string(),
             keys: None,
@@ -247,8 +251,11 @@ fn announce(wish: &Wish) -> Result<(), String> {
         let mut line = serde_json::json!({
             "ready": true, "s3": s3, "access_key": access, "secret_key": secret, "region": REGION,
         });
-        if let (Some(line), Some(address)) = (line.as_object_mut(), wish.ssh) {
-            line.insert("ssh".into(), address.to_string().into());
+        if let Some(line) = line.as_object_mut() {
+            let ssh = wish.ssh.map(|address| ("ssh", address.to_string()));
+            let web = wish.web.map(|address| ("web", format!("http://{address}")));
+            let also = ssh.into_iter().chain(web);
+            line.extend(also.map(|(name, value)| (name.to_owned(), value.into())));
         }
         crate::words::print(&format!("{line}\n"));
         return Ok(());
@@ -263,6 +270,12 @@ fn announce(wish: &Wish) -> Result<(), String> {
          `trousseau status` tells how it is; Ctrl-C stops it.\n",
         data = wish.data.display(),
     ));
+    if let Some(address) = wish.web {
+        crate::words::print(&format!(
+            "Web sites: http://BUCKET.localhost:{}, after `trousseau bucket website BUCKET --public`.\n",
+            address.port(),
+        ));
+    }
     if let Some(address) = wish.ssh {
         crate::words::print(&format!(
             "By ssh: `ssh -p {} root@{} status`, with a key of {}/ssh/authorized_keys\n  \

@@ -8,7 +8,8 @@ use std::process::ExitCode;
 
 /// What a person is told who asks for it, or asks for what is not there: this, the verbs, and [`OPTIONS`].
 const USAGE: &str = "\
-usage: trousseau [up] [--data DIR] [--s3 ADDRESS:PORT] [--ssh ADDRESS:PORT] [--json] [--service MANIFEST]...
+usage: trousseau [up] [--data DIR] [--s3 ADDRESS:PORT] [--ssh ADDRESS:PORT] [--web ADDRESS:PORT]
+                      [--web-domain NAME]... [--json] [--service MANIFEST]...
        trousseau [--data DIR] VERB... [--json]
        trousseau image --node FILE -o IMAGE [--size SIZE] [--efi FILE] [--kernel DIR] [--service MANIFEST]... [--json]
 
@@ -21,6 +22,8 @@ const OPTIONS: &str = "
   --data DIR             the node's data directory (default ./trousseau-data)
   --s3 ADDRESS:PORT      where S3 is served (default 127.0.0.1:3900)
   --ssh ADDRESS:PORT     where the verbs are said by ssh, too (default: nowhere); the keys: DIR/ssh/authorized_keys
+  --web ADDRESS:PORT     where buckets are shown as web sites (default: nowhere; 127.0.0.1:3902 is usual)
+  --web-domain NAME      a bucket's site is bucket.NAME (also a site: a host that is a bucket's name or alias; *.localhost always)
   --service MANIFEST     also run the service of this manifest (docs/ARCHITECTURE.md)
   --node FILE            what the owner writes down about a machine (docs/MACHINE.md)
   -o IMAGE               the disk image: for a USB stick, a disk or a virtual machine
@@ -41,6 +44,8 @@ struct Options {
     data: PathBuf,
     s3: SocketAddr,
     ssh: Option<SocketAddr>,
+    web: Option<SocketAddr>,
+    web_domains: Vec<String>,
     json: bool,
     services: Vec<PathBuf>,
     /// Options that only `up` understands, as they were given.
@@ -69,6 +74,8 @@ pub(crate) fn obey(words: Vec<String>) -> ExitCode {
                 data,
                 s3,
                 ssh,
+                web,
+                web_domains,
                 json,
                 services,
                 ..
@@ -77,6 +84,8 @@ pub(crate) fn obey(words: Vec<String>) -> ExitCode {
                 data,
                 s3,
                 ssh,
+                web,
+                web_domains,
                 json,
                 services,
             })
@@ -114,6 +123,8 @@ impl Options {
             data: PathBuf::from("./trousseau-data"),
             s3: SocketAddr::from(([127, 0, 0, 1], 3900)),
             ssh: None,
+            web: None,
+            web_domains: Vec::new(),
             json: false,
             services: Vec::new(),
             of_up: Vec::new(),
@@ -133,6 +144,14 @@ impl Options {
                     options.of_up.push("--ssh");
                     options.ssh = Some(address("--ssh", &value()?, 2222)?);
                 }
+                "--web" => {
+                    options.of_up.push("--web");
+                    options.web = Some(address("--web", &value()?, 3902)?);
+                }
+                "--web-domain" => {
+                    options.of_up.push("--web-domain");
+                    options.web_domains.push(domain(value()?)?);
+                }
                 // `logs --service S` is the running node's; `--service` before any verb, or behind `up`, is ours.
                 "--service" if options.rest.first().is_none_or(|verb| verb == "up") => {
                     options.of_up.push("--service");
@@ -148,7 +167,21 @@ impl Options {
                 _ => options.rest.push(word),
             }
         }
+        if options.web.is_none() && !options.web_domains.is_empty() {
+            return Err("--web-domain says nothing without --web ADDRESS:PORT".into());
+        }
         Ok(options)
+    }
+}
+
+/// A host name, as a person wrote it.
+fn domain(text: String) -> Result<String, String> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.');
+    match !text.is_empty() && text.len() <= 253 && text.bytes().all(plain) {
+        true => Ok(text),
+        false => Err(format!(
+            "--web-domain {text:?}: expected a host name, for example web.example.org"
+        )),
     }
 }
 

@@ -30,6 +30,8 @@ pub struct Store<D: Disk> {
 
 /// What the store remembers of one connection.
 pub struct Session {
+    /// The client is one of [`READERS`].
+    reads_only: bool,
     shared: Rc<Shared>,
     id: SessionId,
     /// The numbers of the files that it writes.
@@ -208,11 +210,15 @@ impl<D: Disk> Store<D> {
 
 type Answered = Result<(BlockAnswer, Vec<OwnedFd>), BlockError>;
 
+/// Those who show objects and change nothing.
+const READERS: [&str; 1] = ["web"];
+
 impl<D: Disk> Serve<Blocks> for Store<D> {
     type Session = Session;
 
-    fn connected(&self, _accept: Accept) -> Session {
+    fn connected(&self, accept: Accept) -> Session {
         Session {
+            reads_only: READERS.contains(&accept.client.as_str()),
             shared: self.shared.clone(),
             id: self.shared.pins.borrow_mut().begin(),
             writers: RefCell::default(),
@@ -226,6 +232,10 @@ impl<D: Disk> Serve<Blocks> for Store<D> {
         call: BlockCall,
         _descriptors: Vec<OwnedFd>, // no call brings one; they are closed here
     ) -> (Result<BlockAnswer, BlockError>, Vec<OwnedFd>) {
+        if session.reads_only && !matches!(call, BlockCall::Open { .. }) {
+            let why = "this caller may open blocks and nothing else";
+            return (Err(BlockError::Refused(why.into())), Vec::new());
+        }
         match self.call(session, call).await {
             Ok((answer, descriptors)) => (Ok(answer), descriptors),
             Err(error) => (Err(error), Vec::new()),

@@ -88,6 +88,7 @@ pub fn run(mut given: Given) -> Result<(), Error> {
         control: sockets::CONTROL.into(),
         // Empty where nobody is to come in by it.
         ssh: Some(given.setting("ssh")?).filter(|address| !address.is_empty()),
+        web: Some(given.setting("web")?).filter(|address| !address.is_empty()),
     };
     let policy = Policy::with_extra(&given.settings_named(manifests::SETTING_PREFIX));
     let supervisor = given.finish()?;

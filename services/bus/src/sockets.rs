@@ -20,6 +20,7 @@ pub(crate) struct Addresses {
     pub(crate) gossip: String,
     pub(crate) control: String,
     pub(crate) ssh: Option<String>,
+    pub(crate) web: Option<String>,
 }
 
 /// Open sockets. The bus keeps each for as long as it lives, so clients that come while a service restarts wait in the
@@ -29,6 +30,7 @@ pub(crate) struct Sockets {
     control: OwnedFd,
     gossip: OwnedFd,
     ssh: Option<OwnedFd>,
+    web: Option<OwnedFd>,
 }
 
 impl Sockets {
@@ -42,16 +44,18 @@ impl Sockets {
                 errno,
             }
         };
+        let optional = |name, address: &Option<String>| {
+            let address = address.as_deref();
+            let opened = address.map(|at| tcp_listener(at).map_err(fails(name, at)));
+            opened.transpose()
+        };
         Ok(Self {
             s3: tcp_listener(&addresses.s3).map_err(fails("s3", &addresses.s3))?,
             control: control_listener(&addresses.control)
                 .map_err(fails("control", &addresses.control))?,
             gossip: udp_socket(&addresses.gossip).map_err(fails("gossip", &addresses.gossip))?,
-            ssh: addresses
-                .ssh
-                .as_deref()
-                .map(|address| tcp_listener(address).map_err(fails("ssh", address)))
-                .transpose()?,
+            ssh: optional("ssh", &addresses.ssh)?,
+            web: optional("web", &addresses.web)?,
         })
     }
 
@@ -61,6 +65,7 @@ impl Sockets {
             "s3" => Some(self.s3.as_fd()),
             "control" => Some(self.control.as_fd()),
             "ssh" => self.ssh.as_ref().map(AsFd::as_fd),
+            "web" => self.web.as_ref().map(AsFd::as_fd),
             _ => None,
         }
     }

@@ -43,6 +43,7 @@ impl Home {
             s3: "127.0.0.1:0".into(),
             gossip: "127.0.0.1:0".into(),
             control: control.to_str().unwrap().into(),
+            web: None,
             ssh: Some("127.0.0.1:0".into()),
         };
         let sockets = Sockets::open(&addresses).unwrap();

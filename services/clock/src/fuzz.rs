@@ -47,7 +47,7 @@ fn answer(ahead: Instant) -> Vec<u8> {
     let stamp = |at: Instant| {
         const TO_UNIX: Instant = 2_208_988_800;
         let seconds = ((at / SECOND + TO_UNIX) as u64) << 32;
-        (seconds | ((at % SECOND << 32) / SECOND) as u64).to_be_bytes()
+        (seconds | (((at % SECOND) << 32) / SECOND) as u64).to_be_bytes()
     };
     let mut bytes = vec![0x24, 2];
     bytes.extend_from_slice(&question(COOKIE)[2..24]);

@@ -1,8 +1,7 @@
-//! Keys and buckets, as their operator sees them.
+//! Access keys, as their operator sees them.
 
 use crate::report::{Answer, Refusal, Report};
 use crate::verbs::{Daemon, Verbs, odd};
-use protocol::block::HashKey;
 use protocol::inspect::{InspectAnswer, InspectCall};
 use protocol::metadata::{AccessKey, Operation, PAGE_MAX, Reply, Rights};
 use rustix::rand::{GetRandomFlags, getrandom};
@@ -213,71 +212,6 @@ async fn set_rights(verbs: &Verbs, access_key: &str, options: &[&str], value: bo
     ))
 }
 
-/// `bucket create NAME`, `list`, `delete NAME`.
-pub(crate) async fn bucket(verbs: &Verbs, words: &[&str]) -> Answer {
-    match words {
-        ["create", name] => {
-            s3_wire::names::check_bucket_name(name)
-                .map_err(|error| Refusal::Failed(format!("{name:?}: {}", error.message)))?;
-            let mut hash_key = [0; 32];
-            random(&mut hash_key)?;
-            let operation = Operation::CreateBucket {
-                name: (*name).into(),
-                owner: String::new(),
-                hash_key: HashKey(hash_key),
-                locked: false,
-            };
-            verbs.change(operation).await?;
-            Ok(Report::Done(
-                format!(
-                    "bucket {name} is created; `trousseau key allow KEY --bucket {name} --read --write` opens it"
-                ),
-                json!({"created": name}),
-            ))
-        }
-        ["list"] => list_buckets(verbs).await,
-        ["delete", name] => {
-            verbs
-                .change(Operation::DeleteBucket {
-                    name: (*name).into(),
-                })
-                .await?;
-            Ok(Report::Done(
-                format!("bucket {name} is deleted"),
-                json!({"deleted": name}),
-            ))
-        }
-        _ => Err(Refusal::Words(
-            "bucket create NAME | bucket list | bucket delete NAME".into(),
-        )),
-    }
-}
-
-async fn list_buckets(verbs: &Verbs) -> Answer {
-    let mut rows: Vec<Value> = Vec::new();
-    let mut after: Option<String> = None;
-    loop {
-        let operation = Operation::ListBuckets {
-            access_key: None,
-            after: after.take(),
-            limit: PAGE_MAX,
-        };
-        let Reply::Buckets { buckets, more } = verbs.read(operation).await? else {
-            return Err(odd("metadata"));
-        };
-        after = buckets.last().map(|(bucket, _)| bucket.name.clone());
-        rows.extend(buckets.into_iter().map(|(bucket, usage)| {
-            json!({
-                "name": bucket.name, "objects": usage.objects, "bytes": usage.bytes, "owner": bucket.owner,
-                "created_ms": bucket.created_ms,
-            })
-        }));
-        if !more || after.is_none() {
-            return Ok(Report::Table(&["name", "objects", "bytes", "owner"], rows));
-        }
-    }
-}
-
 /// In AWS's shape: 20 characters of capital letters and digits, 40 of those, small letters, `-` and `_`.
 fn fresh_key(name: &str, root: bool, create_buckets: bool) -> Result<AccessKey, Refusal> {
     const CAPITALS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"; // 32: each character is 5 even bits
@@ -305,7 +239,8 @@ fn fresh_key(name: &str, root: bool, create_buckets: bool) -> Result<AccessKey, 
     })
 }
 
-fn random(bytes: &mut [u8]) -> Result<(), Refusal> {
+/// Fills `bytes` with what nobody can guess.
+pub(crate) fn random(bytes: &mut [u8]) -> Result<(), Refusal> {
     match getrandom(&mut *bytes, GetRandomFlags::empty()) {
         Ok(count) if count == bytes.len() => Ok(()),
         Ok(_) => Err(Refusal::Failed("getrandom gave too little".into())),

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod access;
+mod buckets;
 mod can;
 mod explain;
 mod metrics;

@@ -122,13 +122,14 @@ pub(crate) async fn status(verbs: &Verbs) -> Answer {
         "uptime_ms": node.uptime_ms, "ready": node.ready && not_ready.is_empty(), "not_ready": not_ready,
         "memory_kb": memory_kb, "disk": disk, "limits_missing": node.missing, "services": rows,
     });
-    if let Some(machine) = node.machine {
+    if let (Some(machine), Some(facts)) = (node.machine, facts.as_object_mut()) {
         let used = machine
             .memory_bytes
             .saturating_sub(machine.memory_available_bytes);
-        facts["machine"] =
+        let memory =
             json!({"memory_kb": machine.memory_bytes / 1024, "memory_used_kb": used / 1024});
-        facts["addresses"] = json!(machine.addresses);
+        facts.insert("machine".into(), memory);
+        facts.insert("addresses".into(), json!(machine.addresses));
     }
     Ok(Report::Facts(facts))
 }

@@ -13,7 +13,8 @@ use proptest::prelude::*;
 use protocol::inspect::{
     LIST_MAX, Machine, Power, TEXT_BYTES_MAX, Verb, WORD_BYTES_MAX, WORDS_MAX,
 };
-use protocol::metadata::MetadataError;
+use protocol::metadata::{BucketId, MetadataError, Operation, Quota};
+use protocol::settings::SettingKind;
 use protocol::verbs::Role;
 use serde_json::Value;
 use std::rc::Rc;
@@ -259,6 +260,68 @@ fn lists_go_on_to_their_last_page() {
 }
 
 #[test]
+fn a_bucket_gets_names_a_quota_and_a_web_site() {
+    run(async {
+        let world = World::new();
+        let console = console(&world);
+        text(&console, &["bucket", "create", "photos"]).await;
+        text(
+            &console,
+            &["bucket", "alias", "add", "photos", "www.photos.org"],
+        )
+        .await;
+        text(
+            &console,
+            &["bucket", "quota", "photos", "--max-size", "2KiB"],
+        )
+        .await;
+        text(&console, &["bucket", "website", "photos", "--public"]).await;
+        let changes = world.changes.borrow();
+        let quota = Quota {
+            objects_max: None,
+            bytes_max: Some(2048),
+        };
+        let website = |change: &Operation| {
+            matches!(
+                change,
+                Operation::SetBucketSetting {
+                    kind: SettingKind::Website,
+                    ..
+                }
+            )
+        };
+        let public = |change: &Operation| {
+            matches!(
+                change,
+                Operation::SetBucketSetting {
+                    kind: SettingKind::Policy,
+                    ..
+                }
+            )
+        };
+        assert!(
+            matches!(&changes[1], Operation::AddAlias { alias, .. } if alias == "www.photos.org"),
+            "{changes:?}"
+        );
+        assert_eq!(
+            changes[2],
+            Operation::SetQuota {
+                bucket: BucketId(1),
+                quota
+            }
+        );
+        // First who may read, so that a site that is there can be read.
+        assert!(
+            public(&changes[3]) && website(&changes[4]) && changes.len() == 5,
+            "{changes:?}"
+        );
+        drop(changes);
+        let (status, why) = say(&console, &["bucket", "quota", "nowhere", "--none"], false).await;
+        assert!(status == 1 && why.contains("no bucket nowhere"), "{why}");
+    });
+}
+
+#[test]
 fn a_refusal_is_status_1_with_its_reason() {
     run(async {
         let world = World::new();
@@ -436,6 +499,13 @@ fn what_is_not_a_verb_is_status_2_and_asks_nobody() {
         &["key", "allow", "K", "--bucket"],
         &["key", "allow", "K", "--bucket", "b", "--admin"],
         &["bucket", "create"],
+        &["bucket", "alias", "add", "b"],
+        &["bucket", "alias", "b", "c"],
+        &["bucket", "quota", "b", "--max-size"],
+        &["bucket", "quota", "b", "--max-size", "much"],
+        &["bucket", "quota", "b", "--max-objects", "-1"],
+        &["bucket", "website", "b", "--index"],
+        &["bucket", "website", "b", "--none", "--public"],
         &["logs", "--lines", "0"],
         &["logs", "--lines", "-1"],
         &["logs", "--lines", "1001"],
@@ -512,6 +582,15 @@ fn word() -> impl Strategy<Value = String> {
         "",
         "metrics",
         "sweep",
+        "alias",
+        "add",
+        "quota",
+        "website",
+        "info",
+        "--public",
+        "--none",
+        "--max-size",
+        "home",
     ];
     prop_oneof![
         8 => proptest::sample::select(KNOWN).prop_map(str::to_owned),
@@ -538,6 +617,7 @@ proptest! {
             let may_change = matches!(
                 words[..],
                 ["key", "create" | "delete" | "allow" | "deny", ..] | ["bucket", "create" | "delete", _] | ["first-key"]
+                    | ["bucket", "alias" | "quota" | "website", ..]
             );
             assert!(may_change || world.changes.borrow().is_empty(), "{words:?}");
             assert!(matches!(words[..], ["restart", _]) || world.restarts.get() == 0, "{words:?}");

@@ -1,7 +1,7 @@
 //! The verbs: which words mean what. Words are hostile input: bounded, and nothing but these few forms is understood.
 
 use crate::report::{Answer, Refusal};
-use crate::{access, can, metrics, node, policy, trace};
+use crate::{access, buckets, can, metrics, node, policy, trace};
 use protocol::block::Blocks;
 use protocol::inspect::{
     INPUT_BYTES_MAX, Inspect, InspectAnswer, InspectCall, Power, Verb, WORD_BYTES_MAX, WORDS_MAX,
@@ -98,7 +98,7 @@ impl Verbs {
             ["first-key"] => access::first_key(self).await,
             ["key", "policy", words @ ..] => policy::key_policy(self, words, input).await,
             ["key", words @ ..] => access::key(self, words).await,
-            ["bucket", words @ ..] => access::bucket(self, words).await,
+            ["bucket", words @ ..] => buckets::bucket(self, words).await,
             words => Err(unknown(words)),
         }
     }

@@ -194,6 +194,13 @@ impl Manifest {
         }
     }
 
+    /// The node's addresses at which it listens.
+    pub fn listens(&self) -> impl Iterator<Item = &str> {
+        self.grants
+            .iter()
+            .filter_map(|grant| grant.listen.as_deref())
+    }
+
     /// The first rule that the manifest breaks on its own: a word to find the line by, and the rule.
     fn broken_rule(&self) -> Option<(&str, String)> {
         let names = [&self.name, &self.profile]

@@ -50,6 +50,10 @@ pub const BUILT_IN: &[(&str, &str)] = &[
         "services/clock/manifest.toml",
         include_str!("../../clock/manifest.toml"),
     ),
+    (
+        "services/web/manifest.toml",
+        include_str!("../../web/manifest.toml"),
+    ),
 ];
 
 /// Extra manifests travel to the bus and the orchestrator as settings named so.

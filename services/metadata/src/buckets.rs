@@ -81,7 +81,8 @@ impl Buckets {
         let _one = self.one_at_a_time.lock().await;
         let registry = self.proposer.read(self.proposer.registry()).await?;
         let found = state::find_bucket(registry, &name).map_err(|error| unavailable(&error))?;
-        let id = found.ok_or(MetadataError::NoSuchBucket)?.id;
+        let bucket = found.ok_or(MetadataError::NoSuchBucket)?;
+        let (id, name) = (bucket.id, bucket.name); // its own, whichever was said
         let place = self.proposer.shard(id);
         self.proposer
             .propose(place, Change::CloseBucket { id })
@@ -102,7 +103,7 @@ impl Buckets {
         let registry = self.proposer.read(self.proposer.registry()).await?;
         let found = state::find_bucket(registry, &name).map_err(|error| unavailable(&error))?;
         let bucket = found.ok_or(MetadataError::NoSuchBucket)?;
-        let id = bucket.id;
+        let (id, name) = (bucket.id, bucket.name);
         let place = self.proposer.shard(id);
         let change = Change::PutVersioning {
             bucket: id,

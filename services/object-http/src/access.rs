@@ -74,15 +74,14 @@ pub fn needs(operation: Operation) -> (Need, bool) {
         | O::GetBucketOwnershipControls
         | O::GetBucketPolicyStatus
         | O::GetBucketReplication
-        | O::GetBucketRequestPayment
-        | O::GetBucketWebsite => (Need::Any, true),
+        | O::GetBucketRequestPayment => (Need::Any, true),
         O::GetBucketCors
         | O::GetBucketEncryption
         | O::GetBucketLifecycleConfiguration
         | O::GetBucketTagging
+        | O::GetBucketWebsite
         | O::GetPublicAccessBlock => (Need::Any, false),
         O::DeleteBucketReplication
-        | O::DeleteBucketWebsite
         | O::PutBucketAcl
         | O::PutBucketLogging
         | O::PutBucketNotificationConfiguration
@@ -93,6 +92,7 @@ pub fn needs(operation: Operation) -> (Need, bool) {
         | O::DeleteBucketLifecycle
         | O::DeleteBucketPolicy
         | O::DeleteBucketTagging
+        | O::DeleteBucketWebsite
         | O::DeletePublicAccessBlock
         | O::GetBucketPolicy
         | O::PutBucketCors
@@ -100,6 +100,7 @@ pub fn needs(operation: Operation) -> (Need, bool) {
         | O::PutBucketLifecycleConfiguration
         | O::PutBucketPolicy
         | O::PutBucketTagging
+        | O::PutBucketWebsite
         | O::PutPublicAccessBlock => (Need::Owner, false),
         O::GetObject
         | O::GetObjectAcl
@@ -166,7 +167,11 @@ pub fn check(
                 Target::Tagging { tags, .. } => Some(tags),
                 Target::Request | Target::Object { .. } => None,
             },
-            bucket_name: bucket_name.unwrap_or_default(),
+            // Policies speak of the bucket by its own name, whichever of its names was said.
+            bucket_name: authorized
+                .bucket
+                .as_ref()
+                .map_or(bucket_name.unwrap_or_default(), |bucket| &bucket.name),
             bucket_policy,
             key_policy,
             by_rights,

@@ -12,7 +12,7 @@ use crate::metadata::MetadataLink;
 use protocol::metadata::{AccessKey, Bucket, Call, MetadataError, Operation, Reply, Rights};
 use protocol::settings::{AccessDocuments, SettingKind, SettingKinds};
 use s3_wire::policy::{Policy, Whose};
-use s3_wire::settings::{CorsConfiguration, PublicAccessBlock};
+use s3_wire::settings::{CorsConfiguration, PublicAccessBlock, WebsiteConfiguration};
 use s3_wire::sigv4::SigningKey;
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::HashMap;
@@ -40,6 +40,8 @@ pub struct Authorized {
     pub kinds: SettingKinds,
     /// Once somebody needed it.
     cors: OnceCell<Option<Rc<CorsConfiguration>>>,
+    /// Once somebody needed it.
+    website: OnceCell<Option<Rc<WebsiteConfiguration>>>,
     /// The signing key last used and its day: deriving one costs more than checking a signature.
     signing: RefCell<Option<(String, SigningKey)>>,
 }
@@ -59,6 +61,13 @@ impl Authorized {
             }
         })
     }
+}
+
+/// A setting of a bucket that is remembered parsed.
+struct Setting<T> {
+    kind: SettingKind,
+    slot: fn(&Authorized) -> &OnceCell<Option<Rc<T>>>,
+    parse: fn(&[u8]) -> Option<T>,
 }
 
 /// Access key and bucket.
@@ -167,11 +176,17 @@ impl Credentials {
             restrict_public,
             kinds: documents.kinds,
             cors: OnceCell::new(),
+            website: OnceCell::new(),
             key,
             bucket: bucket.map(Rc::new),
             rights,
             signing: RefCell::default(),
         }
+    }
+
+    /// The revision that this thread has seen last.
+    pub fn revision(&self) -> u64 {
+        self.revision.get()
     }
 
     /// The CORS rules of a bucket as of what this thread knows, or as of now where `fresh`.
@@ -184,6 +199,40 @@ impl Credentials {
         bucket_name: &str,
         fresh: bool,
     ) -> Result<Option<Rc<CorsConfiguration>>, MetadataError> {
+        let setting = Setting {
+            kind: SettingKind::Cors,
+            slot: |authorized| &authorized.cors,
+            parse: |text| CorsConfiguration::parse(text).ok(),
+        };
+        let found = self.setting(metadata, bucket_name, fresh, &setting).await?;
+        Ok(found.1)
+    }
+
+    /// How a bucket is a web site, in the same way; with what else is known of the bucket.
+    ///
+    /// # Errors
+    /// Those of metadata; a missing bucket is `NoSuchBucket`.
+    pub async fn website(
+        &self,
+        metadata: &MetadataLink,
+        bucket_name: &str,
+        fresh: bool,
+    ) -> Result<(Rc<Authorized>, Option<Rc<WebsiteConfiguration>>), MetadataError> {
+        let setting = Setting {
+            kind: SettingKind::Website,
+            slot: |authorized| &authorized.website,
+            parse: |text| WebsiteConfiguration::parse(text).ok(),
+        };
+        self.setting(metadata, bucket_name, fresh, &setting).await
+    }
+
+    async fn setting<T>(
+        &self,
+        metadata: &MetadataLink,
+        bucket_name: &str,
+        fresh: bool,
+        setting: &Setting<T>,
+    ) -> Result<(Rc<Authorized>, Option<Rc<T>>), MetadataError> {
         let mut remembered = self.remembered(None, Some(bucket_name)).filter(|_| !fresh);
         for _ in 0..CHANGES_MAX {
             let anybody = match remembered.take() {
@@ -191,15 +240,16 @@ impl Credentials {
                 None => self.fetch(metadata, None, Some(bucket_name)).await?,
             };
             let bucket = anybody.bucket.as_ref().ok_or(MetadataError::NoSuchBucket)?;
-            if !anybody.kinds.has(SettingKind::Cors) {
-                return Ok(None);
+            if !anybody.kinds.has(setting.kind) {
+                return Ok((anybody, None));
             }
-            if let Some(known) = anybody.cors.get() {
-                return Ok(known.clone());
+            if let Some(known) = (setting.slot)(&anybody).get() {
+                let known = known.clone();
+                return Ok((anybody, known));
             }
             let operation = Operation::GetBucketSetting {
                 bucket: bucket.id,
-                kind: SettingKind::Cors,
+                kind: setting.kind,
             };
             let call = Call {
                 revision: anybody.revision,
@@ -208,8 +258,10 @@ impl Credentials {
             match metadata.read(&call).await {
                 Err(MetadataError::Stale) => {}
                 Ok((Reply::Setting(document), _)) => {
-                    let parsed = document.and_then(|text| CorsConfiguration::parse(&text).ok());
-                    return Ok(anybody.cors.get_or_init(|| parsed.map(Rc::new)).clone());
+                    let parsed = document.and_then(|text| (setting.parse)(&text));
+                    let slot = (setting.slot)(&anybody);
+                    let kept = slot.get_or_init(|| parsed.map(Rc::new)).clone();
+                    return Ok((anybody, kept));
                 }
                 Ok(_) => return Err(MetadataError::Refused("another reply".into())),
                 Err(error) => return Err(error),

@@ -108,6 +108,7 @@ fn refusal(error: MetadataError) -> S3Error {
         }
         MetadataError::WrongBucketState(why) => S3Error::with(ErrorCode::InvalidBucketState, why),
         MetadataError::TokenReused => ErrorCode::IdempotencyParameterMismatch.into(),
+        MetadataError::QuotaExceeded(why) => S3Error::with(ErrorCode::QuotaExceeded, why),
         MetadataError::Full => ErrorCode::InsufficientStorage.into(),
         // Keys or buckets change faster than we can follow; nothing was done.
         MetadataError::Stale => ErrorCode::ServiceUnavailable.into(),
@@ -115,7 +116,10 @@ fn refusal(error: MetadataError) -> S3Error {
             runtime::warn!("metadata: {why}");
             ErrorCode::ServiceUnavailable.into()
         }
-        error @ (MetadataError::Refused(_) | MetadataError::KeyExists) => {
+        error @ (MetadataError::Refused(_)
+        | MetadataError::KeyExists
+        | MetadataError::NoSuchAlias
+        | MetadataError::TooManyAliases) => {
             runtime::error!("metadata: {error}");
             ErrorCode::InternalError.into()
         }

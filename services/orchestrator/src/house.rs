@@ -35,6 +35,18 @@ pub(crate) struct Means {
     pub(crate) settings: Vec<(String, String)>,
 }
 
+impl Means {
+    /// Whether the node listens wherever the service does. One whose address its operator left empty does not run.
+    fn has_addresses(&self, manifest: &Manifest) -> bool {
+        let empty = |name: &str| {
+            let mut settings = self.settings.iter();
+            let found = settings.find(|(setting, _)| setting.strip_prefix("node:") == Some(name));
+            found.is_some_and(|(_, address)| address.is_empty())
+        };
+        !manifest.listens().any(empty)
+    }
+}
+
 /// All services of this node.
 pub(crate) struct House {
     pub(crate) policy: Policy,
@@ -57,6 +69,7 @@ impl House {
             .policy
             .services()
             .into_iter()
+            .filter(|manifest| self.means.has_addresses(manifest))
             .map(Tenant::new)
             .collect();
         let mut buffer = ReceiveBuffer::new();

@@ -35,6 +35,7 @@ macro_rules! codes {
     };
 }
 
+// QuotaExceeded is not AWS's, whose buckets have no bounds; it is what Ceph's gateway answers, by the same status.
 // InsufficientStorage is not AWS's (its disks are never full). 507 is what other S3 servers answer;
 // SDKs repeat a 503 several times before they tell the user, and repeating does not empty a disk.
 codes! {
@@ -71,6 +72,7 @@ codes! {
     InvalidPartOrder 400 "The list of parts was not in ascending order. Parts must be ordered by part number."
     InvalidPolicyDocument 400 "The content of the form does not meet the conditions specified in the policy document."
     InvalidRange 416 "The requested range is not satisfiable"
+    InvalidRedirectLocation 400 "The website redirect location must have a prefix of 'http://' or 'https://' or '/'."
     InvalidRequest 400 "Invalid Request"
     InvalidStorageClass 400 "The storage class you specified is not valid"
     InvalidTag 400 "The tag provided was not a valid tag."
@@ -105,6 +107,7 @@ codes! {
     OperationAborted 409 "A conflicting conditional operation is currently in progress against this resource. Please try again."
     OwnershipControlsNotFoundError 404 "The bucket ownership controls were not found"
     PreconditionFailed 412 "At least one of the pre-conditions you specified did not hold"
+    QuotaExceeded 403 "The bucket's quota does not allow it to hold more"
     ReplicationConfigurationNotFoundError 404 "The replication configuration was not found"
     RequestTimeTooSkewed 403 "The difference between the request time and the current time is too large."
     RequestTimeout 400 "Your socket connection to the server was not read from or written to within the timeout period."

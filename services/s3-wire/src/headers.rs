@@ -266,6 +266,7 @@ fn verdict(name: &str, value: &str) -> bool {
         | "x-amz-object-lock-legal-hold"
         | "x-amz-bypass-governance-retention"
         | "x-amz-bucket-object-lock-enabled"
+        | "x-amz-website-redirect-location"
         | "x-amz-rename-source"
         | "x-amz-rename-source-if-match"
         | "x-amz-rename-source-if-none-match"
@@ -306,7 +307,7 @@ fn verdict(name: &str, value: &str) -> bool {
         "x-amz-bucket-namespace" => value == "global",
 
         // Everything else promises something: x-amz-server-side-encryption-aws-kms-key-id and other
-        // words of AWS's key management service, x-amz-mfa (protection against deletion), x-amz-grant-* (rights), x-amz-website-redirect-location,
+        // words of AWS's key management service, x-amz-mfa (protection against deletion), x-amz-grant-* (rights),
         // x-amz-expected-bucket-owner and x-amz-source-expected-bucket-owner (a condition that we
         // cannot check: there are no AWS accounts here),
         // x-amz-write-offset-bytes,
@@ -375,7 +376,6 @@ mod tests {
         for (name, value) in [
             ("x-amz-server-side-encryption-aws-kms-key-id", "a"),
             ("x-amz-server-side-encryption-context", "e30="),
-            ("x-amz-website-redirect-location", "/x"),
             ("x-amz-storage-class", "GLACIER"),
             ("x-amz-expected-bucket-owner", "123456789012"),
             ("x-amz-mfa", "1 2"),

@@ -94,6 +94,16 @@ fn each_mistake_is_named_with_its_line() {
         "",
         "node.toml:10: access_key stands without secret_key",
     );
+    check(
+        "[ssh]",
+        "[web]\ndomains = [\"w.org\"]\n[ssh]",
+        "node.toml:13: domains say nothing without `listen`",
+    );
+    check(
+        "[ssh]",
+        "[web]\nlisten = \"[::]:80\"\ndomains = [\"a b\"]\n[ssh]",
+        "node.toml:14: \"a b\" is not a host name",
+    );
     check("\"ACCESS\"", "\"A\"", "node.toml:10: access_key: 3 to");
     check("a-long-secret!", "short", "node.toml:11: secret_key: 8 to");
     check(

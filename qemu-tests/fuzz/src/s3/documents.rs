@@ -4,6 +4,7 @@ use s3_wire::form::{FormReader, PostPolicy};
 use s3_wire::policy::{Policy, Whose};
 use s3_wire::settings::{
     self, BucketEncryption, CorsConfiguration, OwnershipControls, PublicAccessBlock,
+    WebsiteConfiguration,
 };
 use s3_wire::{tags, xml};
 
@@ -26,7 +27,13 @@ pub(crate) fn xml(body: &[u8]) -> bool {
             "as it was written"
         );
     }
+    let website = WebsiteConfiguration::parse(body);
+    if let Ok(website) = &website {
+        let again = WebsiteConfiguration::parse(website.to_xml().as_bytes());
+        assert_eq!(again.as_ref(), Ok(website), "as it was written");
+    }
     [
+        website.is_ok(),
         completed.is_ok(),
         lifecycle.is_ok(),
         xml::DeleteRequest::parse(body).is_ok(),
@@ -86,6 +93,7 @@ pub(super) fn seeds() -> Vec<Vec<u8>> {
         "<Retention><Mode>GOVERNANCE</Mode><RetainUntilDate>2030-01-01T00:00:00Z</RetainUntilDate></Retention>",
         "<ObjectLockConfiguration><ObjectLockEnabled>Enabled</ObjectLockEnabled><Rule><DefaultRetention><Mode>GOVERNANCE</Mode><Days>3</Days></DefaultRetention></Rule></ObjectLockConfiguration>",
         "<CORSConfiguration><CORSRule><AllowedOrigin>https://a.example</AllowedOrigin><AllowedMethod>GET</AllowedMethod><MaxAgeSeconds>5</MaxAgeSeconds></CORSRule></CORSConfiguration>",
+        "<WebsiteConfiguration><IndexDocument><Suffix>index.html</Suffix></IndexDocument><RoutingRules><RoutingRule><Condition><KeyPrefixEquals>a/</KeyPrefixEquals></Condition><Redirect><ReplaceKeyPrefixWith>b/</ReplaceKeyPrefixWith></Redirect></RoutingRule></RoutingRules></WebsiteConfiguration>",
         "<LifecycleConfiguration><Rule><ID>r</ID><Filter><Prefix>p/</Prefix></Filter><Status>Enabled</Status><Expiration><Days>7</Days></Expiration></Rule></LifecycleConfiguration>",
         "<ServerSideEncryptionConfiguration><Rule><ApplyServerSideEncryptionByDefault><SSEAlgorithm>AES256</SSEAlgorithm></ApplyServerSideEncryptionByDefault><BucketKeyEnabled>true</BucketKeyEnabled></Rule></ServerSideEncryptionConfiguration>",
     ];

@@ -200,6 +200,9 @@ impl World {
         let result = match call.operation {
             Operation::ListKeys { after, .. } => Ok(self.list_keys(after.as_ref())),
             Operation::ListBuckets { after, .. } => Ok(self.list_buckets(after.as_ref())),
+            Operation::Authorize { bucket, .. } => Ok(self.authorize(bucket.as_deref())),
+            Operation::GetUsage { .. } => Ok(Reply::Usage(BucketUsage::default())),
+            Operation::GetBucketSetting { .. } => Ok(Reply::Setting(None)),
             Operation::Shards => Ok(Reply::Shards(vec![Shard {
                 number: 0,
                 leader: true,
@@ -259,9 +262,15 @@ impl World {
                     created_ms: 1,
                     hash_key,
                     versioned: false,
+                    aliases: Vec::new(),
                 })
             }
-            Operation::DeleteKey { .. } | Operation::DeleteBucket { .. } => Reply::Done,
+            Operation::DeleteKey { .. }
+            | Operation::DeleteBucket { .. }
+            | Operation::AddAlias { .. }
+            | Operation::RemoveAlias { .. }
+            | Operation::SetQuota { .. }
+            | Operation::SetBucketSetting { .. } => Reply::Done,
             other => panic!("the console has no business with {other:?}"),
         }
     }
@@ -286,6 +295,25 @@ impl World {
         }
     }
 
+    fn authorize(&self, name: Option<&str>) -> Reply {
+        let buckets = self.buckets.borrow();
+        let found = buckets.iter().find(|bucket| Some(bucket.as_str()) == name);
+        Reply::Authorized {
+            key: None,
+            bucket: found.map(|name| Bucket {
+                id: BucketId(1),
+                name: name.clone(),
+                owner: String::new(),
+                created_ms: 1,
+                hash_key: protocol::block::HashKey([0; 32]),
+                versioned: false,
+                aliases: Vec::new(),
+            }),
+            rights: Rights::default(),
+            documents: protocol::settings::AccessDocuments::default(),
+        }
+    }
+
     fn list_buckets(&self, after: Option<&String>) -> Reply {
         let mut names = self.buckets.borrow().clone();
         names.sort();
@@ -299,6 +327,7 @@ impl World {
                 created_ms: 1,
                 hash_key: protocol::block::HashKey([0; 32]),
                 versioned: false,
+                aliases: Vec::new(),
             };
             (bucket, BucketUsage::default())
         };

@@ -159,6 +159,11 @@ pub fn change_of(operation: Operation) -> (Option<BucketId>, Option<Change>) {
                 upload,
             }),
         ),
+        Operation::AddAlias { name, alias } => (None, Some(Change::AddAlias { name, alias })),
+        Operation::RemoveAlias { name, alias } => (None, Some(Change::RemoveAlias { name, alias })),
+        Operation::SetQuota { bucket, quota } => {
+            (Some(bucket), Some(Change::SetQuota { bucket, quota }))
+        }
         _ => (None, None),
     }
 }

@@ -23,6 +23,10 @@ pub fn check(operation: &Operation) -> Result<(), MetadataError> {
     match operation {
         Operation::FirstKey { key } | Operation::CreateKey { key } => access_key(key),
         Operation::CreateBucket { name, .. } => self::name(name, "bucket name"),
+        Operation::AddAlias { name, alias } | Operation::RemoveAlias { name, alias } => {
+            self::name(name, "bucket name")?;
+            self::name(alias, "alias")
+        }
         Operation::SetKeyPolicy { access_key, policy } => {
             self::name(access_key, "access key")?;
             let bytes = policy.as_ref().map_or(0, String::len);

@@ -308,8 +308,9 @@ pub(super) fn buckets<R: Rows>(
     let mut room = Room::of(limit);
     let (mut buckets, mut more): (Vec<(Bucket, BucketUsage)>, bool) = (Vec::new(), false);
     let mut show = |bucket: Bucket| {
-        // The hash key, and two numbers of usage.
-        if !room.take(bucket.name.len() + bucket.owner.len() + 64) {
+        // The hash key, and four numbers of usage.
+        let aliases: usize = bucket.aliases.iter().map(|alias| alias.len() + 2).sum();
+        if !room.take(bucket.name.len() + bucket.owner.len() + aliases + 96) {
             more = limit > 0;
             return Break(());
         }

@@ -6,6 +6,7 @@
 //!
 //! Shard 0 also holds the registry: access keys, rights and the names of buckets. A bucket's objects live in one shard.
 
+mod aliases;
 mod asked;
 mod bounds;
 mod changes;
@@ -13,6 +14,7 @@ mod lifecycle;
 mod listing;
 mod locks;
 mod objects;
+mod quotas;
 mod registry;
 mod renaming;
 mod rows;
@@ -41,7 +43,7 @@ use changes::Changes;
 use protocol::block::{BlockRef, HashKey};
 use protocol::metadata::{
     AccessKey, AttributeChange, BucketId, Checksum, Conditions, Content, MetadataError, NewObject,
-    ObjectLock, Operation, Part, Precondition, Reply, Rights, Upload, VersionId, Versioning,
+    ObjectLock, Operation, Part, Precondition, Quota, Reply, Rights, Upload, VersionId, Versioning,
 };
 use protocol::settings::SettingKind;
 use serde::{Deserialize, Serialize};
@@ -199,6 +201,19 @@ pub enum Change {
     },
     /// One step of dropping the parts that nobody needs. Harmless to repeat.
     Reclaim,
+    AddAlias {
+        name: String,
+        alias: String,
+    },
+    RemoveAlias {
+        name: String,
+        alias: String,
+    },
+    /// The bucket's shard.
+    SetQuota {
+        bucket: BucketId,
+        quota: Quota,
+    },
 }
 
 /// Applies one command and answers what came of it.
@@ -264,6 +279,7 @@ pub fn read<R: Rows>(rows: &R, operation: &Operation) -> Result<Option<Outcome>,
             key,
             version,
         } => objects::get(rows, *bucket, key, *version)?,
+        Operation::GetUsage { bucket } => Ok(Reply::Usage(usage(rows, *bucket)?)),
         Operation::GetVersioning { bucket } => locks::get_versioning(rows, *bucket)?,
         Operation::ListVersions {
             bucket,
@@ -431,5 +447,8 @@ fn change<R: Rows>(changes: &mut Changes<'_, R>, change: &Change) -> Result<Outc
         } => uploads::abort(changes, *bucket, key, upload),
         Change::ForgetGarbage { garbage } => sweeping::forget(changes, garbage),
         Change::Reclaim => sweeping::reclaim(changes),
+        Change::AddAlias { name, alias } => aliases::add(changes, name, alias),
+        Change::RemoveAlias { name, alias } => aliases::remove(changes, name, alias),
+        Change::SetQuota { bucket, quota } => quotas::set(changes, *bucket, *quota),
     }
 }

@@ -3,6 +3,7 @@
 use super::Outcome;
 use super::changes::{self, Changes, references};
 use super::locks;
+use super::quotas;
 use super::registry::{bucket_row, is_open};
 use super::rows::{self, BucketRow, CONTENT_HERE_BYTES_MAX, ObjectHead, Version};
 use super::store::Rows;
@@ -187,6 +188,7 @@ pub(super) fn write<R: Rows>(
     if let Err(error) = locks::begin(&mut new.attributes, place.row.lock, changes.at_ms) {
         return Ok(Err(error));
     }
+    let before = place.row.usage;
     new.version = match versions::make_room(changes, &mut place, old)? {
         Ok(version) => version,
         Err(error) => return Ok(Err(error)),
@@ -198,6 +200,9 @@ pub(super) fn write<R: Rows>(
         version: place.shown(new.version),
     };
     insert(changes, &mut place, new)?;
+    if let Err(error) = quotas::holds(&before, &place.row.usage) {
+        return Ok(Err(error));
+    }
     changes.put(rows::bucket(place.bucket), &place.row)?;
     Ok(Ok(reply))
 }

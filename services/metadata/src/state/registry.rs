@@ -1,6 +1,7 @@
 //! Access keys, rights and buckets: the registry in shard 0, and a bucket's own row in its shard.
 
 use super::Outcome;
+use super::aliases;
 use super::changes::{self, Changes, any, each};
 use super::rows::{self, BucketRow, Registry};
 use super::settings;
@@ -42,9 +43,12 @@ pub(super) fn find_key<R: Rows>(rows: &R, access_key: &str) -> Result<Option<Acc
     changes::get(rows, &rows::access_key(access_key), "access key")
 }
 
-/// The bucket of that name.
+/// The bucket of that name or alias.
 pub fn find_bucket<R: Rows>(rows: &R, name: &str) -> Result<Option<Bucket>, Error> {
-    changes::get(rows, &rows::bucket_name(name), "bucket")
+    match changes::get(rows, &rows::bucket_name(name), "bucket")? {
+        Some(bucket) => Ok(Some(bucket)),
+        None => aliases::find(rows, name),
+    }
 }
 
 /// The bucket's row in its own shard.
@@ -81,16 +85,17 @@ pub(super) fn authorize<R: Rows>(
             None => return Ok(Err(MetadataError::NoSuchAccessKey)),
         },
     };
-    let rights = match (&key, bucket) {
-        (Some(key), _) if key.root => ALL,
-        (Some(key), Some(name)) => {
-            changes::get(rows, &rows::rights(&key.access_key, name), "rights")?.unwrap_or_default()
-        }
-        _ => Rights::default(),
-    };
     let bucket = match bucket {
         Some(name) => find_bucket(rows, name)?,
         None => None,
+    };
+    let rights = match (&key, &bucket) {
+        (Some(key), _) if key.root => ALL,
+        (Some(key), Some(bucket)) => {
+            let row = rows::rights(&key.access_key, &bucket.name);
+            changes::get(rows, &row, "rights")?.unwrap_or_default()
+        }
+        _ => Rights::default(),
     };
     let documents = settings::access_documents(rows, access_key, bucket.as_ref())?;
     Ok(Ok(Reply::Authorized {
@@ -179,9 +184,10 @@ pub(super) fn set_rights<R: Rows>(
     if !changes.has(&rows::access_key(access_key))? {
         return Ok(Err(MetadataError::NoSuchAccessKey));
     }
-    if !changes.has(&rows::bucket_name(bucket))? {
+    let Some(found) = find_bucket(changes.rows, bucket)? else {
         return Ok(Err(MetadataError::NoSuchBucket));
-    }
+    };
+    let bucket = found.name.as_str();
     if rights == Rights::default() {
         changes.delete(rows::rights(access_key, bucket));
         changes.delete(rows::rights_back(bucket, access_key));
@@ -224,6 +230,7 @@ pub(super) fn register_bucket<R: Rows>(
         created_ms: changes.at_ms,
         hash_key,
         versioned,
+        aliases: Vec::new(),
     };
     changes.put(rows::bucket_name(name), &bucket)?;
     registry.next_bucket = id.0 + 1;
@@ -237,14 +244,15 @@ pub(super) fn unregister_bucket<R: Rows>(
     name: &str,
 ) -> Result<Outcome, Error> {
     // Repeated, the name may be another bucket's by now.
-    if find_bucket(changes.rows, name)?.is_none_or(|bucket| bucket.id != id) {
+    let Some(bucket) = find_bucket(changes.rows, name)?.filter(|bucket| bucket.id == id) else {
         return Ok(Ok(Reply::Done));
-    }
+    };
     for access_key in keys_of(changes.rows, name)? {
         changes.delete(rows::rights(&access_key, name));
         changes.delete(rows::rights_back(name, &access_key));
     }
     settings::forget(changes, id)?;
+    aliases::forget(changes, &bucket);
     changes.delete(rows::bucket_name(name));
     revised(changes)
 }

@@ -10,6 +10,7 @@
 //! | `A` | access key, 0, bucket name | `Rights` | shard 0 |
 //! | `a` | bucket name, 0, access key | nothing: the way back from a bucket to its `A` rows | shard 0 |
 //! | `B` | bucket name | `Bucket` | shard 0 |
+//! | `L` | a bucket's alias | the bucket's name | shard 0 |
 //! | `P` | access key | the key's policy, as it came | shard 0 |
 //! | `S` | bucket, number of the kind | a setting's document, as it came | shard 0 |
 //! | `b` | bucket | [`BucketRow`] | the bucket's shard, as all below |
@@ -281,6 +282,10 @@ pub(crate) fn rights_back(bucket: &str, access_key: &str) -> Vec<u8> {
 
 pub(crate) fn bucket_name(name: &str) -> Vec<u8> {
     key(b'B', None, &[name.as_bytes()])
+}
+
+pub(crate) fn alias(name: &str) -> Vec<u8> {
+    key(b'L', None, &[name.as_bytes()])
 }
 
 pub(crate) fn key_policy(access_key: &str) -> Vec<u8> {

@@ -8,7 +8,10 @@
 
 use super::copy_source::{self, Source};
 use super::object_attributes::attributes;
-use super::object_data::{DEFAULT_ALGORITHM, check_size, copy_bytes, kept_checksum, kept_headers};
+use super::object_data::{
+    DEFAULT_ALGORITHM, REDIRECT, check_size, copied_headers, copy_bytes, kept_checksum,
+    kept_headers,
+};
 use super::put_object::check_early;
 use super::{precondition, type_of, version_id};
 use crate::answer::{self, Answer};
@@ -46,7 +49,8 @@ pub(super) async fn copy_object(request: &mut Request<'_>) -> Result<Answer, S3E
     // An older version may be brought back so.
     let onto_itself =
         place.bucket.id == bucket.id && place.key == request.key() && place.version.is_none();
-    let says_how = requested(&request.head.headers)? != Requested::Default;
+    let says_how = requested(&request.head.headers)? != Requested::Default
+        || request.header(REDIRECT)?.is_some();
     if onto_itself && metadata == Directive::Copy && algorithm.is_none() && !says_how {
         let message = "This copy request is illegal because it is trying to copy an object to \
                        itself without changing the object's metadata, storage class, website \
@@ -61,7 +65,7 @@ pub(super) async fn copy_object(request: &mut Request<'_>) -> Result<Answer, S3E
         let source = copy_source::find(request, &place).await?;
         check_size(source.object.size)?;
         let headers = match metadata {
-            Directive::Copy => source.object.headers.clone(),
+            Directive::Copy => copied_headers(&source.object.headers, &request.head.headers)?,
             Directive::Replace => replaced.clone(),
         };
         let refers = place.bucket.id == bucket.id

@@ -165,6 +165,7 @@ pub(crate) async fn dispatch(
             Box::pin(bucket_settings::put_bucket_request_payment(request))
         }
         O::PutBucketTagging => Box::pin(bucket_settings::put_bucket_tagging(request)),
+        O::PutBucketWebsite => Box::pin(bucket_settings::put_bucket_website(request)),
         O::PutObjectAcl => Box::pin(bucket_settings::put_object_acl(request)),
         O::PutPublicAccessBlock => Box::pin(bucket_settings::put_public_access_block(request)),
         missing => return Err(missing.not_implemented()),

@@ -17,6 +17,7 @@ use s3_wire::checksum::{Algorithm, Checksum};
 use s3_wire::error::{ErrorCode, S3Error};
 use s3_wire::headers;
 use s3_wire::query::Query;
+use s3_wire::settings::check_redirect_location;
 use std::ops::Range;
 use std::rc::Rc;
 
@@ -31,6 +32,9 @@ const KEPT: [&str; 6] = [
     "content-type",
     "expires",
 ];
+
+/// Where the web service sends those who ask for the object.
+pub(super) const REDIRECT: &str = "x-amz-website-redirect-location";
 
 /// The checksum that is computed where the client chose none, as AWS does.
 pub(super) const DEFAULT_ALGORITHM: Algorithm = Algorithm::Crc64Nvme;
@@ -61,6 +65,7 @@ pub(super) fn kept_of(
         };
         kept.extend(value.map(|value| (name.to_owned(), value)));
     }
+    kept.extend(redirect_of(sent)?);
     for (name, value) in headers::user_metadata(sent, query)? {
         kept.push((format!("x-amz-meta-{name}"), value));
     }
@@ -72,6 +77,30 @@ pub(super) fn kept_of(
         return Err(ErrorCode::MetadataTooLarge.into());
     }
     Ok(kept)
+}
+
+/// The redirect that a request gives to an object.
+///
+/// # Errors
+/// `InvalidRedirectLocation`.
+fn redirect_of(sent: &HeaderMap) -> Result<Option<(String, String)>, S3Error> {
+    let Some(location) = headers::single(sent, REDIRECT)? else {
+        return Ok(None);
+    };
+    check_redirect_location(location)?;
+    Ok(Some((REDIRECT.to_owned(), location.to_owned())))
+}
+
+/// The headers of a copy that takes its source's: all but the redirect, which a copy has only if its own request gives it one.
+///
+/// # Errors
+/// `InvalidRedirectLocation`.
+pub(super) fn copied_headers(
+    source: &[(String, String)],
+    sent: &HeaderMap,
+) -> Result<Vec<(String, String)>, S3Error> {
+    let kept = source.iter().filter(|(name, _)| name != REDIRECT).cloned();
+    Ok(kept.chain(redirect_of(sent)?).collect())
 }
 
 /// A checksum over the bytes of an object or part, as metadata keeps it.

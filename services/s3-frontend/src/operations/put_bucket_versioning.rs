@@ -17,7 +17,7 @@ pub(super) async fn put_bucket_versioning(request: &mut Request<'_>) -> Result<A
         true => Versioning::Enabled,
         false => Versioning::Suspended,
     };
-    let name = request.bucket_name().to_owned();
+    let name = request.admission.bucket()?.name.clone();
     let operation = Operation::PutVersioning { name, versioning };
     match request.admission.write(operation).await? {
         Reply::Done => Ok(answer::empty(StatusCode::OK)),

@@ -208,6 +208,7 @@ impl MetadataState {
                     created_ms: self.now_ms,
                     hash_key,
                     versioned: locked,
+                    aliases: Vec::new(),
                 };
                 self.buckets.insert(name.clone(), bucket.clone());
                 let all = Rights {

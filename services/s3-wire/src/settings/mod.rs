@@ -7,6 +7,7 @@ mod cors;
 mod encryption;
 mod lifecycle;
 mod probes;
+mod website;
 
 pub use access::{AccessControlPolicy, OwnershipControls, PublicAccessBlock, canned_acl};
 pub use cors::{CorsConfiguration, CorsRule, Preflight};
@@ -15,6 +16,10 @@ pub use lifecycle::{lifecycle_to_xml, parse_lifecycle};
 pub use probes::{
     accelerate_none, logging_none, notification_none, parse_logging, parse_notification,
     parse_request_payment, policy_status, request_payment,
+};
+pub use website::{
+    Elsewhere, Protocol, Redirect, ReplaceKey, RoutingRule, Visit, WebsiteConfiguration,
+    check_redirect_location, path_of,
 };
 
 use crate::error::S3Error;

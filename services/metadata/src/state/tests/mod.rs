@@ -6,10 +6,12 @@
     reason = "tests: a panic is the failure"
 )]
 
+mod aliases;
 mod damage;
 mod lifecycle;
 pub(crate) mod model;
 mod promises;
+mod quotas;
 mod renames;
 mod sequences;
 mod settings;

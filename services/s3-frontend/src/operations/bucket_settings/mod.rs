@@ -34,6 +34,7 @@ mod put_bucket_ownership_controls;
 mod put_bucket_policy;
 mod put_bucket_request_payment;
 mod put_bucket_tagging;
+mod put_bucket_website;
 mod put_object_acl;
 mod put_public_access_block;
 
@@ -71,6 +72,7 @@ pub(super) use put_bucket_ownership_controls::put_bucket_ownership_controls;
 pub(super) use put_bucket_policy::put_bucket_policy;
 pub(super) use put_bucket_request_payment::put_bucket_request_payment;
 pub(super) use put_bucket_tagging::put_bucket_tagging;
+pub(super) use put_bucket_website::put_bucket_website;
 pub(super) use put_object_acl::put_object_acl;
 pub(super) use put_public_access_block::put_public_access_block;
 

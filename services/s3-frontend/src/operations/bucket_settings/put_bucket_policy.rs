@@ -13,7 +13,7 @@ use s3_wire::settings::PublicAccessBlock;
 /// See the module.
 pub(crate) async fn put_bucket_policy(request: &mut Request<'_>) -> Result<Answer, S3Error> {
     let document = super::body(request).await?;
-    let policy = Policy::parse(&document, Whose::Bucket(request.bucket_name()))?;
+    let policy = Policy::parse(&document, Whose::Bucket(&request.admission.bucket()?.name))?;
     if policy.is_public() && blocks_public_policy(request).await? {
         let message = "public policies are blocked by the BlockPublicPolicy setting of this bucket";
         return Err(S3Error::with(ErrorCode::AccessDenied, message));
