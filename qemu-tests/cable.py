@@ -1,4 +1,4 @@
-"""The far end of a network cable of the machine: a DHCP server of our own, which leases for a minute and may fall silent.
+"""The far end of a network cable of the machine: a DHCP server of our own, which leases for a minute and may refuse to renew.
 
 QEMU sends every frame of the card as a datagram to a Unix socket, and takes the answers there. Packets are those of RFC 826 (ARP),
 RFC 791, RFC 768 and RFC 2131.
@@ -13,12 +13,12 @@ from pathlib import Path
 SERVER, CLIENT, MASK = IPv4Address("192.0.2.1"), IPv4Address("192.0.2.50"), IPv4Address("255.255.255.0")
 LEASE_SECONDS = 60
 OUR_MAC = bytes.fromhex("525400c0ffee")
-DISCOVER, OFFER, REQUEST, ACK = 1, 2, 3, 5
+DISCOVER, OFFER, REQUEST, ACK, NAK = 1, 2, 3, 5, 6
 ARP, IPV4, UDP = 0x0806, 0x0800, 17
 
 
 class DhcpCable:
-    """`devices` are QEMU's words for the card. `leases` counts those given, `renewals` those asked for by somebody who has the address."""
+    """`devices` are QEMU's words for the card. `renewals` counts those granted to somebody who has the address."""
 
     def __init__(self, directory):
         ours, theirs = Path(directory) / "cable", Path(directory) / "card"
@@ -29,14 +29,14 @@ class DhcpCable:
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.socket.bind(str(ours))
         self.theirs = str(theirs)
-        self.leases = self.renewals = 0
-        self.silent = False
+        self.renewals = 0
+        self.refuses = False
         threading.Thread(target=self._serve, daemon=True).start()
 
     def _serve(self):
         while True:
             frame = self.socket.recv(65_536)
-            answer = None if self.silent else self._answer(frame)
+            answer = self._answer(frame)
             if answer:
                 try:
                     self.socket.sendto(answer, self.theirs)
@@ -58,10 +58,10 @@ class DhcpCable:
         kind = options[53][0]
         if kind not in (DISCOVER, REQUEST):
             return None
-        if kind == REQUEST:
-            self.leases += 1
-            self.renewals += question[12:16] == CLIENT.packed
-        answer = {53: bytes([OFFER if kind == DISCOVER else ACK]), 54: SERVER.packed, 51: struct.pack("!I", LEASE_SECONDS), 1: MASK.packed}
+        has_it = question[12:16] == CLIENT.packed
+        kind = OFFER if kind == DISCOVER else NAK if has_it and self.refuses else ACK
+        self.renewals += has_it and kind == ACK
+        answer = {53: bytes([kind]), 54: SERVER.packed, 51: struct.pack("!I", LEASE_SECONDS), 1: MASK.packed}
         head = b"\2" + question[1:16] + CLIENT.packed + SERVER.packed + question[24:236] + question[236:240]
         return head + b"".join(bytes([code, len(value)]) + value for code, value in answer.items()) + b"\xff"
 
