@@ -278,6 +278,13 @@ def test_policy_can_demand_encryption(home, s3, bucket):
     s3.put_object(Bucket=bucket, Key="k", Body=b"x", **MANAGED)
 
 
+def test_renamed_object_keeps_its_encryption(s3, bucket):
+    for name, (put, get) in KINDS.items():
+        s3.put_object(Bucket=bucket, Key=name, Body=b"x" * 20_000, **put)
+        s3.rename_object(Bucket=bucket, Key=f"{name}-new", RenameSource=name)
+        assert s3.get_object(Bucket=bucket, Key=f"{name}-new", **get)["Body"].read() == b"x" * 20_000
+
+
 def test_versions_keep_their_own_encryption(s3, bucket):
     s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
     first = s3.put_object(Bucket=bucket, Key="k", Body=b"one", **CUSTOMER)["VersionId"]

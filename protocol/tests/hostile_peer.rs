@@ -77,7 +77,7 @@ proptest! {
     fn calls_survive_the_journey(id in any::<u32>(), key in ".{0,80}", bytes in vec(any::<u8>(), 0..9_000), revision in any::<u64>()) {
         let object = NewObject {
             size: bytes.len() as u64, etag: "e".into(), headers: vec![("content-type".into(), key.clone())], checksum: None,
-            attributes: Attributes::default(), content: Content::Inline(bytes.clone()),
+            attributes: Attributes::default(), encryption: None, content: Content::Inline(bytes.clone()),
         };
         let operation = Operation::PutObject {
             bucket: protocol::metadata::BucketId(revision), key, object, precondition: Precondition::Absent, copied: false,

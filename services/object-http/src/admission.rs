@@ -116,7 +116,9 @@ pub struct Admission {
     grounds: RefCell<Vec<Ground>>,
     /// The request's own bucket, where it needs one.
     bucket: Option<Rc<Bucket>>,
-    /// Something is being stored as it came, because the bucket does not encrypt by default.
+    /// The bucket encrypts by default, as of `revision`.
+    encrypts: Cell<bool>,
+    /// Something is being stored as it came, because the bucket does not.
     stores_plain: Cell<bool>,
 }
 
@@ -181,6 +183,7 @@ pub async fn admit(
             .map(|key| key.secret_key.as_str().into()),
         revision: Cell::new(authorized.revision),
         bucket: authorized.bucket.clone(),
+        encrypts: Cell::new(authorized.kinds.has(SettingKind::Encryption)),
         stores_plain: Cell::new(false),
         grounds: RefCell::new(vec![ground]),
         authorized,
@@ -264,9 +267,8 @@ impl Admission {
     /// Whether the bucket encrypts what does not say how it is to be stored. If not, that is relied on: should it change before the object is
     /// written, the write is refused.
     pub(crate) fn encrypts_by_default(&self) -> bool {
-        let encrypts = self.authorized.kinds.has(SettingKind::Encryption);
-        self.stores_plain.set(!encrypts);
-        encrypts
+        self.stores_plain.set(!self.encrypts.get());
+        self.encrypts.get()
     }
 
     /// The bucket's policy, as of the admission.
@@ -358,6 +360,7 @@ impl Admission {
             fresh: self.fresh.clone(),
             grounds: RefCell::new(vec![self.ground(need, target)]),
             bucket: self.bucket.clone(),
+            encrypts: self.encrypts.clone(),
             stores_plain: Cell::new(false),
         })
     }
@@ -485,6 +488,20 @@ impl Admission {
         Err(MetadataError::Stale.into())
     }
 
+    /// Whether the bucket encrypts by default now.
+    fn learn_default(&self, encrypts: bool) -> Result<(), Failure> {
+        self.encrypts.set(encrypts);
+        if !encrypts || !self.stores_plain.get() {
+            return Ok(());
+        }
+        let message = "The bucket's default encryption was turned on while the object was being \
+                       sent. Please send it again.";
+        Err(Failure::Denied(S3Error::with(
+            ErrorCode::ServiceUnavailable,
+            message,
+        )))
+    }
+
     /// Keys, rights or buckets have changed: looks whether all grounds still hold, at one revision.
     async fn renew(&self) -> Result<(), Failure> {
         let grounds: Vec<Ground> = self.grounds.borrow().clone();
@@ -514,15 +531,8 @@ impl Admission {
                 }
                 revisions.push(authorized.revision);
                 // The first is the request's own bucket.
-                let is_own = revisions.len() == 1;
-                if is_own
-                    && self.stores_plain.get()
-                    && authorized.kinds.has(SettingKind::Encryption)
-                {
-                    let message = "The bucket's default encryption was turned on while the object \
-                                   was being sent. Please send it again.";
-                    let error = S3Error::with(ErrorCode::ServiceUnavailable, message);
-                    return Err(Failure::Denied(error));
+                if revisions.len() == 1 {
+                    self.learn_default(authorized.kinds.has(SettingKind::Encryption))?;
                 }
             }
             if let Some(first) = revisions

@@ -24,8 +24,8 @@ pub const HEADERS_MAX: usize = 128;
 /// client.
 pub const BUFFER_BYTES_MAX: usize = 32 * 1024;
 
-/// What one upload may hold in memory: hyper's buffer, the piece in hand, and a block that is too
-/// small for a file.
+/// What one upload may hold in memory: hyper's buffer, the piece in hand, a chunk that is being
+/// encrypted, and a block that is too small for a file.
 pub const UPLOAD_KIB: u32 = 256;
 /// What one answer may hold in memory where blocks are packed: one that is being sent and one that
 /// is waiting, [`protocol::block::PACKED_BYTES_MAX`] each.

@@ -274,7 +274,7 @@ fn what_is_not_implemented_is_named_and_never_ignored() {
     check(
         "PUT",
         "/bucket/k",
-        &[("x-amz-server-side-encryption", "AES256")],
+        &[("x-amz-server-side-encryption", "aws:kms")],
         "x-amz-server-side-encryption",
     );
     check("PUT", "/bucket/k", &[("x-amz-mfa", "1 2")], "x-amz-mfa");

@@ -163,3 +163,49 @@ fn an_object_replaced_between_question_and_block_is_asked_for_again() {
     client.get("/bucket/k").refused(503, "ServiceUnavailable");
     assert!(house.metadata.lock().unwrap().calls["get"] > 1);
 }
+
+const MANAGED: (&str, &str) = ("x-amz-server-side-encryption", "AES256");
+
+#[test]
+fn encrypted_blocks_that_were_swapped_are_not_served() {
+    use protocol::metadata::Content;
+    let (house, mut client) = start();
+    let body = noise(13 * MIB, 8);
+    client
+        .call("PUT", "/bucket/k", &[MANAGED], &body)
+        .expect(200);
+    assert!(client.get("/bucket/k").expect(200).body == body);
+    // Each block is still what its name says; only encryption can tell that they are not in their places.
+    let mut metadata = house.metadata.lock().unwrap();
+    match &mut metadata.objects.values_mut().next().unwrap().content {
+        Content::Blocks(blocks) => blocks.swap(0, 1),
+        other => panic!("{other:?}"),
+    }
+    drop(metadata);
+    client.get("/bucket/k").refused(500, "InternalError");
+    let range = [("range", "bytes=12582912-12582999")];
+    let part = client.call("GET", "/bucket/k", &range, b"").expect(206);
+    assert!(
+        part.body == body[12 * MIB..12 * MIB + 88],
+        "it is in its place"
+    );
+}
+
+#[test]
+fn a_put_on_its_way_while_encryption_is_turned_on_is_not_stored_in_clear() {
+    let (house, mut client) = start();
+    let body = noise(5 * MIB, 9);
+    let request = client.request("PUT", "/bucket/k", &[], &body);
+    let (begin, rest) = request.split_at(request.len() - MIB);
+    client.send(begin);
+    house.eventually("the upload has begun", |house| {
+        !house.blocks.lock().unwrap().writers.is_empty()
+    });
+    house.metadata.lock().unwrap().encrypt_by_default();
+    client.send(rest);
+    client.receive(false).refused(503, "ServiceUnavailable");
+    assert!(house.metadata.lock().unwrap().objects.is_empty());
+    let put = client.put("/bucket/k", &body).expect(200);
+    assert_eq!(put.header(MANAGED.0), Some(MANAGED.1));
+    assert!(client.get("/bucket/k").expect(200).body == body);
+}

@@ -182,7 +182,10 @@ pub fn check(operation: Operation, headers: &dyn Headers) -> Result<(), S3Error>
         let message = "The encryption parameters are not applicable to this operation.";
         return Err(S3Error::with(ErrorCode::InvalidRequest, message));
     }
-    match single(headers, "x-forwarded-proto")? {
+    // Of several proxies, the first in the list is the one that the client spoke to.
+    let lines = single(headers, "x-forwarded-proto")?;
+    let line = lines.and_then(|lines| lines.split(',').next());
+    match line.map(str::trim) {
         Some(line) if line.eq_ignore_ascii_case("http") => {
             let message = "Requests specifying Server Side Encryption with Customer provided keys \
                            must be made over a secure connection.";
@@ -267,7 +270,8 @@ mod tests {
             let forwarded = vec![("x-forwarded-proto", line.to_owned())];
             check(Operation::PutObject, &[customer(), forwarded].concat())
         };
-        assert!(by("https").is_ok());
+        assert!(by("https").is_ok() && by("https, http").is_ok());
+        assert!(by("http, https").is_err());
         assert_eq!(by("http").unwrap_err().code, ErrorCode::InvalidRequest);
     }
 

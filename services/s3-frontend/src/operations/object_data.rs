@@ -184,6 +184,8 @@ pub(super) async fn copy_bytes(
     if let Some(stream) = &source.stream {
         let whole = (&object.content, object.size);
         let mut reader = DecryptingReader::new(admission, bucket, whole, range, stream);
+        let share = request.worker.budget.take(reader.kib()).await;
+        let _share = share.map_err(ReadFailure::Error)?;
         while let Some(data) = reader.next().await? {
             checks.update(&data);
             writer.write(&data).await.map_err(ReadFailure::Error)?;
