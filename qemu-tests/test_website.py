@@ -125,6 +125,16 @@ def test_ranges_and_conditions_are_judged(home, s3, bucket, site):
     assert home.visit(site, "/film", Range="bytes=99999999-")[0] == 416
 
 
+def test_what_is_encrypted_at_rest_is_shown_and_what_needs_the_clients_key_is_not(home, s3, bucket, site):
+    body = bytes_of(200 * KIB)
+    s3.put_object(Bucket=bucket, Key="sealed", Body=body, ServerSideEncryption="AES256")
+    assert home.visit(site, "/sealed")[2] == body
+    assert home.visit(site, "/sealed", Range="bytes=70000-70009")[2] == body[70000:70010]
+    s3.put_object(Bucket=bucket, Key="own", Body=body, SSECustomerAlgorithm="AES256", SSECustomerKey=b"k" * 32)
+    status, headers, shown = home.visit(site, "/own")
+    assert (status, headers["x-amz-error-code"], shown) == (400, "InvalidRequest", b"<p>error.html</p>")
+
+
 def test_rules_send_elsewhere(home, s3, bucket, site):
     rules = [
         {"Condition": {"KeyPrefixEquals": "old/"}, "Redirect": {"ReplaceKeyPrefixWith": "new/"}},

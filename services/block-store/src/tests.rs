@@ -78,9 +78,13 @@ impl<D: Disk + Clone> Node<D> {
     }
 
     pub(crate) fn connect(&self) -> Client<Blocks> {
+        self.connect_as("test")
+    }
+
+    pub(crate) fn connect_as(&self, client: &str) -> Client<Blocks> {
         let (ours, theirs) = Channel::pair().unwrap();
         let accept = Accept {
-            client: "test".into(),
+            client: client.into(),
             conversation: Blocks::NAME.into(),
         };
         self.door

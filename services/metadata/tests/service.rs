@@ -17,6 +17,7 @@ use protocol::metadata::{
     AccessKey, Attributes, BucketId, Content, Entry, MetadataError, NewObject, Operation,
     Precondition, Reply, Rights, Versioning,
 };
+use protocol::settings::SettingKind;
 use std::sync::Arc;
 
 fn key(id: &str) -> AccessKey {
@@ -563,4 +564,51 @@ fn the_operator_sees_every_shard() {
             .all(|shard| shard.leader && shard.voters == ["n1"] && shard.applied > 0)
     );
     home.stop();
+}
+
+#[test]
+fn the_web_service_reads_what_anybody_may_and_nothing_else() {
+    let directory = tempfile::tempdir().unwrap();
+    let home = Home::start(directory.path());
+    let mut operator = home.connect();
+    operator
+        .call(Operation::FirstKey { key: key("A") })
+        .unwrap();
+    let bucket = create_bucket(&mut operator, "home", "A");
+    operator.call(put(bucket, "k", &[])).unwrap();
+    let mut web = home.connect_as("web");
+    let authorize = |access_key: Option<&str>| Operation::Authorize {
+        access_key: access_key.map(str::to_owned),
+        bucket: Some("home".into()),
+    };
+    let setting = |kind| Operation::GetBucketSetting { bucket, kind };
+    for may in [
+        get(bucket, "k"),
+        authorize(None),
+        setting(SettingKind::Website),
+    ] {
+        assert!(web.call(may.clone()).is_ok(), "{may:?}");
+    }
+    let delete = Operation::DeleteBucket {
+        name: "home".into(),
+    };
+    let keys = Operation::ListKeys {
+        after: None,
+        limit: 1,
+    };
+    let first = Operation::FirstKey { key: key("B") };
+    for may_not in [
+        authorize(Some("A")),
+        setting(SettingKind::Policy),
+        keys,
+        first,
+        delete,
+        put(bucket, "l", &[]),
+    ] {
+        let refused = web.call(may_not.clone());
+        assert!(
+            matches!(refused, Err(MetadataError::Refused(_))),
+            "{may_not:?}: {refused:?}"
+        );
+    }
 }

@@ -256,3 +256,29 @@ fn a_full_pack_is_cut_to_size_and_the_next_begins() {
         assert_eq!(usage(&client).await.packs, 2);
     });
 }
+
+#[test]
+fn the_web_service_opens_blocks_and_does_nothing_else() {
+    run(async {
+        let home = tempfile::tempdir().unwrap();
+        let node = Node::start(home.path(), Blocking::default()).await;
+        let bytes = bytes_of(1, 1_000);
+        let block = put_small(&node.connect(), &bytes).await.unwrap();
+        let web = node.connect_as("web");
+        assert_eq!(get(&web, block).await.unwrap(), bytes);
+        let blocks = vec![block];
+        for may_not in [
+            BlockCall::Create { length: 1 },
+            BlockCall::Condemn {
+                blocks: blocks.clone(),
+            },
+            BlockCall::Delete {
+                blocks: blocks.clone(),
+            },
+            BlockCall::Unpin { blocks },
+        ] {
+            let refused = call(&web, may_not).await;
+            assert!(matches!(refused, Err(BlockError::Refused(_))));
+        }
+    });
+}

@@ -95,9 +95,14 @@ impl Home {
     }
 
     pub fn connect(&self) -> Client {
+        self.connect_as("test")
+    }
+
+    /// The same as the service of that name.
+    pub fn connect_as(&self, client: &str) -> Client {
         let (ours, theirs) = Channel::pair().unwrap();
         let accept = Accept {
-            client: "test".into(),
+            client: client.into(),
             conversation: "metadata".into(),
         };
         self.door
