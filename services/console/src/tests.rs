@@ -276,7 +276,7 @@ fn a_bucket_gets_names_a_quota_and_a_web_site() {
         )
         .await;
         text(&console, &["bucket", "website", "photos", "--public"]).await;
-        let changes = world.changes.borrow();
+        let changes = world.changes.take();
         let quota = Quota {
             objects_max: None,
             bytes_max: Some(2048),
@@ -315,7 +315,6 @@ fn a_bucket_gets_names_a_quota_and_a_web_site() {
             public(&changes[3]) && website(&changes[4]) && changes.len() == 5,
             "{changes:?}"
         );
-        drop(changes);
         let (status, why) = say(&console, &["bucket", "quota", "nowhere", "--none"], false).await;
         assert!(status == 1 && why.contains("no bucket nowhere"), "{why}");
     });
