@@ -50,7 +50,7 @@ use serde::{Deserialize, Serialize};
 
 /// Number of the form of commands and rows on the disk: raised with each change of either, or of the types of
 /// `protocol::metadata` in them.
-pub const FORMAT: u32 = 3;
+pub const FORMAT: u32 = 4;
 
 /// What a command came to: a reply, or why it was refused.
 pub type Outcome = Result<Reply, MetadataError>;
