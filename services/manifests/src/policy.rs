@@ -352,7 +352,7 @@ mod tests {
     #[test]
     fn the_built_in_manifests_fit_together_and_order_the_calls() {
         let policy = built_in();
-        assert_eq!(policy.services().len(), 4);
+        assert_eq!(policy.services().len(), 5);
         assert!(policy.allows("s3-frontend", "metadata", "metadata"));
         assert!(!policy.allows("metadata", "s3-frontend", "metadata"));
         assert!(!policy.allows("s3-frontend", "metadata", "blocks"));
