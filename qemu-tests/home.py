@@ -255,6 +255,16 @@ class Home(Store):
             self.keep_log()
         self.end()
 
+    def leave_unfinished_keyspace(self):
+        """What a power cut leaves of metadata's database where a part of it was just being made; gives its directory."""
+        keyspaces = self.data / "metadata/db/keyspaces"
+        owner = keyspaces.stat()
+        unfinished = keyspaces / "9999"
+        for directory in (unfinished, unfinished / "tables"):
+            directory.mkdir()
+            os.chown(directory, owner.st_uid, owner.st_gid)
+        return unfinished
+
     # What the operator sees.
 
     def trousseau(self, *words):

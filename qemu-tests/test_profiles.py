@@ -64,6 +64,7 @@ def test_every_rule_is_needed_and_every_call_has_a_rule(learner, chance, tmp_pat
         load.check()
         # The start on data that are there, and the stop in order.
         assert home.stop(60) == 0
+        home.leave_unfinished_keyspace()
         home.run()
         home.until_serving(120)
         everything_is_deleted(home)

@@ -52,6 +52,17 @@ def test_what_was_stored_is_there_after_a_stop(own_home):
     assert home.stop() == 0
 
 
+def test_a_start_goes_on_where_the_power_went_while_the_database_grew(own_home):
+    home = own_home
+    home.put("before", b"x" * 1000)
+    assert home.stop() == 0
+    unfinished = home.leave_unfinished_keyspace()
+    home.run()
+    assert home.get("before") == b"x" * 1000
+    assert not unfinished.exists()
+    assert home.services()["metadata"]["restarts"] == 0
+
+
 def test_a_stop_is_in_order_and_waits_for_no_idle_client(own_home):
     """Services end from the highest rank down, by themselves, although clients keep their connections open."""
     own_home.put("k", BODIES["file"])  # boto3 keeps this connection.
