@@ -142,6 +142,8 @@ def all_ways_to_see_a_page(home):
         seen = threads.map(lambda size: home.visit("home.localhost", f"/o/{size}/0")[2] == bytes_of(size), sizes * 3)
         assert all(seen)
     assert home.visit("home.localhost", f"/o/{9 * MIB}/0", Range="bytes=5-9", Origin="https://x.org")[2] == bytes_of(9 * MIB)[5:10]
+    home.put("o/encrypted", bytes_of(MIB), ServerSideEncryption="AES256")
+    assert home.get("o/encrypted") == home.visit("home.localhost", "/o/encrypted")[2] == bytes_of(MIB)
     assert home.visit("home.localhost", "/none")[0] == 404
     assert home.visit("none.localhost")[0] == 404
 

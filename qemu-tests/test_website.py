@@ -109,6 +109,17 @@ def test_what_is_not_public_is_forbidden(home, s3, bucket, site):
     assert (status, headers["x-amz-error-code"]) == (403, "AccessDenied") and b"Code: AccessDenied" in body
 
 
+def test_pages_that_the_node_encrypts_are_shown_and_those_under_a_clients_key_are_not(home, s3, bucket, site):
+    body = bytes_of(5 * MIB)
+    s3.put_object(Bucket=bucket, Key="film", Body=body, ServerSideEncryption="AES256")
+    s3.put_object(Bucket=bucket, Key="theirs", Body=b"secret", SSECustomerAlgorithm="AES256", SSECustomerKey=bytes(32))
+    assert home.visit(site, "/film")[2] == body
+    status, _, part = home.visit(site, "/film", Range="bytes=65519-65521")
+    assert (status, part) == (206, body[65519:65522])
+    status, _, body = home.visit(site, "/theirs")
+    assert status == 400 and b"secret" not in body
+
+
 def test_ranges_and_conditions_are_judged(home, s3, bucket, site):
     body = bytes_of(5 * MIB + 77 * KIB)
     s3.put_object(Bucket=bucket, Key="film", Body=body)
