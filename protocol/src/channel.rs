@@ -135,6 +135,19 @@ impl Channel {
         buffer: &mut ReceiveBuffer,
         flags: RecvFlags,
     ) -> Result<Option<Packet>, ReceiveError> {
+        let received = self.receive_into(buffer, flags)?;
+        Ok(received.map(|(bytes, descriptors)| Packet {
+            bytes: bytes.to_vec(),
+            descriptors,
+        }))
+    }
+
+    /// The same with the bytes left in `buffer`.
+    fn receive_into<'b>(
+        &self,
+        buffer: &'b mut ReceiveBuffer,
+        flags: RecvFlags,
+    ) -> Result<Option<(&'b [u8], Vec<OwnedFd>)>, ReceiveError> {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let flags = flags | RecvFlags::CMSG_CLOEXEC;
@@ -166,12 +179,8 @@ impl Channel {
         if received.bytes == 0 {
             return Ok(None);
         }
-        let bytes = buffer
-            .bytes
-            .get(..received.bytes)
-            .unwrap_or_default()
-            .to_vec();
-        Ok(Some(Packet { bytes, descriptors }))
+        let bytes = buffer.bytes.get(..received.bytes).unwrap_or_default();
+        Ok(Some((bytes, descriptors)))
     }
 
     /// Encodes `message` in conversation `C` and sends it: see [`Channel::send`].
@@ -192,11 +201,12 @@ impl Channel {
         buffer: &mut ReceiveBuffer,
         flags: RecvFlags,
     ) -> Result<Option<(T, Vec<OwnedFd>)>, MessageError> {
-        let Some(packet) = self.receive(buffer, flags).map_err(MessageError::Receive)? else {
+        let received = self.receive_into(buffer, flags);
+        let Some((bytes, descriptors)) = received.map_err(MessageError::Receive)? else {
             return Ok(None);
         };
-        let message = wire::decode::<C, T>(&packet.bytes).map_err(MessageError::Decode)?;
-        Ok(Some((message, packet.descriptors)))
+        let message = wire::decode::<C, T>(bytes).map_err(MessageError::Decode)?;
+        Ok(Some((message, descriptors)))
     }
 
     /// The socket itself, for a poll set or to be handed on.

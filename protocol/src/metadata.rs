@@ -5,9 +5,11 @@
 //! operation says that repeating is harmless. Reads may always be repeated.
 
 mod encryption;
+mod entries;
 mod versions;
 
 pub use encryption::{DataKey, Encryption, KeySource, Salt};
+pub use entries::{Entries, Entry};
 pub use versions::{
     AfterVersion, AttributeChange, Attributes, Conditions, ObjectLock, Retention, RetentionMode,
     RetentionSpan, TAG_NAME_BYTES_MAX, TAG_VALUE_BYTES_MAX, TAGS_MAX, TOKEN_BYTES_MAX,
@@ -45,7 +47,7 @@ impl Conversation for Metadata {
     type Answer = Answer;
     const NAME: &'static str = "metadata";
     const NUMBER: u8 = 7;
-    const VERSION: u8 = 3;
+    const VERSION: u8 = 4;
     fn kind(call: &Call) -> &dyn std::fmt::Debug {
         &call.operation
     }
@@ -712,7 +714,7 @@ pub enum Reply {
     /// To [`Operation::ListObjects`].
     Page {
         /// Objects and common prefixes in byte order.
-        entries: Vec<Entry>,
+        entries: Entries,
         /// Where to go on, if more follow.
         next: Option<After>,
     },
@@ -778,26 +780,6 @@ pub enum Reply {
         /// Blocks removed.
         removed: u64,
     },
-}
-
-/// One line of a listing.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Entry {
-    /// An object.
-    Object {
-        /// Its key.
-        key: String,
-        /// Bytes.
-        size: u64,
-        /// Without quotes.
-        etag: String,
-        /// Milliseconds since 1970.
-        modified_ms: u64,
-        /// Algorithm of its checksum and whether it is composite.
-        checksum: Option<(String, bool)>,
-    },
-    /// A common prefix, delimiter included.
-    Prefix(String),
 }
 
 /// One Raft group on this node.

@@ -8,6 +8,9 @@ use std::fmt;
 /// The largest message, header included, in bytes. A packet that is longer was truncated by the kernel and ends the connection.
 pub const MESSAGE_BYTES_MAX: usize = 128 * 1024;
 
+/// What most messages fit into, in bytes.
+const USUAL_BYTES: usize = 512;
+
 /// A conversation: which messages travel on a connection, and in which version.
 ///
 /// Implemented by a marker type per module; the two numbers stand in front of each message.
@@ -88,8 +91,10 @@ impl std::error::Error for DecodeError {}
 /// Errors with [`DecodeError::Long`] where the message would not fit one packet; the caller's own limits (keys, pages,
 /// inlined bytes) keep every well-formed message below it.
 pub fn encode<C: Conversation>(message: &impl Serialize) -> Result<Vec<u8>, DecodeError> {
-    let bytes = postcard::to_extend(message, vec![C::NUMBER, C::VERSION])
-        .map_err(|_| DecodeError::Malformed)?;
+    // Most messages fit at once; growing from nothing would move each of them half a dozen times.
+    let mut bytes = Vec::with_capacity(USUAL_BYTES);
+    bytes.extend([C::NUMBER, C::VERSION]);
+    let bytes = postcard::to_extend(message, bytes).map_err(|_| DecodeError::Malformed)?;
     if bytes.len() > MESSAGE_BYTES_MAX {
         Err(DecodeError::Long)
     } else {

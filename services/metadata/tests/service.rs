@@ -100,6 +100,7 @@ fn keys(client: &mut Client, bucket: BucketId) -> Vec<String> {
     let Reply::Page { entries, .. } = client.call(list).unwrap() else {
         panic!("no page")
     };
+    let entries = entries.to_vec().unwrap();
     entries
         .into_iter()
         .map(|entry| match entry {

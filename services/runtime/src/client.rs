@@ -78,23 +78,23 @@ impl<C: Conversation> Client<C> {
             let mut closed = std::pin::pin!(channel.closed());
             loop {
                 let received = tokio::select! {
-                    received = channel.receive() => received,
+                    received = channel.receive_message::<C, Numbered<C::Answer>>() => received,
                     () = &mut closed => break,
                 };
                 let Some(shared) = reader.upgrade() else {
                     break;
                 };
-                let Ok(Some(packet)) = received else { break };
-                match wire::decode::<C, Numbered<C::Answer>>(&packet.bytes) {
+                match received {
                     // A caller that no longer waits drops the descriptors with the answer.
-                    Ok(Numbered { id, body }) => {
+                    Ok(Some((Numbered { id, body }, descriptors))) => {
                         let waiter = shared.waiting.borrow_mut().remove(&id);
-                        waiter.map(|waiter| waiter.send((body, packet.descriptors)));
+                        waiter.map(|waiter| waiter.send((body, descriptors)));
                     }
-                    Err(error) => {
+                    Err(MessageError::Decode(error)) => {
                         crate::error!("{}: {error}; hanging up", C::NAME);
                         break;
                     }
+                    Ok(None) | Err(_) => break,
                 }
             }
             if let Some(shared) = reader.upgrade() {

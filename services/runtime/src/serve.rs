@@ -10,6 +10,7 @@ use protocol::wire::{Conversation, Numbered};
 use protocol::{Channel, Packet, wire};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
+use serde::de::DeserializeOwned;
 use std::cell::RefCell;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
@@ -64,6 +65,27 @@ impl AsyncChannel {
             let socket = &self.shared.socket.get_ref().0;
             match BUFFER.with_borrow_mut(|buffer| socket.receive(buffer, RecvFlags::DONTWAIT)) {
                 Err(ReceiveError::System(Errno::AGAIN)) => ready.clear_ready(),
+                other => return other,
+            }
+        }
+    }
+
+    /// The next message of conversation `C` with its descriptors, or `None` when the peer has hung up. Cancel-safe. Decoded where it was
+    /// received, so that it is not copied once more.
+    pub(crate) async fn receive_message<C: Conversation, T: DeserializeOwned>(
+        &self,
+    ) -> Result<Option<(T, Vec<OwnedFd>)>, MessageError> {
+        loop {
+            let mut ready = self.shared.socket.readable().await.map_err(|error| {
+                let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
+                MessageError::Receive(ReceiveError::System(errno))
+            })?;
+            let socket = &self.shared.socket.get_ref().0;
+            let received = BUFFER.with_borrow_mut(|buffer| {
+                socket.receive_message::<C, T>(buffer, RecvFlags::DONTWAIT)
+            });
+            match received {
+                Err(error) if error.would_block() => ready.clear_ready(),
                 other => return other,
             }
         }
@@ -218,19 +240,18 @@ async fn connection<C: Conversation, S: Serve<C>>(
     let calls = Arc::new(Semaphore::new(CALLS_MAX));
     loop {
         let permit = calls.clone().acquire_owned().await;
-        let Some(packet) = channel.receive().await.map_err(MessageError::Receive)? else {
+        let received = channel.receive_message::<C, Numbered<C::Call>>().await?;
+        let Some((Numbered { id, body }, descriptors)) = received else {
             return Ok(());
         };
-        let Numbered { id, body } =
-            wire::decode::<C, Numbered<C::Call>>(&packet.bytes).map_err(MessageError::Decode)?;
         let (service, session, channel) = (service.clone(), session.clone(), channel.clone());
         let under_way = under_way.clone();
         tokio::task::spawn_local(async move {
             let _permit = permit;
             let _counted = under_way.acquire().await;
             let begun = trace::begin(Side::Served, C::NAME, C::kind(&body));
-            let received = packet.descriptors.len();
-            let (body, descriptors) = service.answer(&session, body, packet.descriptors).await;
+            let received = descriptors.len();
+            let (body, descriptors) = service.answer(&session, body, descriptors).await;
             begun.over(received, descriptors.len());
             let lent: Vec<BorrowedFd<'_>> = descriptors.iter().map(AsFd::as_fd).collect();
             match wire::encode::<C>(&Numbered { id, body }) {

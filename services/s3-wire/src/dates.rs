@@ -103,19 +103,24 @@ fn digits(out: &mut String, value: u64, width: usize) {
 pub fn write_iso8601(out: &mut String, unix_ms: u64) {
     let unix_ms = unix_ms.min(MS_MAX);
     let moment = civil(unix_ms / 1000);
+    // Filled in place: a listing has a thousand of them.
+    let mut text = *b"0000-00-00T00:00:00.000Z";
     let fields = [
-        (moment.year, 4, '-'),
-        (moment.month, 2, '-'),
-        (moment.day, 2, 'T'),
-        (moment.hour, 2, ':'),
-        (moment.minute, 2, ':'),
-        (moment.second, 2, '.'),
-        (unix_ms % 1000, 3, 'Z'),
+        (moment.year, 0..4),
+        (moment.month, 5..7),
+        (moment.day, 8..10),
+        (moment.hour, 11..13),
+        (moment.minute, 14..16),
+        (moment.second, 17..19),
+        (unix_ms % 1000, 20..23),
     ];
-    for (value, width, after) in fields {
-        digits(out, value, width);
-        out.push(after);
+    for (mut value, place) in fields {
+        for digit in text.get_mut(place).unwrap_or_default().iter_mut().rev() {
+            *digit = b'0' + u8::try_from(value % 10).unwrap_or(0);
+            value /= 10;
+        }
     }
+    out.push_str(std::str::from_utf8(&text).unwrap_or_default());
 }
 
 /// `2009-10-12T17:50:30.000Z`.

@@ -73,9 +73,8 @@ impl RaftLogStorage<Types> for Log {
     }
 
     async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), io::Error> {
-        self.shard
-            .save_committed(committed)
-            .map_err(io::Error::other)
+        self.shard.save_committed(committed);
+        Ok(())
     }
 
     async fn read_committed(&mut self) -> Result<Option<LogId>, io::Error> {

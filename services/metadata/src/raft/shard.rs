@@ -22,6 +22,9 @@ use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::rc::Rc;
 
+/// What most rows fit into, in bytes.
+const USUAL_BYTES: usize = 512;
+
 /// A shard's memory of what is on the disk. Shared by its log, its state machine and its readers, who see the state's [`Rows`].
 pub struct Shard {
     pub(crate) number: u16,
@@ -117,12 +120,10 @@ impl Shard {
         Ok(())
     }
 
-    /// Remembers how far the log is committed. Only a hint for the next start, so it may be late.
-    pub(crate) fn save_committed(&self, committed: Option<LogId>) -> Result<(), Error> {
-        let row = self.meta(b'c', committed.as_ref())?;
-        self.disk.write(vec![row], When::Lazily, None);
+    /// Remembers how far the log is committed. Only a hint for the next start, so it may be late: it is written along with the next entry
+    /// that is applied.
+    pub(crate) fn save_committed(&self, committed: Option<LogId>) {
         self.facts.borrow_mut().committed = committed;
-        Ok(())
     }
 
     /// Adds entries to the log; they can be read at once, and `done` runs when they are on the disk.
@@ -270,6 +271,8 @@ impl Shard {
         membership: Option<StoredMembership>,
     ) -> Result<(), Error> {
         writes.push(self.meta(b'a', Some(&log_id))?);
+        let committed = self.facts.borrow().committed;
+        writes.push(self.meta(b'c', committed.as_ref())?);
         if let Some(membership) = &membership {
             writes.push(self.meta(b'm', Some(membership))?);
         }
@@ -402,7 +405,7 @@ fn remove_entry(shard: u16, index: u64) -> Write {
 
 /// The bytes of a row of the keyspaces `log` and `meta`.
 pub(crate) fn encode(row: &impl Serialize) -> Result<Slice, Error> {
-    match postcard::to_allocvec(row) {
+    match postcard::to_extend(row, Vec::with_capacity(USUAL_BYTES)) {
         Ok(bytes) => Ok(bytes.into()),
         Err(_) => Err(Error::Damaged("a row that does not encode")),
     }

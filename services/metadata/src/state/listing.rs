@@ -9,8 +9,8 @@ use super::uploads::{find, show};
 use super::{Outcome, changes};
 use crate::Error;
 use protocol::metadata::{
-    AccessKey, After, Bucket, BucketId, BucketUsage, Entry, MetadataError, PAGE_MAX, Part, Reply,
-    Rights, Upload,
+    AccessKey, After, Bucket, BucketId, BucketUsage, Entries, Entry, MetadataError, PAGE_MAX, Part,
+    Reply, Rights, Upload,
 };
 use protocol::wire::MESSAGE_BYTES_MAX;
 use std::ops::ControlFlow::{self, Break, Continue};
@@ -70,9 +70,11 @@ pub(super) fn objects<R: Rows>(
         return Ok(Err(MetadataError::NoSuchBucket));
     }
     let mut page = Page {
-        entries: Vec::new(),
-        room: Room::of(limit),
-        more: false,
+        // So that it need not grow: about what a thousand short keys take.
+        entries: Entries::with_capacity((limit.min(PAGE_MAX) as usize) * 96),
+        entries_max: limit.min(PAGE_MAX) as usize,
+        next: None,
+        last: None,
         within: None,
     };
     let start = rows::object(bucket, which.prefix);
@@ -84,7 +86,7 @@ pub(super) fn objects<R: Rows>(
     };
     if limit == 0 {
         return Ok(Ok(Reply::Page {
-            entries: Vec::new(),
+            entries: Entries::default(),
             next: None,
         }));
     }
@@ -113,14 +115,9 @@ pub(super) fn objects<R: Rows>(
             None => break,
         }
     }
-    let last = page.entries.last().filter(|_| page.more);
-    let next = last.map(|entry| match entry {
-        Entry::Object { key, .. } => After::Key(key.clone()),
-        Entry::Prefix(prefix) => After::Prefix(prefix.clone()),
-    });
     Ok(Ok(Reply::Page {
         entries: page.entries,
-        next,
+        next: page.next,
     }))
 }
 
@@ -135,9 +132,12 @@ pub(super) fn rolled_up<'n>(name: &'n str, prefix: &str, delimiter: &str) -> Opt
 
 /// A page of objects in the making.
 struct Page {
-    entries: Vec<Entry>,
-    room: Room,
-    more: bool,
+    entries: Entries,
+    entries_max: usize,
+    /// Where the last entry ends.
+    last: Option<After>,
+    /// The same once it is known that more follow.
+    next: Option<After>,
     /// The common prefix that was shown last: keys in it are passed over.
     within: Option<String>,
 }
@@ -151,29 +151,42 @@ impl Page {
         value: &[u8],
     ) -> Result<ControlFlow<()>, Error> {
         if let Some(common) = rolled_up(name, which.prefix, which.delimiter) {
-            if !self.room.take(common.len()) {
-                self.more = true;
-                return Ok(Break(()));
+            let flow = self.add(&Entry::Prefix(common));
+            if flow.is_continue() {
+                self.within = Some(common.into());
             }
-            self.entries.push(Entry::Prefix(common.into()));
-            self.within = Some(common.into());
-            return Ok(Continue(()));
+            return Ok(flow);
         }
         let head: ListedHead<'_> = rows::decode_listed(value)?;
-        if !self.room.take(name.len() + head.etag.len()) {
-            self.more = true;
-            return Ok(Break(()));
-        }
-        self.entries.push(Entry::Object {
-            key: name.into(),
+        Ok(self.add(&Entry::Object {
+            key: name,
             size: head.size,
-            etag: head.etag.into(),
+            etag: head.etag,
             modified_ms: head.modified_ms,
-            checksum: head
-                .checksum
-                .map(|sum| (sum.algorithm.into(), sum.composite)),
-        });
-        Ok(Continue(()))
+            checksum: head.checksum.map(|sum| (sum.algorithm, sum.composite)),
+        }))
+    }
+
+    fn add(&mut self, entry: &Entry<&str>) -> ControlFlow<()> {
+        let has_room = self.entries.count() < self.entries_max;
+        if has_room && self.entries.push(entry, PAGE_BYTES_MAX) {
+            // Only the last entry of a page is where the next one begins.
+            if self.entries.count() == self.entries_max {
+                self.last = Some(entry.after());
+            }
+            return Continue(());
+        }
+        self.next = match self.last.take() {
+            Some(last) => Some(last),
+            // The page is full of bytes before it is full of entries, which is rare: the last one is looked for.
+            None => self
+                .entries
+                .iter()
+                .filter_map(Result::ok)
+                .last()
+                .map(|last| last.after()),
+        };
+        Break(())
     }
 }
 

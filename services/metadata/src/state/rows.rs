@@ -42,6 +42,8 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 /// Content whose encoding is longer than this, in bytes, stands in a row of its own.
 pub(crate) const CONTENT_HERE_BYTES_MAX: usize = 512;
+/// What most rows fit into, in bytes.
+const USUAL_BYTES: usize = 256;
 /// More blocks of a part than this stand in a row of their own.
 pub(crate) const BLOCKS_HERE_MAX: usize = 8;
 /// The longest name of an upload in bytes.
@@ -200,7 +202,8 @@ pub(crate) struct PartHead {
 
 /// Bytes of a row. Our own types always encode.
 pub(crate) fn encode(row: &impl Serialize) -> Result<Vec<u8>, Error> {
-    postcard::to_allocvec(row).map_err(|_| Error::Damaged("a row that does not encode"))
+    postcard::to_extend(row, Vec::with_capacity(USUAL_BYTES))
+        .map_err(|_| Error::Damaged("a row that does not encode"))
 }
 
 /// A row from its bytes; `what` names it in the error.

@@ -6,7 +6,7 @@ use super::{OWNER, algorithm_of};
 use crate::answer::{self, Answer};
 use crate::metadata::unexpected;
 use crate::request::Request;
-use protocol::metadata::{After, Entry, Operation, PAGE_MAX, Reply};
+use protocol::metadata::{After, Entries, Entry, Operation, PAGE_MAX, Reply};
 use s3_wire::error::{ErrorCode, S3Error};
 use s3_wire::query::{self, Query};
 use s3_wire::xml::{EncodingType, ListObjectsResult, ListObjectsV2Result, ListedObject};
@@ -57,11 +57,12 @@ impl<'a> Question<'a> {
         &self,
         request: &Request<'_>,
         mut after: Option<After>,
-    ) -> Result<(Vec<Entry>, Option<After>), S3Error> {
+    ) -> Result<(Vec<Entries>, Option<After>), S3Error> {
         let bucket = request.admission.bucket()?.id;
         let mut found = Vec::new();
         loop {
-            let missing = (self.max_keys as usize).saturating_sub(found.len());
+            let here: usize = found.iter().map(Entries::count).sum();
+            let missing = (self.max_keys as usize).saturating_sub(here);
             if missing == 0 {
                 // Nothing was asked for (`max-keys=0`), so nothing is left out.
                 return Ok((found, after.filter(|_| self.max_keys > 0)));
@@ -75,7 +76,7 @@ impl<'a> Question<'a> {
             };
             match request.admission.read(operation).await? {
                 Reply::Page { entries, next } => {
-                    found.extend(entries);
+                    found.push(entries);
                     if next.is_none() {
                         return Ok((found, None));
                     }
@@ -88,11 +89,24 @@ impl<'a> Question<'a> {
 }
 
 /// The entries apart: objects, and common prefixes.
-fn split(entries: &[Entry], with_owner: bool) -> (Vec<ListedObject<'_>>, Vec<&str>) {
-    let (mut objects, mut prefixes) = (Vec::with_capacity(entries.len()), Vec::new());
-    for entry in entries {
+///
+/// # Errors
+/// `InternalError` for what is no entry.
+fn split(
+    pages: &[Entries],
+    with_owner: bool,
+) -> Result<(Vec<ListedObject<'_>>, Vec<&str>), S3Error> {
+    // A count comes from a peer; memory is for what is there.
+    let count: usize = pages.iter().map(Entries::count).sum();
+    let mut objects = Vec::with_capacity(count.min(PAGE_MAX as usize));
+    let mut prefixes = Vec::new();
+    for entry in pages.iter().flat_map(Entries::iter) {
+        let entry = entry.map_err(|error| {
+            runtime::error!("metadata: an entry of a listing: {error}");
+            S3Error::from(ErrorCode::InternalError)
+        })?;
         match entry {
-            Entry::Prefix(prefix) => prefixes.push(prefix.as_str()),
+            Entry::Prefix(prefix) => prefixes.push(prefix),
             Entry::Object {
                 key,
                 size,
@@ -102,16 +116,16 @@ fn split(entries: &[Entry], with_owner: bool) -> (Vec<ListedObject<'_>>, Vec<&st
             } => {
                 objects.push(ListedObject {
                     key,
-                    modified_ms: *modified_ms,
+                    modified_ms,
                     etag,
-                    size: *size,
+                    size,
                     checksum: checksum.as_ref().and_then(algorithm_of),
                     owner: with_owner.then_some(OWNER),
                 });
             }
         }
     }
-    (objects, prefixes)
+    Ok((objects, prefixes))
 }
 
 /// See the module.
@@ -121,7 +135,7 @@ pub(super) async fn list_objects(request: &mut Request<'_>) -> Result<Answer, S3
     let after = (!marker.is_empty()).then(|| question.behind(marker));
     let _share = request.worker.budget.take(KIB).await?;
     let (entries, next) = question.ask(request, after).await?;
-    let (objects, common_prefixes) = split(&entries, true);
+    let (objects, common_prefixes) = split(&entries, true)?;
     let next_marker =
         next.as_ref()
             .filter(|_| question.delimiter.is_some())
@@ -160,7 +174,7 @@ pub(super) async fn list_objects_v2(request: &mut Request<'_>) -> Result<Answer,
     let with_owner = request.query.get("fetch-owner") == Some("true");
     let _share = request.worker.budget.take(KIB).await?;
     let (entries, next) = question.ask(request, after).await?;
-    let (objects, common_prefixes) = split(&entries, with_owner);
+    let (objects, common_prefixes) = split(&entries, with_owner)?;
     let next_token = next.as_ref().map(write_token);
     let result = ListObjectsV2Result {
         name: request.bucket_name(),

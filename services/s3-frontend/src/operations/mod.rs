@@ -187,9 +187,9 @@ fn precondition(condition: WriteCondition) -> Precondition {
 }
 
 /// An algorithm and type as metadata keeps them, in S3's types.
-fn algorithm_of(kept: &(String, bool)) -> Option<(Algorithm, ChecksumType)> {
+fn algorithm_of<T: AsRef<str>>(kept: &(T, bool)) -> Option<(Algorithm, ChecksumType)> {
     let (name, composite) = kept;
-    Some((Algorithm::from_name(name)?, type_of(*composite)))
+    Some((Algorithm::from_name(name.as_ref())?, type_of(*composite)))
 }
 
 fn type_of(composite: bool) -> ChecksumType {

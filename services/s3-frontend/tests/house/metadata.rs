@@ -388,16 +388,14 @@ impl MetadataState {
                 continue;
             }
             if entries.len() == limit as usize {
-                let next = entries.last().map(|last| match last {
-                    Entry::Object { key, .. } => After::Key(key.clone()),
-                    Entry::Prefix(prefix) => After::Prefix(prefix.clone()),
-                });
+                let next = entries.last().map(Entry::after);
+                let entries = entries.into_iter().collect();
                 return Reply::Page { entries, next };
             }
             entries.push(entry);
         }
         Reply::Page {
-            entries,
+            entries: entries.into_iter().collect(),
             next: None,
         }
     }

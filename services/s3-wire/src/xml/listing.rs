@@ -1,7 +1,8 @@
 //! Answers that list objects: ListObjects and ListObjectsV2.
 
-use super::{Document, Owner};
+use super::{Document, Owner, escape_into};
 use crate::checksum::{Algorithm, ChecksumType};
+use crate::dates::write_iso8601;
 use crate::error::S3Error;
 use crate::query::{Query, encode_into};
 
@@ -33,12 +34,15 @@ impl EncodingType {
 
     /// An element with a name in it.
     pub(super) fn write(self, document: &mut Document, element: &'static str, name: &str) {
+        document.around(element, |out| self.write_name(out, name));
+    }
+
+    /// A name, as it may stand in XML.
+    fn write_name(self, out: &mut String, name: &str) {
         match self {
-            EncodingType::Plain => document.text(element, name),
-            EncodingType::Url => {
-                // What percent-encoding leaves needs no escaping.
-                document.around(element, |out| encode_into(out, name, true));
-            }
+            EncodingType::Plain => escape_into(out, name),
+            // What percent-encoding leaves needs no escaping.
+            EncodingType::Url => encode_into(out, name, true),
         }
     }
 
@@ -80,21 +84,29 @@ pub struct ListedObject<'a> {
 }
 
 impl ListedObject<'_> {
+    /// There may be a thousand, so the markup between two values goes in as one piece.
     fn write(&self, document: &mut Document, encoding: EncodingType) {
-        document.open("Contents");
-        encoding.write(document, "Key", self.key);
-        document.date("LastModified", self.modified_ms);
-        document.etag(self.etag);
+        let out = &mut document.out;
+        out.push_str("<Contents><Key>");
+        encoding.write_name(out, self.key);
+        out.push_str("</Key><LastModified>");
+        write_iso8601(out, self.modified_ms);
+        out.push_str("</LastModified><ETag>&quot;");
+        escape_into(out, self.etag);
+        out.push_str("&quot;</ETag>");
         if let Some((algorithm, kind)) = self.checksum {
-            document.text("ChecksumAlgorithm", algorithm.name());
-            document.text("ChecksumType", kind.name());
+            out.push_str("<ChecksumAlgorithm>");
+            out.push_str(algorithm.name());
+            out.push_str("</ChecksumAlgorithm><ChecksumType>");
+            out.push_str(kind.name());
+            out.push_str("</ChecksumType>");
         }
         document.number("Size", self.size);
         if let Some(owner) = &self.owner {
             document.owner("Owner", owner);
         }
-        document.text("StorageClass", "STANDARD");
-        document.close();
+        let end = "<StorageClass>STANDARD</StorageClass></Contents>";
+        document.out.push_str(end);
     }
 }
 

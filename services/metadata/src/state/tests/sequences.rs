@@ -572,8 +572,8 @@ impl Bench {
             let Ok(Reply::Page { entries, next }) = ask(&self.store, list) else {
                 panic!("no page")
             };
-            assert!(entries.len() <= limit as usize);
-            all.extend(entries);
+            assert!(entries.count() <= limit as usize);
+            all.extend(entries.to_vec().expect("what was just encoded"));
             match next {
                 None => return all,
                 next => after = next,
