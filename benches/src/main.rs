@@ -12,15 +12,18 @@
 )]
 
 mod client;
+mod crowd;
 mod error;
+mod floors;
 mod load;
 mod node;
+mod objects;
 mod options;
 mod report;
 mod tree;
 
 use error::Error;
-use options::Options;
+use options::{Mode, Options};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -47,6 +50,17 @@ fn main() -> ExitCode {
 /// Starts or finds the node, drives it, prints the report, stops what was started.
 fn run(options: &Options) -> Result<(), Error> {
     let mut node = node::Node::start_or_attach(options)?;
+    let special = match options.mode {
+        Mode::Operations => None,
+        Mode::Objects(count) => Some(objects::run(options, &mut node, count)),
+        Mode::Crowd { idle, slow } => Some(crowd::run(&node, idle, slow)),
+        Mode::Floors => Some(floors::run(options, &node)),
+    };
+    if let Some(report) = special {
+        let stopped = node.stop();
+        println!("{}", report?);
+        return stopped;
+    }
     let measured = load::run(options, node.target(), node.root_pid());
     let stopped = node.stop();
     let measured = measured?;

@@ -8,7 +8,7 @@ use serde_json::Value;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -35,6 +35,7 @@ pub(crate) struct Node {
 
 struct Started {
     child: Child,
+    binary: PathBuf,
     /// Removed at the end; the log of the node is in it until then.
     directory: PathBuf,
 }
@@ -77,24 +78,18 @@ impl Node {
             .join(format!("trousseau-bench-{}", std::process::id()));
         let shown = directory.display().to_string();
         fs::create_dir_all(&directory).map_err(Error::world(shown))?;
-        let log = File::create(directory.join("log")).map_err(Error::world("the log file"))?;
         let address = free_address()?;
-        let mut child = Command::new(&binary)
-            .arg("up")
-            .arg("--data")
-            .arg(directory.join("data"))
-            .args(["--s3", &address, "--json"])
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(log)
-            .spawn()
-            .map_err(Error::world(binary.display().to_string()))?;
+        let mut child = spawn(&binary, &directory, &address)?;
         let root_pid = i32::try_from(child.id()).ok();
         let line = first_line(&mut child);
         let node = |target| Node {
             target,
             root_pid,
-            started: Some(Started { child, directory }),
+            started: Some(Started {
+                child,
+                binary,
+                directory,
+            }),
         };
         let nobody = Target {
             address: String::new(),
@@ -127,26 +122,38 @@ impl Node {
             .join("\n")
     }
 
+    /// Where the data of a node that was started is.
+    pub(crate) fn data(&self) -> Option<PathBuf> {
+        let started = self.started.as_ref()?;
+        Some(started.directory.join("data"))
+    }
+
+    /// Stops what was started and starts it again on the same data; answers how long it took from its start to its ready line.
+    pub(crate) fn restart(&mut self) -> Result<Duration, Error> {
+        let Some(mut started) = self.started.take() else {
+            return Err(Error::Node("it was not started by us".to_owned()));
+        };
+        let stopped = end(&mut started.child);
+        let begin = Instant::now();
+        let begun = spawn(&started.binary, &started.directory, &self.target.address);
+        let begun = begun.map(|child| started.child = child);
+        self.root_pid = i32::try_from(started.child.id()).ok();
+        let line = begun.and_then(|()| first_line(&mut started.child));
+        let elapsed = begin.elapsed();
+        self.started = Some(started);
+        parse_ready(&line?)?;
+        match stopped {
+            true => Ok(elapsed),
+            false => Err(Error::Node("it did not stop on SIGTERM".to_owned())),
+        }
+    }
+
     /// Stops what was started and removes its data; leaves a server that ran before alone.
     pub(crate) fn stop(&mut self) -> Result<(), Error> {
         let Some(mut started) = self.started.take() else {
             return Ok(());
         };
-        if let Some(pid) = self.root_pid {
-            let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
-        }
-        let end = Instant::now() + PATIENCE;
-        let stopped = loop {
-            match started.child.try_wait() {
-                Ok(Some(_)) => break true,
-                Ok(None) if Instant::now() < end => std::thread::sleep(Duration::from_millis(20)),
-                Ok(None) | Err(_) => break false,
-            }
-        };
-        if !stopped {
-            let _ = started.child.kill();
-            let _ = started.child.wait();
-        }
+        let stopped = end(&mut started.child);
         let shown = started.directory.display().to_string();
         fs::remove_dir_all(&started.directory).map_err(Error::world(shown))?;
         if stopped {
@@ -163,8 +170,46 @@ impl Drop for Node {
     }
 }
 
+/// Starts a node on `directory`; its log goes there, too.
+fn spawn(binary: &Path, directory: &Path, address: &str) -> Result<Child, Error> {
+    let log = directory.join("log");
+    let log = File::options().create(true).append(true).open(log);
+    Command::new(binary)
+        .arg("up")
+        .arg("--data")
+        .arg(directory.join("data"))
+        .args(["--s3", address, "--json"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(log.map_err(Error::world("the log file"))?)
+        .spawn()
+        .map_err(Error::world(binary.display().to_string()))
+}
+
+/// Asks a process to end, waits for it, and ends it if it does not; whether it did.
+pub(crate) fn end(child: &mut Child) -> bool {
+    if let Ok(pid) = i32::try_from(child.id()) {
+        let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
+    }
+    let patience_ends = Instant::now() + PATIENCE;
+    let stopped = loop {
+        match child.try_wait() {
+            Ok(Some(_)) => break true,
+            Ok(None) if Instant::now() < patience_ends => {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            Ok(None) | Err(_) => break false,
+        }
+    };
+    if !stopped {
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+    stopped
+}
+
 /// A port that nobody uses now; `up` takes none of its own choice.
-fn free_address() -> Result<String, Error> {
+pub(crate) fn free_address() -> Result<String, Error> {
     let listener = TcpListener::bind("127.0.0.1:0").map_err(Error::world("a free port"))?;
     let address = listener.local_addr().map_err(Error::world("a free port"))?;
     Ok(address.to_string())

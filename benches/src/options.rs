@@ -8,6 +8,7 @@ pub(crate) const HELP: &str = "\
 Measures CPU time, memory and latency of a whole node per S3 operation.
 
 usage: benches --binary PATH [options]
+       benches --binary PATH --objects N | --idle N [--slow M] | --floors
        benches --attach HOST:PORT --access-key KEY --secret-key SECRET [--pid PID] [options]
 
   --binary PATH       start this `trousseau` on a new directory and a free port
@@ -22,6 +23,12 @@ usage: benches --binary PATH [options]
                       unsigned: UNSIGNED-PAYLOAD
                       chunked: aws-chunked with a CRC64NVME trailer, as over https
   --only NAMES        only these sizes, separated by commas: 4KiB,64KiB,1MiB,16MiB
+  --objects N         instead: N objects of 128 bytes in one bucket; puts, listing, memory and start-up
+                      at a tenth of them and at all
+  --idle N            instead: latency and memory with N idle keep-alive connections …
+  --slow M            … and M that send one byte of a request every five seconds
+  --floors            instead: what cannot be undercut: hashes and a synced write, nginx (if there is one)
+                      with the same bytes as files, and a signed request for nothing
   --by-process        also show the CPU time of each process
   --json              print JSON instead of a table";
 
@@ -43,6 +50,19 @@ impl Payload {
     }
 }
 
+/// Which measurements are made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// The cost of each operation.
+    Operations,
+    /// One bucket with so many objects.
+    Objects(usize),
+    /// Connections that do nothing or little.
+    Crowd { idle: usize, slow: usize },
+    /// What no server could do cheaper.
+    Floors,
+}
+
 /// What to measure.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Subject {
@@ -61,6 +81,7 @@ pub(crate) enum Subject {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Options {
     pub(crate) subject: Subject,
+    pub(crate) mode: Mode,
     pub(crate) data: PathBuf,
     pub(crate) region: String,
     pub(crate) connections: usize,
@@ -77,8 +98,10 @@ impl Options {
     pub(crate) fn parse(mut args: impl Iterator<Item = String>) -> Result<Option<Options>, Error> {
         let (mut binary, mut address, mut pid) = (None, None, None);
         let (mut access_key, mut secret_key) = (None, None);
+        let (mut objects, mut idle, mut slow, mut floors) = (None, None, None, false);
         let mut options = Options {
             subject: Subject::Binary(PathBuf::new()),
+            mode: Mode::Operations,
             data: std::env::temp_dir(),
             region: "us-east-1".to_owned(),
             connections: 4,
@@ -108,6 +131,10 @@ impl Options {
                 "--connections" => options.connections = number::<usize>(&name, &value()?)?.max(1),
                 "--passes" => options.passes = number::<usize>(&name, &value()?)?.max(1),
                 "--scale" => options.scale = number(&name, &value()?)?,
+                "--objects" => objects = Some(number(&name, &value()?)?),
+                "--idle" => idle = Some(number(&name, &value()?)?),
+                "--slow" => slow = Some(number(&name, &value()?)?),
+                "--floors" => floors = true,
                 "--only" => {
                     options.only = Some(value()?.split(',').map(str::to_owned).collect());
                 }
@@ -121,6 +148,23 @@ impl Options {
                 }
                 _ => return Err(Error::Usage(format!("unknown option {name}"))),
             }
+        }
+        options.mode = match (objects, idle, slow, floors) {
+            (None, None, None, false) => Mode::Operations,
+            (Some(objects), None, None, false) => Mode::Objects(objects),
+            (None, None, None, true) => Mode::Floors,
+            (None, idle, slow, false) => Mode::Crowd {
+                idle: idle.unwrap_or(0),
+                slow: slow.unwrap_or(0),
+            },
+            _ => {
+                let reason = "--objects, --idle with --slow, and --floors exclude each other";
+                return Err(Error::Usage(reason.to_owned()));
+            }
+        };
+        if options.mode != Mode::Operations && binary.is_none() {
+            let reason = "--objects, --idle, --slow and --floors need --binary";
+            return Err(Error::Usage(reason.to_owned()));
         }
         options.subject = match (binary, address, access_key, secret_key) {
             (Some(binary), None, None, None) if pid.is_none() => Subject::Binary(binary),
@@ -167,6 +211,10 @@ mod tests {
             options.only,
             Some(vec!["4KiB".to_owned(), "1MiB".to_owned()])
         );
+        let mode = |line: &str| parse(line).unwrap().unwrap().mode;
+        assert_eq!(mode("--binary t --objects 10"), Mode::Objects(10));
+        let crowd = Mode::Crowd { idle: 5, slow: 2 };
+        assert_eq!(mode("--binary t --slow 2 --idle 5"), crowd);
         assert!(parse("--help").unwrap().is_none());
         for wrong in [
             "",
@@ -175,6 +223,8 @@ mod tests {
             "--binary t --passes x",
             "--attach a",
             "--binary t --pid 1",
+            "--binary t --objects 1 --floors",
+            "--attach a --access-key k --secret-key s --objects 1",
         ] {
             assert!(parse(wrong).is_err(), "{wrong}");
         }

@@ -1,7 +1,7 @@
 //! The load: which operations are done, how often, in which order, and what is measured around
 //! them.
 
-mod worker;
+pub(crate) mod worker;
 
 use crate::client::Connection;
 use crate::error::Error;
@@ -307,7 +307,7 @@ fn describe(verb: Verb, size: &Size) -> (String, usize) {
 }
 
 /// Bytes written and CPU microseconds by name between two looks.
-fn difference(
+pub(crate) fn difference(
     before: &BTreeMap<i32, Usage>,
     after: &BTreeMap<i32, Usage>,
 ) -> (f64, BTreeMap<String, f64>) {

@@ -194,7 +194,7 @@ fn put(
 }
 
 /// A request without body. Its payload is declared unsigned, which costs neither side a hash.
-pub(super) fn plain<'a>(method: &'a str, path: &'a str, query: &'a str) -> Request<'a> {
+pub(crate) fn plain<'a>(method: &'a str, path: &'a str, query: &'a str) -> Request<'a> {
     Request {
         method,
         path,
