@@ -64,7 +64,6 @@ impl Given {
     /// Takes the start channel (descriptor 3) and waits for the pack.
     pub fn receive() -> Result<Self, Error> {
         let start = crate::sys::start_channel().ok_or(Error::NoSupervisor)?;
-        crate::sys::keep_heap();
         Self::over(Channel::from(start))
     }
 
