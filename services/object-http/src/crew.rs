@@ -78,6 +78,7 @@ impl Crew {
         let started = Instant::now();
         let count = count_of_threads();
         let (end, ended) = mpsc::channel(1);
+        let newest_revision = Arc::new(AtomicU64::new(0));
         let mut crew = Self {
             started,
             runtime: event_loop().map_err(system("event loop"))?,
@@ -96,6 +97,7 @@ impl Crew {
             let vitals = Arc::new(Vitals::default());
             let thread = Thread {
                 settings: settings.clone(),
+                newest_revision: newest_revision.clone(),
                 bus: theirs,
                 accepted,
                 vitals: vitals.clone(),
@@ -194,6 +196,8 @@ async fn deal(listener: &TcpListener, hands: &[Hand]) -> std::convert::Infallibl
 /// What a serving thread starts with.
 struct Thread {
     settings: Settings,
+    /// The newest revision of keys and buckets that any thread has seen; the one thing that threads share.
+    newest_revision: Arc<AtomicU64>,
     bus: Channel,
     accepted: mpsc::Receiver<server::Dealt>,
     vitals: Arc<Vitals>,
@@ -229,6 +233,7 @@ impl Thread {
             let connections = Connections::new(self.connections_max);
             let worker = Worker::new(
                 self.settings,
+                self.newest_revision,
                 bus,
                 self.budget_kib,
                 placeholders,

@@ -1,8 +1,8 @@
 //! Connections: accepted by one thread, dealt out to the serving threads, each served by hyper
 //! until it ends or is told to.
 
-use crate::activity::{Activity, Connections, Entry, Order};
-use crate::answer::Answer;
+use crate::activity::{Connections, Entry, Order};
+use crate::answer::{self, Answer};
 use crate::body::socket::Socket;
 use crate::limits::{BUFFER_BYTES_MAX, HEAD_BYTES_MAX, HEADERS_MAX, LINGER, LINGER_BYTES_MAX};
 use crate::worker::Worker;
@@ -23,14 +23,14 @@ use tokio::sync::mpsc;
 
 /// What a service makes of requests.
 pub trait Handler: Copy + Send + 'static {
-    /// Answers one request of `peer`. Never fails: what goes wrong becomes an answer, or an answer whose body breaks off. It tells
-    /// `activity` when the request begins, and attaches it to the answer's body.
+    /// Answers one request of `peer`, by the name that it gets. Never fails: what goes wrong becomes an answer, or an answer whose body
+    /// breaks off.
     fn answer(
         self,
         worker: Rc<Worker>,
-        activity: Rc<Activity>,
         peer: IpAddr,
         request: HttpRequest<Incoming>,
+        request_id: &str,
     ) -> impl Future<Output = Answer>;
 }
 
@@ -113,9 +113,16 @@ async fn connection<H: Handler>(
     let activity = entry.activity.clone();
     let socket = Socket::new(stream, worker.placeholders.clone(), activity.clone());
     let service = service_fn(|http: HttpRequest<Incoming>| {
-        let answered = handler.answer(worker.clone(), activity.clone(), peer, http);
+        let (worker, activity) = (worker.clone(), activity.clone());
         // Boxed, so that a connection between two requests does not hold the space for one.
-        Box::pin(async move { Ok::<_, Infallible>(answered.await) })
+        Box::pin(async move {
+            activity.request_begins();
+            let request_id = worker.request_id();
+            let mut answer = handler.answer(worker, peer, http, &request_id).await;
+            answer::sign_off(&mut answer, &request_id);
+            answer.body_mut().attach(activity);
+            Ok::<_, Infallible>(answer)
+        })
     });
     let mut hyper = http1::Builder::new()
         .max_headers(HEADERS_MAX)

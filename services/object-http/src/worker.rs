@@ -21,8 +21,6 @@ pub struct Settings {
     pub region: String,
     /// Host names below which a bucket may be named; in lower case, without port.
     pub hosts: Vec<String>,
-    /// The newest revision of keys and buckets that any thread has seen; the one thing that threads share.
-    pub newest_revision: Arc<AtomicU64>,
 }
 
 /// The names in the setting `host`: separated by commas, ports and case are ignored.
@@ -60,10 +58,11 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// A thread that reaches other services over `bus`. Needs a tokio context in which tasks may be
+    /// A thread that reaches other services over `bus`; `newest_revision` is shared with the others. Needs a tokio context in which tasks may be
     /// spawned locally.
     pub fn new(
         settings: Settings,
+        newest_revision: Arc<AtomicU64>,
         bus: Bus,
         budget_kib: u32,
         placeholders: Rc<Placeholders>,
@@ -75,7 +74,7 @@ impl Worker {
             hosts: settings.hosts,
             metadata: MetadataLink::new(bus.clone()),
             blocks: BlockLink::new(bus, Pins::start()),
-            credentials: Credentials::new(settings.newest_revision),
+            credentials: Credentials::new(newest_revision),
             connections,
             placeholders,
             budget: Budget::new(budget_kib),

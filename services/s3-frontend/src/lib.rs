@@ -19,8 +19,8 @@ mod request;
 pub use object_http::Error;
 use object_http::crew::Crew;
 use object_http::{
-    access, activity, admission, answer, blocks, cors, encryption, facts, find_object, limits,
-    metadata, reading, worker,
+    access, admission, answer, blocks, cors, encryption, facts, find_object, limits, metadata,
+    reading, worker,
 };
 use runtime::Given;
 
@@ -35,11 +35,6 @@ pub fn run(mut given: Given) -> Result<(), Error> {
     let hosts = worker::hosts(&given.setting("host")?);
     let supervisor = given.finish()?; // A descriptor nobody asked for is an error, not a spare.
 
-    let settings = worker::Settings {
-        region,
-        hosts,
-        newest_revision: Default::default(),
-    };
-    let crew = Crew::start(&settings, request::S3)?;
+    let crew = Crew::start(&worker::Settings { region, hosts }, request::S3)?;
     crew.serve(listener, bus, &supervisor)
 }

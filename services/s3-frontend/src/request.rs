@@ -2,7 +2,6 @@
 //! an answer.
 
 use crate::access::{Need, needs};
-use crate::activity::Activity;
 use crate::admission::{self, Admission, Proof, view};
 use crate::answer::{self, Answer};
 use crate::body::incoming::{self, Upload};
@@ -110,39 +109,36 @@ impl Handler for S3 {
     fn answer(
         self,
         worker: Rc<Worker>,
-        activity: Rc<Activity>,
         peer: IpAddr,
         request: HttpRequest<Incoming>,
+        request_id: &str,
     ) -> impl Future<Output = Answer> {
-        answer(worker, activity, peer, request)
+        answer(worker, peer, request, request_id)
     }
 }
 
 async fn answer(
     worker: Rc<Worker>,
-    activity: Rc<Activity>,
     peer: IpAddr,
     request: HttpRequest<Incoming>,
+    request_id: &str,
 ) -> Answer {
-    activity.request_begins();
     let (head, mut body) = request.into_parts();
     // A client that waits for "100 Continue" before a body of no bytes gets its answer instead. botocore keeps that answer's status
     // for the next one on the connection and then waits for ever, so this connection ends.
     let never_asked = hyper::body::Body::is_end_stream(&body) && head.headers.contains_key(EXPECT);
-    let request_id = worker.request_id();
     let expects = head.headers.contains_key(EXPECT);
     let mut answer = match Facts::new(&worker, head, peer) {
         Ok(facts) => {
             let facts = Rc::new(facts);
             let handled = handle(&facts, &mut body).await;
-            let mut answer =
-                handled.unwrap_or_else(|error| refuse(error, &facts.head, &request_id));
+            let mut answer = handled.unwrap_or_else(|error| refuse(error, &facts.head, request_id));
             cors::add(&facts, &mut answer).await;
             answer
         }
         Err(refused) => {
             let (error, head) = *refused;
-            refuse(error, &head, &request_id)
+            refuse(error, &head, request_id)
         }
     };
     // A client that waits for "100 Continue" keeps its body, or sends it all the same: nobody
@@ -154,8 +150,6 @@ async fn answer(
             .headers_mut()
             .insert(CONNECTION, HeaderValue::from_static("close"));
     }
-    answer::sign_off(&mut answer, &request_id);
-    answer.body_mut().attach(activity);
     answer
 }
 

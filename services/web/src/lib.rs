@@ -30,11 +30,6 @@ pub fn run(mut given: Given) -> Result<(), Error> {
     let hosts = worker::hosts(&given.setting("domain")?);
     let supervisor = given.finish()?; // A descriptor nobody asked for is an error, not a spare.
 
-    let settings = Settings {
-        region,
-        hosts,
-        newest_revision: Default::default(),
-    };
-    let crew = Crew::start(&settings, visit::Web)?;
+    let crew = Crew::start(&Settings { region, hosts }, visit::Web)?;
     crew.serve(listener, bus, &supervisor)
 }

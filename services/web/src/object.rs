@@ -15,11 +15,9 @@ use protocol::metadata::Object;
 use s3_wire::error::S3Error;
 use s3_wire::headers::single;
 use s3_wire::range::RangeSpec;
+use s3_wire::settings::REDIRECT_LOCATION;
 use s3_wire::sigv4::PayloadHash;
 use std::rc::Rc;
-
-/// What an object has that is a redirect.
-const REDIRECT: &str = "x-amz-website-redirect-location";
 
 /// How an object is shown.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -93,7 +91,10 @@ pub(crate) async fn is_there(facts: &Rc<Facts>) -> bool {
 }
 
 fn redirect(object: &Object) -> Option<Answer> {
-    let (_, location) = object.headers.iter().find(|(name, _)| name == REDIRECT)?;
+    let (_, location) = object
+        .headers
+        .iter()
+        .find(|(name, _)| name == REDIRECT_LOCATION)?;
     let location = HeaderValue::from_bytes(location.as_bytes()).ok()?;
     let mut answer = answer::empty(StatusCode::MOVED_PERMANENTLY);
     answer.headers_mut().insert(LOCATION, location);
@@ -118,7 +119,10 @@ fn describe(object: &Object, selection: &Selection) -> Answer {
         Some(_) => StatusCode::PARTIAL_CONTENT,
         None => StatusCode::OK,
     });
-    let shown = object.headers.iter().filter(|(name, _)| name != REDIRECT);
+    let shown = object
+        .headers
+        .iter()
+        .filter(|(name, _)| name != REDIRECT_LOCATION);
     for (name, value) in shown {
         reading::set_kept(&mut answer, name, value);
     }

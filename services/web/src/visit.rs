@@ -9,7 +9,6 @@ use http::header::{ALLOW, CONNECTION, HeaderValue, LOCATION, ORIGIN};
 use http::request::Parts;
 use http::{Method, Request as HttpRequest, StatusCode, Uri};
 use hyper::body::{Body, Incoming};
-use object_http::activity::Activity;
 use object_http::answer::{self, Answer};
 use object_http::cors;
 use object_http::facts::Facts;
@@ -32,18 +31,16 @@ impl Handler for Web {
     async fn answer(
         self,
         worker: Rc<Worker>,
-        activity: Rc<Activity>,
         peer: IpAddr,
         request: HttpRequest<Incoming>,
+        request_id: &str,
     ) -> Answer {
-        activity.request_begins();
         let (head, body) = request.into_parts();
-        let request_id = worker.request_id();
         let method = head.method.clone();
         let begun = runtime::trace::begin(protocol::trace::Side::Served, "web", &method);
-        let mut answer = match Visitor::new(&worker, head, peer, &request_id) {
+        let mut answer = match Visitor::new(&worker, head, peer, request_id) {
             Ok(visitor) => visitor.answer().await,
-            Err(error) => page(&error, None, &request_id, &method),
+            Err(error) => page(&error, None, request_id, &method),
         };
         begun.over(0, 0);
         // Nothing here wants a body, so whoever sends one is not read to its end.
@@ -52,8 +49,6 @@ impl Handler for Web {
                 .headers_mut()
                 .insert(CONNECTION, HeaderValue::from_static("close"));
         }
-        answer::sign_off(&mut answer, &request_id);
-        answer.body_mut().attach(activity);
         answer
     }
 }

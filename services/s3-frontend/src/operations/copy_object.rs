@@ -9,8 +9,7 @@
 use super::copy_source::{self, Source};
 use super::object_attributes::attributes;
 use super::object_data::{
-    DEFAULT_ALGORITHM, REDIRECT, check_size, copied_headers, copy_bytes, kept_checksum,
-    kept_headers,
+    DEFAULT_ALGORITHM, check_size, copied_headers, copy_bytes, kept_checksum, kept_headers,
 };
 use super::put_object::check_early;
 use super::{precondition, type_of, version_id};
@@ -26,6 +25,7 @@ use s3_wire::checksum::{self, Algorithm, Expected};
 use s3_wire::conditions::WriteCondition;
 use s3_wire::encryption::{Requested, requested};
 use s3_wire::error::{ErrorCode, S3Error};
+use s3_wire::settings::REDIRECT_LOCATION;
 use s3_wire::sigv4::PayloadHash;
 use s3_wire::xml::CopyObjectResult;
 
@@ -50,7 +50,7 @@ pub(super) async fn copy_object(request: &mut Request<'_>) -> Result<Answer, S3E
     let onto_itself =
         place.bucket.id == bucket.id && place.key == request.key() && place.version.is_none();
     let says_how = requested(&request.head.headers)? != Requested::Default
-        || request.header(REDIRECT)?.is_some();
+        || request.header(REDIRECT_LOCATION)?.is_some();
     if onto_itself && metadata == Directive::Copy && algorithm.is_none() && !says_how {
         let message = "This copy request is illegal because it is trying to copy an object to \
                        itself without changing the object's metadata, storage class, website \

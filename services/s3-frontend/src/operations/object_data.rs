@@ -17,7 +17,7 @@ use s3_wire::checksum::{Algorithm, Checksum};
 use s3_wire::error::{ErrorCode, S3Error};
 use s3_wire::headers;
 use s3_wire::query::Query;
-use s3_wire::settings::check_redirect_location;
+use s3_wire::settings::{REDIRECT_LOCATION, check_redirect_location};
 use std::ops::Range;
 use std::rc::Rc;
 
@@ -32,9 +32,6 @@ const KEPT: [&str; 6] = [
     "content-type",
     "expires",
 ];
-
-/// Where the web service sends those who ask for the object.
-pub(super) const REDIRECT: &str = "x-amz-website-redirect-location";
 
 /// The checksum that is computed where the client chose none, as AWS does.
 pub(super) const DEFAULT_ALGORITHM: Algorithm = Algorithm::Crc64Nvme;
@@ -84,11 +81,11 @@ pub(super) fn kept_of(
 /// # Errors
 /// `InvalidRedirectLocation`.
 fn redirect_of(sent: &HeaderMap) -> Result<Option<(String, String)>, S3Error> {
-    let Some(location) = headers::single(sent, REDIRECT)? else {
+    let Some(location) = headers::single(sent, REDIRECT_LOCATION)? else {
         return Ok(None);
     };
     check_redirect_location(location)?;
-    Ok(Some((REDIRECT.to_owned(), location.to_owned())))
+    Ok(Some((REDIRECT_LOCATION.to_owned(), location.to_owned())))
 }
 
 /// The headers of a copy that takes its source's: all but the redirect, which a copy has only if its own request gives it one.
@@ -99,7 +96,10 @@ pub(super) fn copied_headers(
     source: &[(String, String)],
     sent: &HeaderMap,
 ) -> Result<Vec<(String, String)>, S3Error> {
-    let kept = source.iter().filter(|(name, _)| name != REDIRECT).cloned();
+    let kept = source
+        .iter()
+        .filter(|(name, _)| name != REDIRECT_LOCATION)
+        .cloned();
     Ok(kept.chain(redirect_of(sent)?).collect())
 }
 

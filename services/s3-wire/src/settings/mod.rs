@@ -18,8 +18,8 @@ pub use probes::{
     parse_request_payment, policy_status, request_payment,
 };
 pub use website::{
-    Elsewhere, Protocol, Redirect, ReplaceKey, RoutingRule, Visit, WebsiteConfiguration,
-    check_redirect_location, path_of,
+    Elsewhere, Protocol, REDIRECT_LOCATION, Redirect, ReplaceKey, RoutingRule, Visit,
+    WebsiteConfiguration, check_redirect_location, path_of,
 };
 
 use crate::error::S3Error;

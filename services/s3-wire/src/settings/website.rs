@@ -11,7 +11,9 @@ use crate::xml::pull::{Pull, malformed};
 
 /// Most routing rules of a bucket (S3).
 const RULES_MAX: usize = 50;
-/// Longest value of `x-amz-website-redirect-location`, in bytes (S3: 2 KB).
+/// The header by which an object is a redirect to elsewhere.
+pub const REDIRECT_LOCATION: &str = "x-amz-website-redirect-location";
+/// Longest value of [`REDIRECT_LOCATION`], in bytes (S3: 2 KB).
 const LOCATION_BYTES_MAX: usize = 2048;
 /// The status of a redirect whose rule names none.
 const MOVED: u16 = 301;
@@ -284,7 +286,7 @@ pub fn path_of(key: &str) -> String {
     path
 }
 
-/// Checks a value of `x-amz-website-redirect-location`.
+/// Checks a value of [`REDIRECT_LOCATION`].
 ///
 /// # Errors
 /// `InvalidRedirectLocation` for what is neither a path nor an address, or is too long.
