@@ -4,10 +4,12 @@
 //! happened wholly or not at all, and the caller cannot know which: it must not be repeated silently, except where an
 //! operation says that repeating is harmless. Reads may always be repeated.
 
+mod changes;
 mod encryption;
 mod entries;
 mod versions;
 
+pub use changes::Change;
 pub use encryption::{DataKey, Encryption, KeySource, Salt};
 pub use entries::{Entries, Entry};
 pub use versions::{
@@ -47,9 +49,12 @@ impl Conversation for Metadata {
     type Answer = Answer;
     const NAME: &'static str = "metadata";
     const NUMBER: u8 = 7;
-    const VERSION: u8 = 4;
+    const VERSION: u8 = 5;
     fn kind(call: &Call) -> &dyn std::fmt::Debug {
-        &call.operation
+        match &call.operation {
+            Operation::Change(change) => change,
+            other => other,
+        }
     }
 }
 
@@ -281,6 +286,10 @@ pub enum After {
 
 /// What is asked of metadata.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a box would cost each change an allocation"
+)]
 pub enum Operation {
     /// The key `access_key`, the bucket of that name or alias, the key's rights on it and the documents that may say otherwise →
     /// [`Reply::Authorized`]. A missing bucket is not an error, a missing key is. Read.
@@ -290,53 +299,10 @@ pub enum Operation {
         /// Where; `None` for operations on no bucket.
         bucket: Option<String>,
     },
-    /// Makes the given key the root key unless one exists; answers the root key that is. Harmless to repeat.
-    FirstKey {
-        /// A fresh key.
-        key: AccessKey,
-    },
-    /// A new key. `KeyExists` if the name of the key or its id is taken.
-    CreateKey {
-        /// A fresh key.
-        key: AccessKey,
-    },
-    /// Removes a key and its rights. Its buckets stay. The last root key stays (`Refused`).
-    DeleteKey {
-        /// Which.
-        access_key: String,
-    },
-    /// Sets the rights of a key on a bucket, in place of those before. Harmless to repeat.
-    SetRights {
-        /// Whose.
-        access_key: String,
-        /// Where.
-        bucket: String,
-        /// All false removes the entry.
-        rights: Rights,
-    },
-    /// Sets the policy of a key, in place of the one before. Harmless to repeat. A root key has none (`Refused`).
-    SetKeyPolicy {
-        /// Whose.
-        access_key: String,
-        /// At most [`POLICY_BYTES_MAX`](crate::settings::POLICY_BYTES_MAX); `None` removes it.
-        policy: Option<String>,
-    },
     /// The policy of a key → [`Reply::Setting`]. Read.
     GetKeyPolicy {
         /// Whose.
         access_key: String,
-    },
-    /// Sets a setting of a bucket, in place of the one before. `NoSuchBucket` if the name is not `bucket`'s any more. Harmless to repeat.
-    SetBucketSetting {
-        /// The bucket's name.
-        name: String,
-        /// The bucket.
-        bucket: BucketId,
-        /// Which setting.
-        kind: SettingKind,
-        /// At most [`SETTING_BYTES_MAX`](crate::settings::SETTING_BYTES_MAX); `None` removes it.
-        #[serde(with = "crate::settings::optional_bytes")]
-        document: Option<Vec<u8>>,
     },
     /// A setting of a bucket → [`Reply::Setting`]. Read.
     GetBucketSetting {
@@ -397,34 +363,6 @@ pub enum Operation {
         /// Which.
         number: u16,
     },
-    /// Makes the object visible, in place of the one before or on top of it → [`Reply::Written`]. `NoObjectLock` if it comes with a
-    /// protection that the bucket does not know.
-    PutObject {
-        /// Where.
-        bucket: BucketId,
-        /// At most [`KEY_BYTES_MAX`] bytes.
-        key: String,
-        /// What.
-        object: NewObject,
-        /// When.
-        precondition: Precondition,
-        /// The blocks belong to an object of this bucket already (a copy): if one of them no longer does, `SourceChanged`.
-        copied: bool,
-    },
-    /// Without a version: removes the object or puts a delete marker on it, as the bucket's versioning wants it. With one: removes exactly that →
-    /// [`Reply::Deleted`], also when there is none. `Locked` if the version is protected.
-    DeleteObject {
-        /// Where.
-        bucket: BucketId,
-        /// Which.
-        key: String,
-        /// Which of its versions.
-        version: Option<VersionId>,
-        /// When; judged on the current version.
-        precondition: Precondition,
-        /// The caller may bypass governance retention, and says so.
-        bypass: bool,
-    },
     /// Keys in byte order behind `after` → [`Reply::Page`]. Read.
     ListObjects {
         /// Where.
@@ -438,59 +376,8 @@ pub enum Operation {
         /// At most [`PAGE_MAX`].
         limit: u32,
     },
-
-    /// Starts an upload. `upload` is the caller's choice, fresh.
-    CreateUpload {
-        /// Where.
-        bucket: BucketId,
-        /// `initiated_ms` is set by the service.
-        upload: Upload,
-    },
     /// The upload → [`Reply::Upload`], or `NoSuchUpload`. Read.
     GetUpload {
-        /// Where.
-        bucket: BucketId,
-        /// The object's key.
-        key: String,
-        /// Which.
-        upload: String,
-    },
-    /// Adds a part, in place of one with the same number. Harmless to repeat.
-    PutPart {
-        /// Where.
-        bucket: BucketId,
-        /// The object's key.
-        key: String,
-        /// Which.
-        upload: String,
-        /// 1 to [`PARTS_MAX`].
-        number: u16,
-        /// What.
-        part: Part,
-        /// The blocks belong to an object of this bucket already (UploadPartCopy): if one of them no longer does, `SourceChanged`.
-        copied: bool,
-    },
-    /// Makes the object of the upload visible out of the listed parts, drops the others → [`Reply::Written`]. `InvalidPart` if a part is missing or the parts'
-    /// ETags no longer give `etag`; `EntityTooSmall` if a part but the last is below [`PART_BYTES_MIN`]. Repeating it after success
-    /// succeeds while the object is still the one that it made.
-    CompleteUpload {
-        /// Where.
-        bucket: BucketId,
-        /// The object's key.
-        key: String,
-        /// Which.
-        upload: String,
-        /// Rising numbers.
-        parts: Vec<u16>,
-        /// Of the whole, as the caller computed it from the parts' ETags: `hex-N`.
-        etag: String,
-        /// Of the whole.
-        checksum: Option<Checksum>,
-        /// When.
-        precondition: Precondition,
-    },
-    /// Drops the upload and its parts; `NoSuchUpload` if there is none.
-    AbortUpload {
         /// Where.
         bucket: BucketId,
         /// The object's key.
@@ -536,25 +423,6 @@ pub enum Operation {
         /// What from now on.
         versioning: Versioning,
     },
-    /// Gives a bucket an object lock, or changes it. `WrongBucketState` if its versioning is not `Enabled`. Harmless to repeat.
-    PutObjectLock {
-        /// Which.
-        bucket: BucketId,
-        /// What from now on; versions that are there already keep what they have.
-        lock: ObjectLock,
-    },
-    /// Changes tags or protection of a version → [`Reply::Changed`]. `NoSuchKey`, `NoSuchVersion`, `DeleteMarker`; `Locked` if the retention does not
-    /// allow it; `NoObjectLock` if the bucket has none. Harmless to repeat.
-    ChangeAttributes {
-        /// Where.
-        bucket: BucketId,
-        /// Which.
-        key: String,
-        /// `None`: the current version.
-        version: Option<VersionId>,
-        /// What.
-        change: AttributeChange,
-    },
     /// Keys in byte order, and the versions of each from the newest to the oldest, behind `after` → [`Reply::Versions`]. Read.
     ListVersions {
         /// Where.
@@ -579,49 +447,14 @@ pub enum Operation {
         /// At most [`PAGE_MAX`].
         limit: u32,
     },
-    /// Gives an object another key, in place of the object that has it → [`Reply::Written`]. `WrongBucketState` in a bucket with versions. With a
-    /// token, repeating it succeeds while the object is still where it was moved; `TokenReused` if it was moved from another key then.
-    RenameObject {
-        /// Where.
-        bucket: BucketId,
-        /// Which.
-        source: String,
-        /// Its new key.
-        key: String,
-        /// Of the source.
-        source_conditions: Conditions,
-        /// Of the object that has the new key.
-        conditions: Conditions,
-        /// The client's, at most [`TOKEN_BYTES_MAX`] bytes.
-        token: Option<String>,
-    },
-
-    /// Gives a bucket a further name. `BucketExists` if it is a bucket's name or alias already, `TooManyAliases`. Harmless to repeat.
-    AddAlias {
-        /// The bucket's name.
-        name: String,
-        /// Valid by S3's rules of bucket names.
-        alias: String,
-    },
-    /// Takes a further name away; `NoSuchAlias` if it is not the bucket's.
-    RemoveAlias {
-        /// The bucket's name.
-        name: String,
-        /// Which.
-        alias: String,
-    },
-    /// Sets how much a bucket may hold, in place of what was set before. Harmless to repeat.
-    SetQuota {
-        /// Which.
-        bucket: BucketId,
-        /// How much.
-        quota: Quota,
-    },
     /// How much a bucket holds and may hold → [`Reply::Usage`]. Read.
     GetUsage {
         /// Which.
         bucket: BucketId,
     },
+
+    /// One change of a shard.
+    Change(Change),
 
     /// The state of the shards, for the operator → [`Reply::Shards`]. Read.
     Shards,

@@ -12,7 +12,9 @@ use protocol::bus::{Accept, Connect, ConnectCall, Door, Supply};
 use protocol::channel::{Channel, DESCRIPTORS_MAX, ReceiveBuffer, ReceiveError};
 use protocol::inspect::{Inspect, InspectAnswer, InspectCall, Operator, Outcome, Power, Verb};
 use protocol::membership::Membership;
-use protocol::metadata::{Attributes, Call, Content, Metadata, NewObject, Operation, Precondition};
+use protocol::metadata::{
+    Attributes, Call, Change, Content, Metadata, NewObject, Operation, Precondition,
+};
 use protocol::start::{Order, Say, Start};
 use protocol::trace::{Row, Side, Trace};
 use protocol::verbs::Role;
@@ -79,9 +81,9 @@ proptest! {
             size: bytes.len() as u64, etag: "e".into(), headers: vec![("content-type".into(), key.clone())], checksum: None,
             attributes: Attributes::default(), encryption: None, content: Content::Inline(bytes.clone()),
         };
-        let operation = Operation::PutObject {
+        let operation = Operation::Change(Change::PutObject {
             bucket: protocol::metadata::BucketId(revision), key, object, precondition: Precondition::Absent, copied: false,
-        };
+        });
         same::<Metadata, _>(&Numbered { id, body: Call { revision, operation } });
         let service = key_of(revision);
         for call in [InspectCall::Trace { service: service.clone(), for_ms: revision }, InspectCall::Traced { service }, InspectCall::Power(Power::Reboot)] {

@@ -7,7 +7,7 @@ use protocol::bus::{Accept, Connect, ConnectCall, Door, Supply};
 use protocol::inspect::{Inspect, Operator, Outcome, Verb};
 use protocol::membership::{Member, MemberState, Membership, MembershipAnswer};
 use protocol::metadata::{
-    Answer, Attributes, BucketId, Call, Checksum, Content, DataKey, Encryption, KeySource,
+    Answer, Attributes, BucketId, Call, Change, Checksum, Content, DataKey, Encryption, KeySource,
     Metadata, NewObject, Operation, Precondition, Reply, Salt,
 };
 use protocol::start::{Order, Packed, Say, Start};
@@ -89,14 +89,14 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
             access_key: Some("TRKEY".into()),
             bucket: Some("home".into()),
         },
-        Operation::PutObject {
+        Operation::Change(Change::PutObject {
             bucket: BucketId(7),
             key: "photos/cat.jpg".into(),
             object,
             precondition: Precondition::Etag("x".into()),
             copied: false,
-        },
-        Operation::CompleteUpload {
+        }),
+        Operation::Change(Change::CompleteUpload {
             bucket: BucketId(7),
             key: "k".into(),
             upload: "u".into(),
@@ -104,7 +104,7 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
             etag: "e-3".into(),
             checksum: None,
             precondition: Precondition::Absent,
-        },
+        }),
         Operation::ListUploads {
             bucket: BucketId(7),
             prefix: "p".into(),

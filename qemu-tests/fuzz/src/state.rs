@@ -1,13 +1,13 @@
 //! metadata's state: rows as another node's snapshot or a bad disk brings them, and sequences of operations.
 
 use metadata::state::{
-    self, Change, Command, MemoryStore, apply, check, garbage, next_bucket, read, reclaimable,
+    AnyChange, Command, MemoryStore, apply, check, garbage, next_bucket, read, reclaimable,
     registered, revision, rowed,
 };
 use protocol::block::{BlockId, BlockRef, HashKey, Place};
 use protocol::metadata::{
-    AccessKey, After, AttributeChange, Attributes, BucketId, Conditions, Content, NewObject,
-    ObjectLock, Operation, Part, Precondition, Rights, Upload, VersionId, Versioning,
+    AccessKey, After, AttributeChange, Attributes, BucketId, Change, Conditions, Content,
+    NewObject, ObjectLock, Operation, Part, Precondition, Rights, Upload, VersionId, Versioning,
 };
 
 const BUCKET: BucketId = BucketId(1);
@@ -75,12 +75,12 @@ fn operations_of_anybody(operations: Vec<Operation>) -> bool {
 
 fn opened() -> MemoryStore {
     let mut store = MemoryStore::default();
-    let open = Change::OpenBucket {
+    let open = AnyChange::OpenBucket {
         id: BUCKET,
         name: "home".into(),
         locked: false,
     };
-    let register = Change::RegisterBucket {
+    let register = AnyChange::RegisterBucket {
         id: BUCKET,
         name: "home".into(),
         owner: String::new(),
@@ -95,14 +95,15 @@ fn opened() -> MemoryStore {
 }
 
 /// The change that the service makes of an operation, for those that are one command; of others, one of their commands.
-fn change_of(operation: Operation) -> Option<Change> {
+fn change_of(operation: Operation) -> Option<AnyChange> {
     match operation {
-        Operation::PutVersioning { versioning, .. } => Some(Change::PutVersioning {
+        Operation::PutVersioning { versioning, .. } => Some(AnyChange::PutVersioning {
             bucket: BUCKET,
             versioning,
         }),
-        Operation::Sweep { .. } => Some(Change::Reclaim),
-        other => state::change_of(other).1,
+        Operation::Sweep { .. } => Some(AnyChange::Reclaim),
+        Operation::Change(change) => Some(change.into()),
+        _ => None,
     }
 }
 
@@ -225,8 +226,8 @@ fn writes() -> Vec<Operation> {
         encryption: None,
     };
     vec![
-        Operation::FirstKey { key: access_key },
-        Operation::SetRights {
+        Operation::Change(Change::FirstKey { key: access_key }),
+        Operation::Change(Change::SetRights {
             access_key: "A".into(),
             bucket: "home".into(),
             rights: Rights {
@@ -234,41 +235,41 @@ fn writes() -> Vec<Operation> {
                 write: true,
                 owner: false,
             },
-        },
-        Operation::PutObject {
+        }),
+        Operation::Change(Change::PutObject {
             bucket,
             key: "inline".into(),
             object: object(Content::Inline(vec![7; 600])),
             precondition: Precondition::Absent,
             copied: false,
-        },
-        Operation::PutObject {
+        }),
+        Operation::Change(Change::PutObject {
             bucket,
             key: "blocks".into(),
             object: object(Content::Blocks(vec![block(1), block(2)])),
             precondition: Precondition::Etag("e".into()),
             copied: false,
-        },
-        Operation::PutObject {
+        }),
+        Operation::Change(Change::PutObject {
             bucket,
             key: "blocks".into(),
             object: object(Content::Blocks(vec![block(1)])),
             precondition: Precondition::None,
             copied: false,
-        },
-        Operation::CreateUpload {
+        }),
+        Operation::Change(Change::CreateUpload {
             bucket,
             upload: started.clone(),
-        },
-        Operation::PutPart {
+        }),
+        Operation::Change(Change::PutPart {
             bucket,
             key: key.clone(),
             upload: upload.clone(),
             number: 1,
             part,
             copied: false,
-        },
-        Operation::CompleteUpload {
+        }),
+        Operation::Change(Change::CompleteUpload {
             bucket,
             key: key.clone(),
             upload: upload.clone(),
@@ -276,55 +277,55 @@ fn writes() -> Vec<Operation> {
             etag: "4ae71336e44bf9bf79d2752e234818a5-1".into(),
             checksum: None,
             precondition: precondition.clone(),
-        },
-        Operation::CreateUpload {
+        }),
+        Operation::Change(Change::CreateUpload {
             bucket,
             upload: Upload {
                 upload: "v".into(),
                 ..started
             },
-        },
-        Operation::AbortUpload {
+        }),
+        Operation::Change(Change::AbortUpload {
             bucket,
             key,
             upload: "v".into(),
-        },
-        Operation::RenameObject {
+        }),
+        Operation::Change(Change::RenameObject {
             bucket,
             source: "inline".into(),
             key: "moved".into(),
             source_conditions: Conditions::default(),
             conditions: Conditions::default(),
             token: Some("t".into()),
-        },
+        }),
         Operation::PutVersioning {
             name: "home".into(),
             versioning: Versioning::Enabled,
         },
-        Operation::PutObjectLock {
+        Operation::Change(Change::PutObjectLock {
             bucket,
             lock: ObjectLock::default(),
-        },
-        Operation::PutObject {
+        }),
+        Operation::Change(Change::PutObject {
             bucket,
             key: "blocks".into(),
             object: object(Content::Inline(vec![8; 9])),
             precondition: Precondition::None,
             copied: false,
-        },
-        Operation::ChangeAttributes {
+        }),
+        Operation::Change(Change::ChangeAttributes {
             bucket,
             key: "blocks".into(),
             version: None,
             change: AttributeChange::LegalHold(true),
-        },
-        Operation::DeleteObject {
+        }),
+        Operation::Change(Change::DeleteObject {
             bucket,
             key: "blocks".into(),
             version: None,
             precondition,
             bypass: false,
-        },
+        }),
         Operation::Sweep { grace_ms: 0 },
     ]
 }

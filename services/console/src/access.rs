@@ -3,7 +3,7 @@
 use crate::report::{Answer, Refusal, Report};
 use crate::verbs::{Daemon, Verbs, odd};
 use protocol::inspect::{InspectAnswer, InspectCall};
-use protocol::metadata::{AccessKey, Operation, PAGE_MAX, Reply, Rights};
+use protocol::metadata::{AccessKey, Change, Operation, PAGE_MAX, Reply, Rights};
 use rustix::rand::{GetRandomFlags, getrandom};
 use serde_json::{Value, json};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -14,7 +14,7 @@ const KEY_NAME_BYTES_MAX: usize = 64;
 /// The root key, made if there is none. For the launcher, which shows it to whoever started the node.
 pub(crate) async fn first_key(verbs: &Verbs) -> Answer {
     let fresh = fresh_key("root", true, true)?;
-    let Reply::Key(key) = verbs.change(Operation::FirstKey { key: fresh }).await? else {
+    let Reply::Key(key) = verbs.change(Change::FirstKey { key: fresh }).await? else {
         return Err(odd("metadata"));
     };
     let InspectAnswer::Node(node) = verbs.inspect(Daemon::Init, InspectCall::Node).await? else {
@@ -45,9 +45,9 @@ pub(crate) async fn given_key(
     };
     // Where there is no key yet, this one becomes the first: what `first-key` shows.
     let operation = if all.is_empty() {
-        Operation::FirstKey { key }
+        Change::FirstKey { key }
     } else {
-        Operation::CreateKey { key }
+        Change::CreateKey { key }
     };
     verbs.change(operation).await?;
     runtime::info!("key {access_key} of node.toml is made");
@@ -61,7 +61,7 @@ pub(crate) async fn key(verbs: &Verbs, words: &[&str]) -> Answer {
         ["create", name, "--create-buckets"] | ["create", "--create-buckets", name] => create_key(verbs, name, true).await,
         ["list"] => list_keys(verbs).await,
         ["delete", access_key] => {
-            verbs.change(Operation::DeleteKey { access_key: (*access_key).into() }).await?;
+            verbs.change(Change::DeleteKey { access_key: (*access_key).into() }).await?;
             Ok(Report::Done(format!("key {access_key} is deleted"), json!({"deleted": access_key})))
         }
         ["allow", access_key, options @ ..] => set_rights(verbs, access_key, options, true).await,
@@ -84,7 +84,7 @@ async fn create_key(verbs: &Verbs, name: &str, create_buckets: bool) -> Answer {
         )));
     }
     let fresh = fresh_key(name, false, create_buckets)?;
-    let Reply::Key(key) = verbs.change(Operation::CreateKey { key: fresh }).await? else {
+    let Reply::Key(key) = verbs.change(Change::CreateKey { key: fresh }).await? else {
         return Err(odd("metadata"));
     };
     let sentence = format!(
@@ -199,12 +199,12 @@ async fn set_rights(verbs: &Verbs, access_key: &str, options: &[&str], value: bo
         write: change(held.write, named.write),
         owner: change(held.owner, named.owner),
     };
-    let operation = Operation::SetRights {
+    let change = Change::SetRights {
         access_key: access_key.into(),
         bucket: (*bucket).into(),
         rights,
     };
-    verbs.change(operation).await?;
+    verbs.change(change).await?;
     let facts = json!({"access_key": access_key, "bucket": bucket, "read": rights.read, "write": rights.write, "owner": rights.owner});
     Ok(Report::Done(
         format!("{access_key} may now {}", short_rights(&facts)),

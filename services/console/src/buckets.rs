@@ -6,7 +6,7 @@ use crate::access::random;
 use crate::report::{Answer, Refusal, Report};
 use crate::verbs::{Verbs, odd};
 use protocol::block::HashKey;
-use protocol::metadata::{Bucket, BucketUsage, Operation, PAGE_MAX, Quota, Reply};
+use protocol::metadata::{Bucket, BucketUsage, Change, Operation, PAGE_MAX, Quota, Reply};
 use protocol::settings::SettingKinds;
 use serde_json::{Value, json};
 
@@ -65,11 +65,11 @@ async fn delete(verbs: &Verbs, name: &str) -> Answer {
 
 async fn add_alias(verbs: &Verbs, name: &str, alias: &str) -> Answer {
     check_name(alias)?;
-    let operation = Operation::AddAlias {
+    let change = Change::AddAlias {
         name: name.into(),
         alias: alias.into(),
     };
-    verbs.change(operation).await?;
+    verbs.change(change).await?;
     Ok(Report::Done(
         format!("{alias} is bucket {name}, too"),
         json!({"bucket": name, "alias": alias}),
@@ -77,11 +77,11 @@ async fn add_alias(verbs: &Verbs, name: &str, alias: &str) -> Answer {
 }
 
 async fn remove_alias(verbs: &Verbs, name: &str, alias: &str) -> Answer {
-    let operation = Operation::RemoveAlias {
+    let change = Change::RemoveAlias {
         name: name.into(),
         alias: alias.into(),
     };
-    verbs.change(operation).await?;
+    verbs.change(change).await?;
     Ok(Report::Done(
         format!("{alias} is no name of bucket {name} any more"),
         json!({"bucket": name, "removed": alias}),
@@ -141,11 +141,11 @@ async fn set_quota(verbs: &Verbs, name: &str, options: &[&str]) -> Answer {
         bytes_max: said.bytes_max.or(before.bytes_max),
     };
     if !said.is_nothing() {
-        let operation = Operation::SetQuota {
+        let change = Change::SetQuota {
             bucket: bucket.id,
             quota,
         };
-        verbs.change(operation).await?;
+        verbs.change(change).await?;
     }
     let shown =
         |max: Option<u64>| max.map_or("any number of".into(), |max| format!("at most {max}"));

@@ -2,7 +2,7 @@
 
 use crate::report::{Answer, Refusal, Report};
 use crate::verbs::{Verbs, odd};
-use protocol::metadata::{Operation, Reply};
+use protocol::metadata::{Change, Operation, Reply};
 use s3_wire::policy::{Policy, Whose};
 use serde_json::{Value, json};
 
@@ -53,11 +53,11 @@ async fn show(verbs: &Verbs, access_key: &str) -> Answer {
 }
 
 async fn set(verbs: &Verbs, access_key: &str, policy: Option<String>) -> Result<(), Refusal> {
-    let operation = Operation::SetKeyPolicy {
+    let change = Change::SetKeyPolicy {
         access_key: access_key.into(),
         policy,
     };
-    match verbs.change(operation).await? {
+    match verbs.change(change).await? {
         Reply::Done => Ok(()),
         _ => Err(odd("metadata")),
     }

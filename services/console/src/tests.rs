@@ -13,7 +13,7 @@ use proptest::prelude::*;
 use protocol::inspect::{
     LIST_MAX, Machine, Power, TEXT_BYTES_MAX, Verb, WORD_BYTES_MAX, WORDS_MAX,
 };
-use protocol::metadata::{BucketId, MetadataError, Operation, Quota};
+use protocol::metadata::{BucketId, Change, MetadataError, Operation, Quota};
 use protocol::settings::SettingKind;
 use protocol::verbs::Role;
 use serde_json::Value;
@@ -284,31 +284,31 @@ fn a_bucket_gets_names_a_quota_and_a_web_site() {
         let website = |change: &Operation| {
             matches!(
                 change,
-                Operation::SetBucketSetting {
+                Operation::Change(Change::SetBucketSetting {
                     kind: SettingKind::Website,
                     ..
-                }
+                })
             )
         };
         let public = |change: &Operation| {
             matches!(
                 change,
-                Operation::SetBucketSetting {
+                Operation::Change(Change::SetBucketSetting {
                     kind: SettingKind::Policy,
                     ..
-                }
+                })
             )
         };
         assert!(
-            matches!(&changes[1], Operation::AddAlias { alias, .. } if alias == "www.photos.org"),
+            matches!(&changes[1], Operation::Change(Change::AddAlias { alias, .. }) if alias == "www.photos.org"),
             "{changes:?}"
         );
         assert_eq!(
             changes[2],
-            Operation::SetQuota {
+            Operation::Change(Change::SetQuota {
                 bucket: BucketId(1),
                 quota
-            }
+            })
         );
         // First who may read, so that a site that is there can be read.
         assert!(

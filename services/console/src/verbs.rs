@@ -120,10 +120,10 @@ impl Verbs {
     }
 
     /// A change of metadata. If its answer is lost, it may have happened: that is what the person is told.
-    pub(crate) async fn change(&self, operation: Operation) -> Result<Reply, Refusal> {
+    pub(crate) async fn change(&self, operation: impl Into<Operation>) -> Result<Reply, Refusal> {
         let call = Call {
             revision: 0,
-            operation,
+            operation: operation.into(),
         };
         let (answer, _) = self
             .metadata

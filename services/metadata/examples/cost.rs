@@ -19,7 +19,7 @@ mod harness;
 use harness::{Client, Home};
 use protocol::block::HashKey;
 use protocol::metadata::{
-    Attributes, BucketId, Content, NewObject, Operation, Precondition, Reply,
+    Attributes, BucketId, Change, Content, NewObject, Operation, Precondition, Reply,
 };
 use std::time::Instant;
 
@@ -49,7 +49,7 @@ fn memory() -> String {
         .join(" ")
 }
 
-fn put(bucket: BucketId, number: usize, size: usize) -> Operation {
+fn put(bucket: BucketId, number: usize, size: usize) -> Change {
     let object = NewObject {
         size: size as u64,
         etag: "d41d8cd98f00b204e9800998ecf8427e".into(),
@@ -60,7 +60,7 @@ fn put(bucket: BucketId, number: usize, size: usize) -> Operation {
         content: Content::Inline(vec![number as u8; size]),
     };
     let (key, precondition) = (key(number), Precondition::None);
-    Operation::PutObject {
+    Change::PutObject {
         bucket,
         key,
         object,
@@ -74,12 +74,12 @@ fn key(number: usize) -> String {
 }
 
 /// Runs `count` operations with `depth` under way, and prints what one costs.
-fn measure(
+fn measure<O: Into<Operation>>(
     client: &mut Client,
     name: &str,
     count: usize,
     depth: usize,
-    operation: impl Fn(usize) -> Operation,
+    operation: impl Fn(usize) -> O,
 ) {
     let (start, cpu) = (Instant::now(), service_cpu_us());
     for number in 0..count + depth {

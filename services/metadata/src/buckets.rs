@@ -7,7 +7,7 @@
 use crate::Error;
 use crate::proposer::Proposer;
 use crate::raft::Group;
-use crate::state::{self, Change, Outcome};
+use crate::state::{self, AnyChange, Outcome};
 use protocol::block::HashKey;
 use protocol::metadata::{BucketId, MetadataError, Reply, Versioning};
 use std::collections::HashMap;
@@ -51,14 +51,14 @@ impl Buckets {
         self.proposer
             .propose(
                 place,
-                Change::OpenBucket {
+                AnyChange::OpenBucket {
                     id,
                     name: name.clone(),
                     locked,
                 },
             )
             .await?;
-        let register = Change::RegisterBucket {
+        let register = AnyChange::RegisterBucket {
             id,
             name,
             owner,
@@ -85,14 +85,14 @@ impl Buckets {
         let (id, name) = (bucket.id, bucket.name); // its own, whichever was said
         let place = self.proposer.shard(id);
         self.proposer
-            .propose(place, Change::CloseBucket { id })
+            .propose(place, AnyChange::CloseBucket { id })
             .await?;
-        let unregister = Change::UnregisterBucket { id, name };
+        let unregister = AnyChange::UnregisterBucket { id, name };
         self.proposer
             .propose(self.proposer.registry(), unregister)
             .await?;
         self.proposer
-            .propose(place, Change::ForgetBucket { id })
+            .propose(place, AnyChange::ForgetBucket { id })
             .await
     }
 
@@ -105,7 +105,7 @@ impl Buckets {
         let bucket = found.ok_or(MetadataError::NoSuchBucket)?;
         let (id, name) = (bucket.id, bucket.name);
         let place = self.proposer.shard(id);
-        let change = Change::PutVersioning {
+        let change = AnyChange::PutVersioning {
             bucket: id,
             versioning,
         };
@@ -114,7 +114,10 @@ impl Buckets {
             return Ok(Reply::Done);
         }
         self.proposer
-            .propose(self.proposer.registry(), Change::MarkVersioned { id, name })
+            .propose(
+                self.proposer.registry(),
+                AnyChange::MarkVersioned { id, name },
+            )
             .await
     }
 
@@ -141,7 +144,7 @@ impl Buckets {
             state::rowed(rows, find).map_err(|error| unavailable(&error))?;
             for (id, name) in cut_off {
                 runtime::info!("bucket {name:?}: finishing its deletion, which was cut off");
-                let unregister = Change::UnregisterBucket { id, name };
+                let unregister = AnyChange::UnregisterBucket { id, name };
                 self.proposer
                     .propose(self.proposer.registry(), unregister)
                     .await?;
@@ -149,7 +152,10 @@ impl Buckets {
             }
             for (id, name) in unmarked {
                 self.proposer
-                    .propose(self.proposer.registry(), Change::MarkVersioned { id, name })
+                    .propose(
+                        self.proposer.registry(),
+                        AnyChange::MarkVersioned { id, name },
+                    )
                     .await?;
             }
         }
@@ -159,10 +165,10 @@ impl Buckets {
     /// Takes away the place of a bucket without a name.
     async fn forget(&self, place: &Rc<Group>, id: BucketId) -> Outcome {
         self.proposer
-            .propose(place, Change::CloseBucket { id })
+            .propose(place, AnyChange::CloseBucket { id })
             .await?;
         self.proposer
-            .propose(place, Change::ForgetBucket { id })
+            .propose(place, AnyChange::ForgetBucket { id })
             .await?;
         Ok(Reply::Done)
     }

@@ -7,9 +7,7 @@
 
 use crate::Error;
 use object_encryption::{KEY_BYTES, Secret};
-use protocol::metadata::{
-    BucketId, DataKey, Encryption, KeySource, MetadataError, Operation, Reply,
-};
+use protocol::metadata::{BucketId, Change, DataKey, Encryption, KeySource, MetadataError, Reply};
 use rustix::fs::{CWD, Mode, OFlags, openat, renameat};
 use rustix::io::Errno;
 use std::os::fd::OwnedFd;
@@ -115,14 +113,14 @@ impl Keyring {
         })
     }
 
-    /// Wraps the data key that an operation brings, so that it enters the log wrapped.
+    /// Wraps the data key that a change brings, so that it enters the log wrapped.
     ///
     /// # Errors
     /// None in practice: the lengths are right.
-    pub(crate) fn wrap(&self, operation: &mut Operation) -> Result<(), MetadataError> {
-        let (bucket, encryption) = match operation {
-            Operation::PutObject { bucket, object, .. } => (*bucket, &mut object.encryption),
-            Operation::CreateUpload { bucket, upload } => (*bucket, &mut upload.encryption),
+    pub(crate) fn wrap(&self, change: &mut Change) -> Result<(), MetadataError> {
+        let (bucket, encryption) = match change {
+            Change::PutObject { bucket, object, .. } => (*bucket, &mut object.encryption),
+            Change::CreateUpload { bucket, upload } => (*bucket, &mut upload.encryption),
             _ => return Ok(()),
         };
         let Some(Encryption { salt, source }) = encryption else {
@@ -197,7 +195,7 @@ mod tests {
     use super::*;
     use protocol::metadata::{Salt, Upload};
 
-    fn upload(source: KeySource) -> Operation {
+    fn upload(source: KeySource) -> Change {
         let upload = Upload {
             upload: "u".into(),
             key: "k".into(),
@@ -210,15 +208,15 @@ mod tests {
             }),
             initiated_ms: 0,
         };
-        Operation::CreateUpload {
+        Change::CreateUpload {
             bucket: BucketId(1),
             upload,
         }
     }
 
-    fn reply_of(operation: Operation) -> Reply {
-        match operation {
-            Operation::CreateUpload { upload, .. } => Reply::Upload(upload),
+    fn reply_of(change: Change) -> Reply {
+        match change {
+            Change::CreateUpload { upload, .. } => Reply::Upload(upload),
             other => panic!("{other:?}"),
         }
     }

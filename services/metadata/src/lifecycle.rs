@@ -5,7 +5,7 @@
 
 use crate::Error;
 use crate::proposer::Proposer;
-use crate::state::{self, Change, Cursor, Due};
+use crate::state::{self, Cursor, Due};
 use futures_util::StreamExt;
 use protocol::metadata::{BucketId, MetadataError, Reply};
 use protocol::settings::Lifecycle;
@@ -108,17 +108,7 @@ impl Worker {
     async fn remove(&self, bucket: BucketId, due: Vec<Due>) -> Result<u64, MetadataError> {
         let shard = self.proposer.shard(bucket);
         let mut removals = futures_util::stream::iter(due)
-            .map(|due| {
-                let change = match due {
-                    Due::Version { key, what } => Change::Expire { bucket, key, what },
-                    Due::Upload { key, upload } => Change::AbortUpload {
-                        bucket,
-                        key,
-                        upload,
-                    },
-                };
-                self.proposer.propose(shard, change)
-            })
+            .map(|due| self.proposer.propose(shard, due.removal(bucket)))
             .buffer_unordered(AT_A_TIME);
         let mut removed = 0;
         while let Some(outcome) = removals.next().await {

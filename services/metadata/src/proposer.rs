@@ -1,7 +1,7 @@
 //! From the service to the shards: which one, when, and its errors in the protocol's words.
 
 use crate::raft::{Consensus, Group, Shard, Store};
-use crate::state::{Change, Command, Outcome};
+use crate::state::{AnyChange, Command, Outcome};
 use protocol::metadata::{BucketId, MetadataError};
 use std::cell::Cell;
 use std::rc::Rc;
@@ -61,10 +61,10 @@ impl Proposer {
     }
 
     /// Commits a change, stamped with the time. [`MetadataError::Unavailable`]: it may have happened.
-    pub(crate) async fn propose(&self, group: &Rc<Group>, change: Change) -> Outcome {
+    pub(crate) async fn propose(&self, group: &Rc<Group>, change: impl Into<AnyChange>) -> Outcome {
         let command = Command {
             at_ms: self.now_ms(),
-            change,
+            change: change.into(),
         };
         match group.propose(command).await {
             Ok(outcome) => outcome,

@@ -7,12 +7,12 @@ use crate::lifecycle;
 use crate::proposer::Proposer;
 use crate::raft::Consensus;
 use crate::space::Space;
-use crate::state::{self, Change, Outcome};
+use crate::state::{self, Outcome};
 use crate::sweep::{Orders, Sweep};
 use protocol::block::BlockRef;
 use protocol::bus::Accept;
 use protocol::metadata::{
-    Answer, AttributeChange, BucketId, Call, Metadata, MetadataError, Operation, Reply,
+    Answer, AttributeChange, BucketId, Call, Change, Metadata, MetadataError, Operation, Reply,
 };
 use runtime::Serve;
 use std::os::fd::OwnedFd;
@@ -83,7 +83,7 @@ impl Service {
     async fn outcome(&self, call: Call) -> Outcome {
         let Call {
             revision,
-            mut operation,
+            operation,
         } = call;
         self.admit(revision)?;
         state::check(&operation)?;
@@ -93,7 +93,6 @@ impl Service {
         if self.space.is_full() && (grows(&operation) || self.marks(&operation).await?) {
             return Err(MetadataError::Full);
         }
-        self.keyring.wrap(&mut operation)?;
         match operation {
             Operation::Shards => {
                 let shards = self.proposer.groups().iter().map(|group| group.status());
@@ -118,24 +117,28 @@ impl Service {
                 let outcome = self.buckets.delete(name).await;
                 self.revised(outcome).await
             }
-            operation => match state::change_of(operation) {
-                (Some(bucket), Some(change)) => self.write(bucket, change, revision).await,
-                (None, Some(change)) => {
-                    let outcome = self.register(change, revision).await;
-                    self.revised(outcome).await
+            Operation::Change(mut change) => {
+                self.keyring.wrap(&mut change)?;
+                match change.bucket() {
+                    Some(bucket) => self.write(bucket, change, revision).await,
+                    None => {
+                        let outcome = self.register(change, revision).await;
+                        self.revised(outcome).await
+                    }
                 }
-                (_, None) => Err(MetadataError::Refused("no such operation".into())),
-            },
+            }
+            // Every read was answered above.
+            _ => Err(MetadataError::Refused("no such operation".into())),
         }
     }
 
     /// Whether an operation leaves a delete marker. What frees space is the deletion of a version by its name.
     async fn marks(&self, operation: &Operation) -> Result<bool, MetadataError> {
-        let Operation::DeleteObject {
+        let Operation::Change(Change::DeleteObject {
             bucket,
             version: None,
             ..
-        } = operation
+        }) = operation
         else {
             return Ok(false);
         };
@@ -247,28 +250,27 @@ fn place_of_read(operation: &Operation) -> Option<Place> {
 /// Whether an operation adds to what is stored; the others go on when the disk is full. (The first key is asked for at each start and
 /// made once: a full node must start.)
 fn grows(operation: &Operation) -> bool {
-    matches!(
-        operation,
-        Operation::CreateKey { .. }
-            | Operation::AddAlias { .. }
-            | Operation::CreateBucket { .. }
-            | Operation::SetKeyPolicy {
-                policy: Some(_),
-                ..
+    match operation {
+        Operation::CreateBucket { .. } => true,
+        Operation::Change(change) => match change {
+            Change::CreateKey { .. }
+            | Change::AddAlias { .. }
+            | Change::SetKeyPolicy {
+                policy: Some(_), ..
             }
-            | Operation::SetBucketSetting {
-                document: Some(_),
-                ..
+            | Change::SetBucketSetting {
+                document: Some(_), ..
             }
-            | Operation::PutObject { .. }
-            | Operation::CreateUpload { .. }
-            | Operation::PutPart { .. }
-            | Operation::CompleteUpload { .. }
-    ) || matches!(
-        operation,
-        Operation::ChangeAttributes {
-            change: AttributeChange::Tags(tags),
-            ..
-        } if !tags.is_empty()
-    )
+            | Change::PutObject { .. }
+            | Change::CreateUpload { .. }
+            | Change::PutPart { .. }
+            | Change::CompleteUpload { .. } => true,
+            Change::ChangeAttributes {
+                change: AttributeChange::Tags(tags),
+                ..
+            } => !tags.is_empty(),
+            _ => false,
+        },
+        _ => false,
+    }
 }

@@ -26,7 +26,7 @@ use crate::fence::Fence;
 use crate::proposer::Proposer;
 use crate::raft::Group;
 use crate::space::Space;
-use crate::state::{self, Change, Outcome};
+use crate::state::{self, AnyChange, Outcome};
 use protocol::block::{BlockAnswer, BlockCall, BlockError, BlockRef, Blocks, Usage};
 use protocol::metadata::{MetadataError, Reply};
 use runtime::Link;
@@ -195,7 +195,7 @@ impl Sweep {
         let mut full = None;
         for group in self.proposer.groups() {
             while state::reclaimable(self.proposer.read(group).await?).map_err(failed)? {
-                self.proposer.propose(group, Change::Reclaim).await?;
+                self.proposer.propose(group, AnyChange::Reclaim).await?;
             }
             loop {
                 let now_ms = self.proposer.now_ms();
@@ -261,7 +261,7 @@ impl Sweep {
         garbage.retain(|(_, block)| !self.fence.is_entering(block));
         if !garbage.is_empty() {
             self.proposer
-                .propose(group, Change::ForgetGarbage { garbage })
+                .propose(group, AnyChange::ForgetGarbage { garbage })
                 .await?;
         }
         Ok((deleted, held))

@@ -15,8 +15,8 @@ mod harness;
 use harness::{Client, Home};
 use protocol::block::HashKey;
 use protocol::metadata::{
-    Attributes, BucketId, Content, DataKey, Encryption, KeySource, MetadataError, NewObject,
-    Object, Operation, Precondition, Reply, Salt, Upload,
+    Attributes, BucketId, Change, Content, DataKey, Encryption, KeySource, MetadataError,
+    NewObject, Object, Operation, Precondition, Reply, Salt, Upload,
 };
 use std::path::Path;
 
@@ -44,8 +44,8 @@ fn managed() -> Encryption {
 }
 
 /// Three bytes and their tag.
-fn put(bucket: BucketId, encryption: Encryption) -> Operation {
-    Operation::PutObject {
+fn put(bucket: BucketId, encryption: Encryption) -> Change {
+    Change::PutObject {
         bucket,
         key: "k".into(),
         object: NewObject {
@@ -105,7 +105,7 @@ fn data_keys_come_back_and_lie_on_no_disk() {
         initiated_ms: 0,
     };
     client
-        .call(Operation::CreateUpload { bucket, upload })
+        .call(Change::CreateUpload { bucket, upload })
         .unwrap();
     assert_eq!(
         object(&mut client, bucket).unwrap().encryption,
@@ -177,7 +177,7 @@ fn a_wrapped_key_from_outside_and_a_length_that_is_not_the_sealed_one_are_refuse
     let is_refused = |outcome| matches!(outcome, Err(MetadataError::Refused(_)));
     assert!(is_refused(client.call(put(bucket, wrapped))));
     let mut shorter = put(bucket, managed());
-    if let Operation::PutObject { object, .. } = &mut shorter {
+    if let Change::PutObject { object, .. } = &mut shorter {
         object.size = 4;
     }
     assert!(is_refused(client.call(shorter)));

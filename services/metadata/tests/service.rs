@@ -14,7 +14,7 @@ mod harness;
 use harness::{Client, FakeBlocks, Home, block};
 use protocol::block::{BlockRef, HashKey};
 use protocol::metadata::{
-    AccessKey, Attributes, BucketId, Content, Entry, MetadataError, NewObject, Operation,
+    AccessKey, Attributes, BucketId, Change, Content, Entry, MetadataError, NewObject, Operation,
     Precondition, Reply, Rights, Versioning,
 };
 use protocol::settings::SettingKind;
@@ -45,7 +45,7 @@ fn create_bucket(client: &mut Client, name: &str, owner: &str) -> BucketId {
     }
 }
 
-fn put(bucket: BucketId, key: &str, blocks: &[BlockRef]) -> Operation {
+fn put(bucket: BucketId, key: &str, blocks: &[BlockRef]) -> Change {
     let content = match blocks {
         [] => Content::Inline(b"text".to_vec()),
         blocks => Content::Blocks(blocks.to_vec()),
@@ -61,7 +61,7 @@ fn put(bucket: BucketId, key: &str, blocks: &[BlockRef]) -> Operation {
         content,
     };
     let (key, precondition) = (key.into(), Precondition::None);
-    Operation::PutObject {
+    Change::PutObject {
         bucket,
         key,
         object,
@@ -78,9 +78,9 @@ fn get(bucket: BucketId, key: &str) -> Operation {
     }
 }
 
-fn delete(bucket: BucketId, key: &str) -> Operation {
+fn delete(bucket: BucketId, key: &str) -> Change {
     let (key, precondition) = (key.into(), Precondition::None);
-    Operation::DeleteObject {
+    Change::DeleteObject {
         bucket,
         key,
         version: None,
@@ -122,7 +122,7 @@ fn what_was_answered_survives_a_restart() {
     let directory = tempfile::tempdir().unwrap();
     let home = Home::start(directory.path());
     let mut client = home.connect();
-    let first = client.call(Operation::FirstKey { key: key("A") }).unwrap();
+    let first = client.call(Change::FirstKey { key: key("A") }).unwrap();
     let buckets: Vec<BucketId> = (0..12)
         .map(|number| create_bucket(&mut client, &format!("bucket-{number}"), "A"))
         .collect();
@@ -135,7 +135,7 @@ fn what_was_answered_survives_a_restart() {
     let home = Home::start(directory.path());
     let mut client = home.connect();
     assert_eq!(
-        client.call(Operation::FirstKey { key: key("B") }).unwrap(),
+        client.call(Change::FirstKey { key: key("B") }).unwrap(),
         first
     );
     let list = Operation::ListBuckets {
@@ -172,7 +172,7 @@ fn a_caller_with_old_knowledge_is_told_so() {
     let directory = tempfile::tempdir().unwrap();
     let home = Home::start(directory.path());
     let mut client = home.connect();
-    client.call(Operation::FirstKey { key: key("A") }).unwrap();
+    client.call(Change::FirstKey { key: key("A") }).unwrap();
     let bucket = create_bucket(&mut client, "home", "A");
     let authorize = Operation::Authorize {
         access_key: Some("A".into()),
@@ -180,7 +180,7 @@ fn a_caller_with_old_knowledge_is_told_so() {
     };
     let known = client.answer(0, authorize).revision;
     assert!(client.answer(known, put(bucket, "k", &[])).result.is_ok());
-    client.call(Operation::CreateKey { key: key("B") }).unwrap();
+    client.call(Change::CreateKey { key: key("B") }).unwrap();
     let stale = client.answer(known, put(bucket, "l", &[]));
     assert_eq!(stale.result, Err(MetadataError::Stale));
     assert!(
@@ -198,21 +198,17 @@ fn behind_a_withdrawn_right_nothing_is_still_to_come() {
     let directory = tempfile::tempdir().unwrap();
     let home = Home::start(directory.path());
     let (mut writer, mut operator) = (home.connect(), home.connect());
-    operator
-        .call(Operation::FirstKey { key: key("A") })
-        .unwrap();
+    operator.call(Change::FirstKey { key: key("A") }).unwrap();
     let bucket = create_bucket(&mut operator, "home", "A");
     for round in 0..10 {
         let id = format!("K{round}");
-        operator
-            .call(Operation::CreateKey { key: key(&id) })
-            .unwrap();
+        operator.call(Change::CreateKey { key: key(&id) }).unwrap();
         let (access_key, name) = (id.clone(), String::from("home"));
         let rights = Rights {
             write: true,
             ..Rights::default()
         };
-        let set = Operation::SetRights {
+        let set = Change::SetRights {
             access_key,
             bucket: name,
             rights,
@@ -222,9 +218,7 @@ fn behind_a_withdrawn_right_nothing_is_still_to_come() {
         for number in 0..60 {
             writer.send(known, put(bucket, &format!("{round}-{number}"), &[]));
         }
-        operator
-            .call(Operation::DeleteKey { access_key: id })
-            .unwrap();
+        operator.call(Change::DeleteKey { access_key: id }).unwrap();
         let behind = keys(&mut operator, bucket).len();
         let written = (0..60)
             .filter(|_| writer.receive().1.result.is_ok())
@@ -243,7 +237,7 @@ fn of_many_callers_who_want_to_be_first_one_is() {
     for round in 0..20 {
         for client in &mut clients {
             let mut first = put(bucket, &format!("k{round}"), &[]);
-            if let Operation::PutObject { precondition, .. } = &mut first {
+            if let Change::PutObject { precondition, .. } = &mut first {
                 *precondition = Precondition::Absent;
             }
             client.send(0, first);
@@ -308,7 +302,7 @@ fn a_bucket_is_deleted_only_when_empty_and_its_name_is_free_again() {
 #[test]
 fn a_deletion_that_was_cut_off_is_finished_at_the_next_start() {
     use metadata::raft::{Consensus, Store};
-    use metadata::state::{Change, Command};
+    use metadata::state::{AnyChange, Command};
     let directory = tempfile::tempdir().unwrap();
     let home = Home::start(directory.path());
     let mut client = home.connect();
@@ -326,10 +320,10 @@ fn a_deletion_that_was_cut_off_is_finished_at_the_next_start() {
             .unwrap();
         for group in store.groups() {
             // Only in its own shard there is something to close.
-            let change = Change::CloseBucket { id: closed };
+            let change = AnyChange::CloseBucket { id: closed };
             let _ = group.propose(Command { at_ms: 1, change }).await.unwrap();
         }
-        let change = Change::OpenBucket {
+        let change = AnyChange::OpenBucket {
             id: BucketId(closed.0 + 1),
             name: "half".into(),
             locked: false,
@@ -406,7 +400,7 @@ fn the_sweep_spares_the_blocks_of_every_version() {
     home.pass_time(3 * 60 * 60 * 1_000);
     assert_eq!(swept(&mut client, 0), (3, 0));
     // A version by itself is deleted for good.
-    let remove = Operation::DeleteObject {
+    let remove = Change::DeleteObject {
         bucket,
         key: "k".into(),
         version: Some(second),
@@ -425,7 +419,7 @@ fn users_learn_at_once_that_a_bucket_has_versions() {
     let directory = tempfile::tempdir().unwrap();
     let home = Home::start(directory.path());
     let mut client = home.connect();
-    client.call(Operation::FirstKey { key: key("A") }).unwrap();
+    client.call(Change::FirstKey { key: key("A") }).unwrap();
     let bucket = create_bucket(&mut client, "home", "A");
     let authorize = || Operation::Authorize {
         access_key: Some("A".into()),
@@ -572,9 +566,7 @@ fn the_web_service_reads_what_anybody_may_and_nothing_else() {
     let directory = tempfile::tempdir().unwrap();
     let home = Home::start(directory.path());
     let mut operator = home.connect();
-    operator
-        .call(Operation::FirstKey { key: key("A") })
-        .unwrap();
+    operator.call(Change::FirstKey { key: key("A") }).unwrap();
     let bucket = create_bucket(&mut operator, "home", "A");
     operator.call(put(bucket, "k", &[])).unwrap();
     let mut web = home.connect_as("web");
@@ -597,14 +589,14 @@ fn the_web_service_reads_what_anybody_may_and_nothing_else() {
         after: None,
         limit: 1,
     };
-    let first = Operation::FirstKey { key: key("B") };
+    let first = Change::FirstKey { key: key("B") };
     for may_not in [
         authorize(Some("A")),
         setting(SettingKind::Policy),
         keys,
-        first,
+        first.into(),
         delete,
-        put(bucket, "l", &[]),
+        put(bucket, "l", &[]).into(),
     ] {
         let refused = web.call(may_not.clone());
         assert!(

@@ -10,7 +10,7 @@ use crate::limits::CHANGES_MAX;
 use crate::metadata::{Failure, unexpected};
 use crate::worker::Worker;
 use http::request::Parts;
-use protocol::metadata::{Bucket, Call, MetadataError, Operation, Reply, VersionId};
+use protocol::metadata::{Bucket, Call, Change, MetadataError, Operation, Reply, VersionId};
 use protocol::settings::SettingKind;
 use s3_wire::error::{ErrorCode, S3Error};
 use s3_wire::form::FormSignature;
@@ -427,8 +427,8 @@ impl Admission {
 
     /// Orders a change. Where it must end even if the client hangs up, the caller runs it in a task
     /// of its own.
-    pub async fn write(&self, operation: Operation) -> Result<Reply, Failure> {
-        self.call(operation, true).await
+    pub async fn write(&self, operation: impl Into<Operation>) -> Result<Reply, Failure> {
+        self.call(operation.into(), true).await
     }
 
     /// Orders a change that makes blocks visible, and keeps them pinned until it is answered. Once
@@ -438,18 +438,14 @@ impl Admission {
     /// # Errors
     /// Also `Unavailable` when the block-store's connection has ended and the pins with it; then
     /// the client must send its data again, even if the change happened.
-    pub async fn write_held(
-        self: &Rc<Self>,
-        operation: Operation,
-        hold: Hold,
-    ) -> Result<Reply, Failure> {
+    pub async fn write_held(self: &Rc<Self>, change: Change, hold: Hold) -> Result<Reply, Failure> {
         let this = self.clone();
         let lost = || MetadataError::Unavailable("the block-store was restarted meanwhile".into());
         let seen_through = tokio::task::spawn_local(async move {
             if hold.is_lost() {
                 return Err(lost().into());
             }
-            let reply = this.write(operation).await?;
+            let reply = this.write(change).await?;
             if hold.is_lost() {
                 Err(lost().into())
             } else {

@@ -3,7 +3,7 @@
 use super::find;
 use crate::report::{Answer, Refusal, Report};
 use crate::verbs::{Verbs, odd};
-use protocol::metadata::{Bucket, Operation, Reply};
+use protocol::metadata::{Bucket, Change, Operation, Reply};
 use protocol::settings::{SettingKind, SettingKinds};
 use s3_wire::policy::{Policy, Whose};
 use s3_wire::settings::{PublicAccessBlock, WebsiteConfiguration};
@@ -163,13 +163,13 @@ async fn set(
     kind: SettingKind,
     document: Option<String>,
 ) -> Result<(), Refusal> {
-    let operation = Operation::SetBucketSetting {
+    let change = Change::SetBucketSetting {
         name: bucket.name.clone(),
         bucket: bucket.id,
         kind,
         document: document.map(String::into_bytes),
     };
-    verbs.change(operation).await.map(|_| ())
+    verbs.change(change).await.map(|_| ())
 }
 
 #[cfg(test)]

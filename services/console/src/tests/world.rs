@@ -8,8 +8,8 @@ use protocol::inspect::{
 };
 use protocol::membership::{Member, MemberState, Membership, MembershipAnswer, MembershipCall};
 use protocol::metadata::{
-    AccessKey, Answer, Bucket, BucketId, BucketUsage, Call, Metadata, MetadataError, Operation,
-    Reply, Rights, Shard,
+    AccessKey, Answer, Bucket, BucketId, BucketUsage, Call, Change, Metadata, MetadataError,
+    Operation, Reply, Rights, Shard,
 };
 use protocol::trace::{Row, Side, Trace};
 use protocol::wire::{self, Conversation, Numbered};
@@ -233,22 +233,22 @@ impl World {
 
     fn change(&self, change: Operation) -> Reply {
         match change {
-            Operation::FirstKey { key } => {
+            Operation::Change(Change::FirstKey { key }) => {
                 let mut keys = self.keys.borrow_mut();
                 if keys.is_empty() {
                     keys.push(key);
                 }
                 Reply::Key(keys[0].clone())
             }
-            Operation::CreateKey { key } => {
+            Operation::Change(Change::CreateKey { key }) => {
                 self.keys.borrow_mut().push(key.clone());
                 Reply::Key(key)
             }
-            Operation::SetRights {
+            Operation::Change(Change::SetRights {
                 access_key,
                 bucket,
                 rights,
-            } => {
+            }) => {
                 let mut all = self.rights.borrow_mut();
                 all.insert((access_key, bucket), rights);
                 Reply::Done
@@ -265,12 +265,12 @@ impl World {
                     aliases: Vec::new(),
                 })
             }
-            Operation::DeleteKey { .. }
+            Operation::Change(Change::DeleteKey { .. })
             | Operation::DeleteBucket { .. }
-            | Operation::AddAlias { .. }
-            | Operation::RemoveAlias { .. }
-            | Operation::SetQuota { .. }
-            | Operation::SetBucketSetting { .. } => Reply::Done,
+            | Operation::Change(Change::AddAlias { .. })
+            | Operation::Change(Change::RemoveAlias { .. })
+            | Operation::Change(Change::SetQuota { .. })
+            | Operation::Change(Change::SetBucketSetting { .. }) => Reply::Done,
             other => panic!("the console has no business with {other:?}"),
         }
     }

@@ -14,12 +14,12 @@ use super::shard::Shard;
 use super::types::{Entry, LogId, Types};
 use super::*;
 use crate::state::tests::model::check_invariants;
-use crate::state::{self, Change, MemoryStore};
+use crate::state::{self, AnyChange, MemoryStore};
 use openraft::entry::RaftEntry;
 use openraft::testing::log::{StoreBuilder, Suite};
 use openraft::vote::RaftLeaderId;
 use protocol::metadata::{
-    Attributes, BucketId, Content, NewObject, Operation, Precondition, Reply,
+    Attributes, BucketId, Change, Content, NewObject, Operation, Precondition, Reply,
 };
 use std::io::{BufRead, BufReader};
 use std::ops::ControlFlow;
@@ -82,14 +82,14 @@ fn put(number: u64, precondition: Precondition) -> Command {
     };
     Command {
         at_ms: number,
-        change,
+        change: change.into(),
     }
 }
 
 fn open_bucket() -> Command {
     Command {
         at_ms: 1,
-        change: Change::OpenBucket {
+        change: AnyChange::OpenBucket {
             id: BUCKET,
             name: "home".into(),
             locked: false,

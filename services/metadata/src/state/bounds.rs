@@ -4,10 +4,10 @@ use super::rows::{self, UPLOAD_BYTES_MAX};
 use object_encryption::sealed_bytes;
 use protocol::block::{BLOCK_BYTES_MAX, BlockRef};
 use protocol::metadata::{
-    AccessKey, AttributeChange, BLOCKS_MAX, Checksum, Content, Encryption, HEADERS_BYTES_MAX,
-    INLINE_BYTES_MAX, KEY_BYTES_MAX, KeySource, MetadataError, NewObject, Operation, PARTS_MAX,
-    Part, Precondition, TAG_NAME_BYTES_MAX, TAG_VALUE_BYTES_MAX, TAGS_MAX, TOKEN_BYTES_MAX,
-    Versioning,
+    AccessKey, AttributeChange, BLOCKS_MAX, Change, Checksum, Content, Encryption,
+    HEADERS_BYTES_MAX, INLINE_BYTES_MAX, KEY_BYTES_MAX, KeySource, MetadataError, NewObject,
+    Operation, PARTS_MAX, Part, Precondition, TAG_NAME_BYTES_MAX, TAG_VALUE_BYTES_MAX, TAGS_MAX,
+    TOKEN_BYTES_MAX, Versioning,
 };
 use protocol::settings::{
     LIFECYCLE_RULES_MAX, Lifecycle, POLICY_BYTES_MAX, SETTING_BYTES_MAX, SettingKind,
@@ -21,18 +21,29 @@ const DIGEST_BYTES_MAX: usize = 128;
 /// Whether a call keeps to the bounds; [`MetadataError::Refused`] says which one it breaks.
 pub fn check(operation: &Operation) -> Result<(), MetadataError> {
     match operation {
-        Operation::FirstKey { key } | Operation::CreateKey { key } => access_key(key),
         Operation::CreateBucket { name, .. } => self::name(name, "bucket name"),
-        Operation::AddAlias { name, alias } | Operation::RemoveAlias { name, alias } => {
+        Operation::PutVersioning { versioning, .. } => bound(
+            *versioning != Versioning::Off,
+            "versioning, which can be suspended and not be undone,",
+        ),
+        Operation::Change(change) => check_change(change),
+        _ => Ok(()),
+    }
+}
+
+fn check_change(change: &Change) -> Result<(), MetadataError> {
+    match change {
+        Change::FirstKey { key } | Change::CreateKey { key } => access_key(key),
+        Change::AddAlias { name, alias } | Change::RemoveAlias { name, alias } => {
             self::name(name, "bucket name")?;
             self::name(alias, "alias")
         }
-        Operation::SetKeyPolicy { access_key, policy } => {
+        Change::SetKeyPolicy { access_key, policy } => {
             self::name(access_key, "access key")?;
             let bytes = policy.as_ref().map_or(0, String::len);
             bound(bytes <= POLICY_BYTES_MAX, "policy")
         }
-        Operation::SetBucketSetting {
+        Change::SetBucketSetting {
             name,
             kind,
             document,
@@ -41,7 +52,7 @@ pub fn check(operation: &Operation) -> Result<(), MetadataError> {
             self::name(name, "bucket name")?;
             setting(*kind, document.as_deref())
         }
-        Operation::PutObject {
+        Change::PutObject {
             key,
             object: new,
             precondition,
@@ -51,24 +62,20 @@ pub fn check(operation: &Operation) -> Result<(), MetadataError> {
             self::precondition(precondition)?;
             object(new)
         }
-        Operation::DeleteObject {
+        Change::DeleteObject {
             key, precondition, ..
         } => {
             object_key(key)?;
             self::precondition(precondition)
         }
-        Operation::ChangeAttributes { key, change, .. } => {
+        Change::ChangeAttributes { key, change, .. } => {
             object_key(key)?;
             match change {
                 AttributeChange::Tags(list) => tags(list),
                 AttributeChange::Retention { .. } | AttributeChange::LegalHold(_) => Ok(()),
             }
         }
-        Operation::PutVersioning { versioning, .. } => bound(
-            *versioning != Versioning::Off,
-            "versioning, which can be suspended and not be undone,",
-        ),
-        Operation::RenameObject {
+        Change::RenameObject {
             source,
             key,
             source_conditions,
@@ -86,7 +93,7 @@ pub fn check(operation: &Operation) -> Result<(), MetadataError> {
             let token = token.as_ref().map_or(0, String::len);
             bound(token <= TOKEN_BYTES_MAX, "client token")
         }
-        Operation::CreateUpload { upload, .. } => {
+        Change::CreateUpload { upload, .. } => {
             object_key(&upload.key)?;
             headers(&upload.headers)?;
             tags(&upload.attributes.tags)?;
@@ -101,7 +108,7 @@ pub fn check(operation: &Operation) -> Result<(), MetadataError> {
             )?;
             upload_name(&upload.upload)
         }
-        Operation::PutPart {
+        Change::PutPart {
             key,
             upload,
             number,
@@ -113,7 +120,7 @@ pub fn check(operation: &Operation) -> Result<(), MetadataError> {
             bound((1..=PARTS_MAX).contains(number), "part number")?;
             self::part(part)
         }
-        Operation::CompleteUpload {
+        Change::CompleteUpload {
             key,
             upload,
             parts,
@@ -133,11 +140,14 @@ pub fn check(operation: &Operation) -> Result<(), MetadataError> {
             checksum(sum.as_ref())?;
             self::precondition(precondition)
         }
-        Operation::AbortUpload { key, upload, .. } => {
+        Change::AbortUpload { key, upload, .. } => {
             object_key(key)?;
             upload_name(upload)
         }
-        _ => Ok(()),
+        Change::DeleteKey { .. }
+        | Change::SetRights { .. }
+        | Change::PutObjectLock { .. }
+        | Change::SetQuota { .. } => Ok(()),
     }
 }
 

@@ -2,13 +2,13 @@
 //!
 //! Source: <https://docs.aws.amazon.com/AmazonS3/latest/userguide/intro-lifecycle-rules.html>
 
-use super::Outcome;
 use super::changes::{self, Changes, each};
 use super::objects;
 use super::rows::{self, ObjectHead, Older, UploadRow};
 use super::store::Rows;
+use super::{AnyChange, Outcome};
 use crate::Error;
-use protocol::metadata::{BucketId, Precondition, Reply};
+use protocol::metadata::{BucketId, Change, Precondition, Reply};
 use protocol::settings::{Expiration, Lifecycle, LifecycleRule};
 use serde::{Deserialize, Serialize};
 use std::ops::ControlFlow;
@@ -59,6 +59,20 @@ pub enum Due {
         /// Its name.
         upload: String,
     },
+}
+
+impl Due {
+    /// What removes it.
+    pub fn removal(self, bucket: BucketId) -> AnyChange {
+        match self {
+            Self::Version { key, what } => AnyChange::Expire { bucket, key, what },
+            Self::Upload { key, upload } => AnyChange::Asked(Change::AbortUpload {
+                bucket,
+                key,
+                upload,
+            }),
+        }
+    }
 }
 
 /// What was found, so that nothing else is removed in its place.

@@ -7,7 +7,6 @@
 //! Shard 0 also holds the registry: access keys, rights and the names of buckets. A bucket's objects live in one shard.
 
 mod aliases;
-mod asked;
 mod bounds;
 mod changes;
 mod lifecycle;
@@ -28,7 +27,6 @@ mod versions;
 #[cfg(test)]
 pub(crate) mod tests;
 
-pub use asked::change_of;
 pub use bounds::check;
 pub use lifecycle::{Cursor, Due, Expired, Look, look};
 pub use registry::{
@@ -41,16 +39,12 @@ pub use sweeping::{garbage, is_referenced, reclaimable};
 use crate::Error;
 use changes::Changes;
 use protocol::block::{BlockRef, HashKey};
-use protocol::metadata::{
-    AccessKey, AttributeChange, BucketId, Checksum, Conditions, Content, MetadataError, NewObject,
-    ObjectLock, Operation, Part, Precondition, Quota, Reply, Rights, Upload, VersionId, Versioning,
-};
-use protocol::settings::SettingKind;
+use protocol::metadata::{BucketId, Change, Content, MetadataError, Operation, Reply, Versioning};
 use serde::{Deserialize, Serialize};
 
 /// Number of the form of commands and rows on the disk: raised with each change of either, or of the types of
 /// `protocol::metadata` in them.
-pub const FORMAT: u32 = 4;
+pub const FORMAT: u32 = 5;
 
 /// What a command came to: a reply, or why it was refused.
 pub type Outcome = Result<Reply, MetadataError>;
@@ -61,47 +55,26 @@ pub struct Command {
     /// When it was proposed, milliseconds since 1970.
     pub at_ms: u64,
     /// What is to change.
-    pub change: Change,
+    pub change: AnyChange,
 }
 
-/// The changes. Where an operation of the protocol has the same name, it is told there what is meant.
+/// One change of a shard.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the fields are those of protocol::metadata")]
 #[expect(
-    missing_docs,
-    reason = "the fields are the operations' of protocol::metadata"
+    clippy::large_enum_variant,
+    reason = "a box would cost each change an allocation"
 )]
-pub enum Change {
-    FirstKey {
-        key: AccessKey,
-    },
-    CreateKey {
-        key: AccessKey,
-    },
-    DeleteKey {
-        access_key: String,
-    },
-    SetRights {
-        access_key: String,
-        bucket: String,
-        rights: Rights,
-    },
+pub enum AnyChange {
+    /// What a client asks for is one command.
+    Asked(Change),
     /// The lifecycle removes a version, if it is still what was found.
     Expire {
         bucket: BucketId,
         key: String,
         what: Expired,
     },
-    SetKeyPolicy {
-        access_key: String,
-        policy: Option<String>,
-    },
-    SetBucketSetting {
-        name: String,
-        bucket: BucketId,
-        kind: SettingKind,
-        document: Option<Vec<u8>>,
-    },
-    /// Shard 0: the bucket gets its name, after [`Change::OpenBucket`]. Refused if the number was given out meanwhile.
+    /// Shard 0: the bucket gets its name, after [`AnyChange::OpenBucket`]. Refused if the number was given out meanwhile.
     RegisterBucket {
         id: BucketId,
         name: String,
@@ -109,16 +82,10 @@ pub enum Change {
         hash_key: HashKey,
         versioned: bool,
     },
-    /// Shard 0: the bucket has versions from now on, after [`Change::PutVersioning`]. Harmless to repeat.
-    MarkVersioned {
-        id: BucketId,
-        name: String,
-    },
-    /// Shard 0: the name is free again, after [`Change::CloseBucket`]. Harmless to repeat.
-    UnregisterBucket {
-        id: BucketId,
-        name: String,
-    },
+    /// Shard 0: the bucket has versions from now on, after [`AnyChange::PutVersioning`]. Harmless to repeat.
+    MarkVersioned { id: BucketId, name: String },
+    /// Shard 0: the name is free again, after [`AnyChange::CloseBucket`]. Harmless to repeat.
+    UnregisterBucket { id: BucketId, name: String },
     /// The bucket's shard: objects may enter. Harmless to repeat before the bucket is registered.
     OpenBucket {
         id: BucketId,
@@ -126,94 +93,24 @@ pub enum Change {
         locked: bool,
     },
     /// The bucket's shard: if it is empty, nothing enters it any more. Harmless to repeat.
-    CloseBucket {
-        id: BucketId,
-    },
+    CloseBucket { id: BucketId },
     /// The bucket's shard: removes the row of a closed bucket, after its name. Harmless to repeat.
-    ForgetBucket {
-        id: BucketId,
-    },
-    PutObject {
-        bucket: BucketId,
-        key: String,
-        object: NewObject,
-        precondition: Precondition,
-        copied: bool,
-    },
-    DeleteObject {
-        bucket: BucketId,
-        key: String,
-        version: Option<VersionId>,
-        precondition: Precondition,
-        bypass: bool,
-    },
+    ForgetBucket { id: BucketId },
+    /// The bucket's shard: what becomes of its objects from now on.
     PutVersioning {
         bucket: BucketId,
         versioning: Versioning,
     },
-    PutObjectLock {
-        bucket: BucketId,
-        lock: ObjectLock,
-    },
-    ChangeAttributes {
-        bucket: BucketId,
-        key: String,
-        version: Option<VersionId>,
-        change: AttributeChange,
-    },
-    RenameObject {
-        bucket: BucketId,
-        source: String,
-        key: String,
-        source_conditions: Conditions,
-        conditions: Conditions,
-        token: Option<String>,
-    },
-    CreateUpload {
-        bucket: BucketId,
-        upload: Upload,
-    },
-    PutPart {
-        bucket: BucketId,
-        key: String,
-        upload: String,
-        number: u16,
-        part: Part,
-        copied: bool,
-    },
-    CompleteUpload {
-        bucket: BucketId,
-        key: String,
-        upload: String,
-        parts: Vec<u16>,
-        etag: String,
-        checksum: Option<Checksum>,
-        precondition: Precondition,
-    },
-    AbortUpload {
-        bucket: BucketId,
-        key: String,
-        upload: String,
-    },
     /// The sweep is done with these: the blocks are gone, or somebody refers to them again. Harmless to repeat.
-    ForgetGarbage {
-        garbage: Vec<(u64, BlockRef)>,
-    },
+    ForgetGarbage { garbage: Vec<(u64, BlockRef)> },
     /// One step of dropping the parts that nobody needs. Harmless to repeat.
     Reclaim,
-    AddAlias {
-        name: String,
-        alias: String,
-    },
-    RemoveAlias {
-        name: String,
-        alias: String,
-    },
-    /// The bucket's shard.
-    SetQuota {
-        bucket: BucketId,
-        quota: Quota,
-    },
+}
+
+impl From<Change> for AnyChange {
+    fn from(change: Change) -> Self {
+        Self::Asked(change)
+    }
 }
 
 /// Applies one command and answers what came of it.
@@ -226,7 +123,11 @@ pub fn apply<S: Store>(store: &mut S, command: &Command) -> Result<Outcome, Erro
     let mut changes = Changes::new(&*store, command.at_ms);
     let outcome = change(&mut changes, &command.change)?;
     if outcome.is_err() {
-        changes.abandon(brought_blocks(&command.change))?;
+        let brought = match &command.change {
+            AnyChange::Asked(change) => brought_blocks(change),
+            _ => &[],
+        };
+        changes.abandon(brought)?;
     }
     // From here on nothing fails, so a command is applied as a whole or not at all.
     for (key, value) in changes.finish()? {
@@ -339,7 +240,33 @@ pub fn read<R: Rows>(rows: &R, operation: &Operation) -> Result<Option<Outcome>,
     }))
 }
 
-fn change<R: Rows>(changes: &mut Changes<'_, R>, change: &Change) -> Result<Outcome, Error> {
+fn change<R: Rows>(changes: &mut Changes<'_, R>, change: &AnyChange) -> Result<Outcome, Error> {
+    match change {
+        AnyChange::Asked(change) => asked(changes, change),
+        AnyChange::Expire { bucket, key, what } => lifecycle::expire(changes, *bucket, key, *what),
+        AnyChange::RegisterBucket {
+            id,
+            name,
+            owner,
+            hash_key,
+            versioned,
+        } => registry::register_bucket(changes, *id, name, owner, *hash_key, *versioned),
+        AnyChange::MarkVersioned { id, name } => registry::mark_versioned(changes, *id, name),
+        AnyChange::UnregisterBucket { id, name } => registry::unregister_bucket(changes, *id, name),
+        AnyChange::OpenBucket { id, name, locked } => {
+            registry::open_bucket(changes, *id, name, *locked)
+        }
+        AnyChange::CloseBucket { id } => registry::close_bucket(changes, *id),
+        AnyChange::ForgetBucket { id } => registry::forget_bucket(changes, *id),
+        AnyChange::PutVersioning { bucket, versioning } => {
+            locks::put_versioning(changes, *bucket, *versioning)
+        }
+        AnyChange::ForgetGarbage { garbage } => sweeping::forget(changes, garbage),
+        AnyChange::Reclaim => sweeping::reclaim(changes),
+    }
+}
+
+fn asked<R: Rows>(changes: &mut Changes<'_, R>, change: &Change) -> Result<Outcome, Error> {
     match change {
         Change::FirstKey { key } => registry::first_key(changes, key),
         Change::CreateKey { key } => registry::create_key(changes, key),
@@ -349,7 +276,6 @@ fn change<R: Rows>(changes: &mut Changes<'_, R>, change: &Change) -> Result<Outc
             bucket,
             rights,
         } => registry::set_rights(changes, access_key, bucket, *rights),
-        Change::Expire { bucket, key, what } => lifecycle::expire(changes, *bucket, key, *what),
         Change::SetKeyPolicy { access_key, policy } => {
             settings::set_key_policy(changes, access_key, policy.as_deref())
         }
@@ -359,20 +285,6 @@ fn change<R: Rows>(changes: &mut Changes<'_, R>, change: &Change) -> Result<Outc
             kind,
             document,
         } => settings::set(changes, (name, *bucket), *kind, document.as_deref()),
-        Change::RegisterBucket {
-            id,
-            name,
-            owner,
-            hash_key,
-            versioned,
-        } => registry::register_bucket(changes, *id, name, owner, *hash_key, *versioned),
-        Change::MarkVersioned { id, name } => registry::mark_versioned(changes, *id, name),
-        Change::UnregisterBucket { id, name } => registry::unregister_bucket(changes, *id, name),
-        Change::OpenBucket { id, name, locked } => {
-            registry::open_bucket(changes, *id, name, *locked)
-        }
-        Change::CloseBucket { id } => registry::close_bucket(changes, *id),
-        Change::ForgetBucket { id } => registry::forget_bucket(changes, *id),
         Change::PutObject {
             bucket,
             key,
@@ -387,9 +299,6 @@ fn change<R: Rows>(changes: &mut Changes<'_, R>, change: &Change) -> Result<Outc
             precondition,
             bypass,
         } => objects::delete(changes, *bucket, key, *version, precondition, *bypass),
-        Change::PutVersioning { bucket, versioning } => {
-            locks::put_versioning(changes, *bucket, *versioning)
-        }
         Change::PutObjectLock { bucket, lock } => locks::put_lock(changes, *bucket, *lock),
         Change::ChangeAttributes {
             bucket,
@@ -445,8 +354,6 @@ fn change<R: Rows>(changes: &mut Changes<'_, R>, change: &Change) -> Result<Outc
             key,
             upload,
         } => uploads::abort(changes, *bucket, key, upload),
-        Change::ForgetGarbage { garbage } => sweeping::forget(changes, garbage),
-        Change::Reclaim => sweeping::reclaim(changes),
         Change::AddAlias { name, alias } => aliases::add(changes, name, alias),
         Change::RemoveAlias { name, alias } => aliases::remove(changes, name, alias),
         Change::SetQuota { bucket, quota } => quotas::set(changes, *bucket, *quota),

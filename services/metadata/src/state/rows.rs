@@ -58,7 +58,7 @@ pub(crate) struct Registry {
     pub(crate) next_bucket: u64,
     /// How many root keys there are.
     pub(crate) roots: u32,
-    /// The root key that [`protocol::metadata::Operation::FirstKey`] answers.
+    /// The root key that [`protocol::metadata::Change::FirstKey`] answers.
     pub(crate) root: Option<String>,
 }
 

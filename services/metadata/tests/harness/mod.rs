@@ -129,13 +129,13 @@ pub struct Client {
 
 impl Client {
     /// Sends a call and answers its number.
-    pub fn send(&mut self, revision: u64, operation: Operation) -> u32 {
+    pub fn send(&mut self, revision: u64, operation: impl Into<Operation>) -> u32 {
         self.next += 1;
         let message = Numbered {
             id: self.next,
             body: Call {
                 revision,
-                operation,
+                operation: operation.into(),
             },
         };
         self.channel
@@ -155,14 +155,14 @@ impl Client {
         (answer.id, answer.body)
     }
 
-    pub fn answer(&mut self, revision: u64, operation: Operation) -> Answer {
+    pub fn answer(&mut self, revision: u64, operation: impl Into<Operation>) -> Answer {
         let id = self.send(revision, operation);
         let (answered, answer) = self.receive();
         assert_eq!(answered, id);
         answer
     }
 
-    pub fn call(&mut self, operation: Operation) -> Result<Reply, MetadataError> {
+    pub fn call(&mut self, operation: impl Into<Operation>) -> Result<Reply, MetadataError> {
         self.answer(0, operation).result
     }
 }

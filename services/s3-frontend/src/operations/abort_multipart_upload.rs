@@ -7,7 +7,7 @@ use crate::answer::{self, Answer};
 use crate::metadata::unexpected;
 use crate::request::Request;
 use http::StatusCode;
-use protocol::metadata::{Operation, Reply};
+use protocol::metadata::{Change, Reply};
 use s3_wire::error::S3Error;
 
 /// See the module.
@@ -17,12 +17,12 @@ pub(super) async fn abort(request: &mut Request<'_>) -> Result<Answer, S3Error> 
             return Err(S3Error::not_implemented("Header", name));
         }
     }
-    let operation = Operation::AbortUpload {
+    let change = Change::AbortUpload {
         bucket: request.admission.bucket()?.id,
         key: request.key().to_owned(),
         upload: upload_id(request).to_owned(),
     };
-    match request.admission.write(operation).await? {
+    match request.admission.write(change).await? {
         Reply::Done => Ok(answer::empty(StatusCode::NO_CONTENT)),
         other => Err(unexpected(&other)),
     }

@@ -6,7 +6,7 @@ use crate::answer::{self, Answer};
 use crate::metadata::unexpected;
 use crate::request::Request;
 use http::StatusCode;
-use protocol::metadata::{AttributeChange, Operation, Reply};
+use protocol::metadata::{AttributeChange, Change, Reply};
 use s3_wire::error::S3Error;
 
 /// Changes the version that the request names; an empty answer of `status` that names it.
@@ -20,13 +20,13 @@ pub(super) async fn change_attributes(
 ) -> Result<Answer, S3Error> {
     let bucket = request.admission.bucket()?;
     let version = version_id::of_query(request)?;
-    let operation = Operation::ChangeAttributes {
+    let change = Change::ChangeAttributes {
         bucket: bucket.id,
         key: request.key().to_owned(),
         version,
         change,
     };
-    match request.admission.write(operation).await {
+    match request.admission.write(change).await {
         Ok(Reply::Changed { version }) => {
             let mut answer = answer::empty(status);
             version_id::tell(&mut answer, bucket, version);

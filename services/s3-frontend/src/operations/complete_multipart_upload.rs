@@ -13,8 +13,7 @@ use crate::encryption;
 use crate::metadata::{Failure, unexpected};
 use crate::request::Request;
 use protocol::metadata::{
-    Checksum as KeptChecksum, MetadataError, Operation, PART_BYTES_MIN, PARTS_MAX, Part, Reply,
-    Upload,
+    Change, Checksum as KeptChecksum, MetadataError, PART_BYTES_MIN, PARTS_MAX, Part, Reply, Upload,
 };
 use s3_wire::checksum::{self, Algorithm, Checksum, ChecksumType};
 use s3_wire::conditions::WriteCondition;
@@ -53,7 +52,7 @@ pub(super) async fn complete(request: &mut Request<'_>) -> Result<Answer, S3Erro
         Err(Found::Error(error)) => return Err(error),
     };
 
-    let operation = Operation::CompleteUpload {
+    let change = Change::CompleteUpload {
         bucket: admission.bucket()?.id,
         key: key.to_owned(),
         upload: name.to_owned(),
@@ -62,7 +61,7 @@ pub(super) async fn complete(request: &mut Request<'_>) -> Result<Answer, S3Erro
         checksum: checksum.clone(),
         precondition: condition,
     };
-    let (etag, version) = match admission.write(operation).await? {
+    let (etag, version) = match admission.write(change).await? {
         Reply::Written { etag, version, .. } => (etag, version),
         other => return Err(unexpected(&other)),
     };

@@ -19,7 +19,7 @@ use crate::encryption::{self, Cipher, ObjectWriter};
 use crate::limits::{CHANGES_MAX, UPLOAD_KIB};
 use crate::metadata::{Failure, unexpected};
 use crate::request::Request;
-use protocol::metadata::{Attributes, Content, MetadataError, NewObject, Operation, Reply};
+use protocol::metadata::{Attributes, Change, Content, MetadataError, NewObject, Reply};
 use s3_wire::body::BodyChecks;
 use s3_wire::checksum::{self, Algorithm, Expected};
 use s3_wire::conditions::WriteCondition;
@@ -92,14 +92,14 @@ pub(super) async fn copy_object(request: &mut Request<'_>) -> Result<Answer, S3E
         }
         let copied = refers && matches!(object.content, Content::Blocks(_));
         let (etag, checksum) = (object.etag.clone(), object.checksum.clone());
-        let operation = Operation::PutObject {
+        let change = Change::PutObject {
             bucket: bucket.id,
             key: request.key().to_owned(),
             object,
             precondition: condition.clone(),
             copied,
         };
-        match request.admission.write_held(operation, hold).await {
+        match request.admission.write_held(change, hold).await {
             Ok(Reply::Written {
                 modified_ms,
                 version,

@@ -8,7 +8,7 @@ use crate::answer::{self, Answer};
 use crate::encryption::{self, Cipher};
 use crate::metadata::unexpected;
 use crate::request::Request;
-use protocol::metadata::{Operation, Reply, Upload};
+use protocol::metadata::{Change, Reply, Upload};
 use s3_wire::checksum::{ChecksumType, chosen_algorithm};
 use s3_wire::error::{ErrorCode, S3Error};
 use s3_wire::xml::InitiateMultipartUploadResult;
@@ -45,7 +45,7 @@ pub(super) async fn create(request: &mut Request<'_>) -> Result<Answer, S3Error>
     let bucket = request.admission.bucket()?.id;
     match request
         .admission
-        .write(Operation::CreateUpload { bucket, upload })
+        .write(Change::CreateUpload { bucket, upload })
         .await?
     {
         Reply::Done => {}

@@ -9,20 +9,20 @@ use crate::answer::{self, Answer};
 use crate::metadata::unexpected;
 use crate::request::Request;
 use http::StatusCode;
-use protocol::metadata::{Operation, Reply};
+use protocol::metadata::{Change, Reply};
 use s3_wire::conditions::WriteCondition;
 use s3_wire::error::S3Error;
 
 /// See the module.
 pub(super) async fn delete_object(request: &mut Request<'_>) -> Result<Answer, S3Error> {
-    let operation = Operation::DeleteObject {
+    let change = Change::DeleteObject {
         bucket: request.admission.bucket()?.id,
         key: request.key().to_owned(),
         version: version_id::of_query(request)?,
         precondition: precondition(WriteCondition::from_headers(&request.head.headers)?),
         bypass: bypass(request).await?,
     };
-    match request.admission.write(operation).await? {
+    match request.admission.write(change).await? {
         Reply::Deleted { version, marker } => {
             let mut answer = answer::empty(StatusCode::NO_CONTENT);
             version_id::tell_made(&mut answer, version);

@@ -10,7 +10,7 @@ use crate::answer::{self, Answer};
 use crate::metadata::unexpected;
 use crate::request::Request;
 use futures_util::StreamExt;
-use protocol::metadata::{Operation, Precondition, Reply, VersionId};
+use protocol::metadata::{Change, Precondition, Reply, VersionId};
 use s3_wire::checksum::Expected;
 use s3_wire::error::{ErrorCode, S3Error};
 use s3_wire::names::check_key;
@@ -105,14 +105,14 @@ async fn delete_one(
         Some(etag) => Precondition::Etag(etag.to_owned()),
     };
     let bucket = admission.bucket()?.id;
-    let operation = Operation::DeleteObject {
+    let change = Change::DeleteObject {
         bucket,
         key: object.key.clone(),
         version,
         precondition,
         bypass,
     };
-    match admission.write(operation).await? {
+    match admission.write(change).await? {
         Reply::Deleted { version, marker } => Ok(Gone {
             marker: version.filter(|_| marker).map(version_id::text),
         }),

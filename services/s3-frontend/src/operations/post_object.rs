@@ -19,7 +19,7 @@ use crate::metadata::unexpected;
 use http::header::{CONTENT_TYPE, HOST};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use hyper::body::Incoming;
-use protocol::metadata::{NewObject, Operation, Precondition, Reply};
+use protocol::metadata::{Change, NewObject, Precondition, Reply};
 use s3_wire::error::S3Error;
 use s3_wire::form::{Fields, FormSignature, PostPolicy};
 use s3_wire::headers::unsupported;
@@ -81,7 +81,7 @@ pub(crate) async fn post_object(
 
     let etag = encryption::etag(&summary.md5, cipher.as_ref())?;
     let checksum = summary.checksum.as_ref().map(kept_checksum);
-    let operation = Operation::PutObject {
+    let change = Change::PutObject {
         bucket: bucket.id,
         key: key.clone(),
         object: NewObject {
@@ -96,7 +96,7 @@ pub(crate) async fn post_object(
         precondition: Precondition::None,
         copied: false,
     };
-    let version = match admission.write_held(operation, placed.hold).await? {
+    let version = match admission.write_held(change, placed.hold).await? {
         Reply::Written { version, .. } => version,
         other => return Err(unexpected(&other)),
     };

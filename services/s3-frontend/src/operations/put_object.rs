@@ -17,7 +17,9 @@ use crate::answer::Answer;
 use crate::encryption::{self, Cipher};
 use crate::metadata::{Failure, unexpected};
 use crate::request::Request;
-use protocol::metadata::{BucketId, MetadataError, NewObject, Operation, Precondition, Reply};
+use protocol::metadata::{
+    BucketId, Change, MetadataError, NewObject, Operation, Precondition, Reply,
+};
 use s3_wire::conditions::WriteCondition;
 use s3_wire::error::{ErrorCode, S3Error};
 
@@ -50,14 +52,14 @@ pub(super) async fn put_object(request: &mut Request<'_>) -> Result<Answer, S3Er
         encryption: cipher.as_ref().map(Cipher::row),
         content: placed.content,
     };
-    let operation = Operation::PutObject {
+    let change = Change::PutObject {
         bucket: bucket.id,
         key,
         object,
         precondition,
         copied: false,
     };
-    match admission.write_held(operation, placed.hold).await? {
+    match admission.write_held(change, placed.hold).await? {
         Reply::Written { version, .. } => {
             let mut answer = stored_answer(&etag, checksum.as_ref());
             version_id::tell_made(&mut answer, version);

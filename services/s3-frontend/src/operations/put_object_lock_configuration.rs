@@ -7,7 +7,7 @@ use crate::answer::{self, Answer};
 use crate::metadata::unexpected;
 use crate::request::Request;
 use http::StatusCode;
-use protocol::metadata::{ObjectLock, Operation, Reply, RetentionSpan};
+use protocol::metadata::{Change, ObjectLock, Reply, RetentionSpan};
 use s3_wire::error::S3Error;
 use s3_wire::xml::{LOCK_BYTES_MAX, LockSpan, ObjectLockConfiguration};
 
@@ -26,8 +26,8 @@ pub(super) async fn put_object_lock_configuration(
     });
     let bucket = request.admission.bucket()?.id;
     let lock = ObjectLock { default };
-    let operation = Operation::PutObjectLock { bucket, lock };
-    match request.admission.write(operation).await? {
+    let change = Change::PutObjectLock { bucket, lock };
+    match request.admission.write(change).await? {
         Reply::Done => Ok(answer::empty(StatusCode::OK)),
         other => Err(unexpected(&other)),
     }

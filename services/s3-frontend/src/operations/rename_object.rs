@@ -9,7 +9,7 @@ use crate::answer::{self, Answer};
 use crate::metadata::{Failure, unexpected};
 use crate::request::Request;
 use http::StatusCode;
-use protocol::metadata::{Conditions, MetadataError, Operation, Reply, TOKEN_BYTES_MAX};
+use protocol::metadata::{Change, Conditions, MetadataError, Reply, TOKEN_BYTES_MAX};
 use s3_wire::conditions::unquoted;
 use s3_wire::dates::parse_http_date;
 use s3_wire::error::{ErrorCode, S3Error};
@@ -36,7 +36,7 @@ const OF_DESTINATION: ConditionNames = [
 /// See the module.
 pub(super) async fn rename_object(request: &mut Request<'_>) -> Result<Answer, S3Error> {
     let source = source(request)?;
-    let operation = Operation::RenameObject {
+    let change = Change::RenameObject {
         bucket: request.admission.bucket()?.id,
         source: source.clone(),
         key: request.key().to_owned(),
@@ -44,7 +44,7 @@ pub(super) async fn rename_object(request: &mut Request<'_>) -> Result<Answer, S
         conditions: conditions(request, OF_DESTINATION)?,
         token: token(request)?,
     };
-    match request.admission.write(operation).await {
+    match request.admission.write(change).await {
         Ok(Reply::Written { .. }) => Ok(answer::empty(StatusCode::OK)),
         Ok(other) => Err(unexpected(&other)),
         Err(Failure::Metadata(MetadataError::NoSuchKey)) => {

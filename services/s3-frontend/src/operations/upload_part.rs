@@ -9,7 +9,7 @@ use crate::answer::Answer;
 use crate::encryption;
 use crate::metadata::unexpected;
 use crate::request::Request;
-use protocol::metadata::{Content, Operation, PARTS_MAX, Part, Reply, Upload};
+use protocol::metadata::{Change, Content, Operation, PARTS_MAX, Part, Reply, Upload};
 use s3_wire::checksum::{Algorithm, Expected};
 use s3_wire::error::{ErrorCode, S3Error};
 
@@ -45,7 +45,7 @@ pub(super) async fn upload_part(request: &mut Request<'_>) -> Result<Answer, S3E
         salt: cipher.as_ref().map(|cipher| cipher.stream.salt),
         blocks: blocks_of(placed.content),
     };
-    let operation = Operation::PutPart {
+    let change = Change::PutPart {
         bucket: bucket.id,
         key: upload.key,
         upload: upload.upload,
@@ -53,7 +53,7 @@ pub(super) async fn upload_part(request: &mut Request<'_>) -> Result<Answer, S3E
         part,
         copied: false,
     };
-    match admission.write_held(operation, placed.hold).await? {
+    match admission.write_held(change, placed.hold).await? {
         Reply::Done | Reply::Written { .. } => {
             let mut answer = stored_answer(&etag, checksum.as_ref());
             encryption::tell(&mut answer, cipher.as_ref().map(|one| &one.shown));

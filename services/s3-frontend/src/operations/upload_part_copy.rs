@@ -15,7 +15,7 @@ use crate::encryption::{self, Cipher, ObjectWriter};
 use crate::limits::{CHANGES_MAX, UPLOAD_KIB};
 use crate::metadata::{Failure, unexpected};
 use crate::request::Request;
-use protocol::metadata::{Content, MetadataError, Operation, Part, Reply};
+use protocol::metadata::{Change, Content, MetadataError, Part, Reply};
 use s3_wire::body::BodyChecks;
 use s3_wire::checksum::{Algorithm, Checksum, Expected};
 use s3_wire::error::S3Error;
@@ -64,7 +64,7 @@ pub(super) async fn upload_part_copy(request: &mut Request<'_>) -> Result<Answer
             Err(ReadFailure::Error(error)) => return Err(error),
         };
         let (etag, kept) = (part.etag.clone(), part.checksum.clone());
-        let operation = Operation::PutPart {
+        let change = Change::PutPart {
             bucket: bucket.id,
             key: upload.key.clone(),
             upload: upload.upload.clone(),
@@ -72,7 +72,7 @@ pub(super) async fn upload_part_copy(request: &mut Request<'_>) -> Result<Answer
             part,
             copied: refers,
         };
-        match request.admission.write_held(operation, hold).await {
+        match request.admission.write_held(change, hold).await {
             Ok(reply @ (Reply::Done | Reply::Written { .. })) => {
                 let modified_ms = match reply {
                     Reply::Written { modified_ms, .. } => modified_ms,

@@ -283,13 +283,13 @@ impl MetadataState {
                 .get(&(bucket, upload, number))
                 .map(|part| Reply::Part(part.clone()))
                 .ok_or(MetadataError::NoSuchUpload),
-            Operation::PutObject {
+            Operation::Change(Change::PutObject {
                 bucket,
                 key,
                 object,
                 precondition,
                 copied,
-            } => {
+            }) => {
                 self.check_bucket(bucket)?;
                 let at = (bucket, key);
                 self.check(&at, &precondition)?;
@@ -326,13 +326,13 @@ impl MetadataState {
                     version: None,
                 })
             }
-            Operation::DeleteObject {
+            Operation::Change(Change::DeleteObject {
                 bucket,
                 key,
                 version,
                 precondition,
                 bypass: _,
-            } => {
+            }) => {
                 Self::check_version(version)?;
                 let at = (bucket, key);
                 self.check(&at, &precondition)?;
@@ -402,7 +402,7 @@ impl MetadataState {
 
     fn apply_upload(&mut self, operation: Operation) -> Result<Reply, MetadataError> {
         match operation {
-            Operation::CreateUpload { bucket, mut upload } => {
+            Operation::Change(Change::CreateUpload { bucket, mut upload }) => {
                 upload.initiated_ms = self.now_ms;
                 let at = (bucket, upload.key.clone(), upload.upload.clone());
                 self.uploads.insert(at, (upload, BTreeMap::new()));
@@ -417,14 +417,14 @@ impl MetadataState {
                 .get(&(bucket, key, upload))
                 .map(|(upload, _)| Reply::Upload(upload.clone()))
                 .ok_or(MetadataError::NoSuchUpload),
-            Operation::PutPart {
+            Operation::Change(Change::PutPart {
                 bucket,
                 key,
                 upload,
                 number,
                 mut part,
                 copied,
-            } => {
+            }) => {
                 if copied {
                     self.check_copied(&part.blocks)?;
                 }
@@ -436,7 +436,7 @@ impl MetadataState {
                     .insert(number, part);
                 Ok(Reply::Done)
             }
-            Operation::CompleteUpload {
+            Operation::Change(Change::CompleteUpload {
                 bucket,
                 key,
                 upload,
@@ -444,7 +444,7 @@ impl MetadataState {
                 etag,
                 checksum,
                 precondition,
-            } => {
+            }) => {
                 let at = (bucket, key.clone());
                 let place = (bucket, key, upload.clone());
                 let Some((begun, have)) = self.uploads.get(&place) else {
@@ -504,11 +504,11 @@ impl MetadataState {
                     version: None,
                 })
             }
-            Operation::AbortUpload {
+            Operation::Change(Change::AbortUpload {
                 bucket,
                 key,
                 upload,
-            } => {
+            }) => {
                 let gone = self.uploads.remove(&(bucket, key, upload));
                 gone.map(|_| Reply::Done).ok_or(MetadataError::NoSuchUpload)
             }
@@ -578,7 +578,7 @@ fn kind(operation: &Operation) -> &'static str {
     match operation {
         Operation::Authorize { .. } => "authorize",
         Operation::GetObject { .. } => "get",
-        Operation::PutObject { .. } => "put",
+        Operation::Change(Change::PutObject { .. }) => "put",
         _ => "other",
     }
 }
@@ -605,7 +605,7 @@ pub async fn serve(channel: Channel, state: Arc<Mutex<MetadataState>>, faults: A
             if reads && Faults::take(&faults.lose_metadata_read) {
                 return None;
             }
-            let puts = matches!(call.operation, Operation::PutObject { .. });
+            let puts = matches!(call.operation, Operation::Change(Change::PutObject { .. }));
             if puts && faults.hold_puts.load(Ordering::SeqCst) {
                 faults.puts_held.fetch_add(1, Ordering::SeqCst);
                 while faults.hold_puts.load(Ordering::SeqCst) {

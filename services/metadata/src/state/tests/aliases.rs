@@ -10,8 +10,8 @@ fn registry() -> MemoryStore {
     store
 }
 
-fn register(id: u64, name: &str) -> Change {
-    Change::RegisterBucket {
+fn register(id: u64, name: &str) -> AnyChange {
+    AnyChange::RegisterBucket {
         id: BucketId(id),
         name: name.into(),
         owner: String::new(),
@@ -78,9 +78,9 @@ fn a_name_is_one_buckets_only() {
         owner: String::new(),
     };
     for change in [
-        add("work", "shared"),
-        add("work", "home"),
-        add("work", "work"),
+        add("work", "shared").into(),
+        add("work", "home").into(),
+        add("work", "work").into(),
         register(3, "shared"),
     ] {
         assert_eq!(
@@ -102,7 +102,7 @@ fn a_name_is_one_buckets_only() {
 fn a_deleted_bucket_frees_its_aliases() {
     let mut store = registry();
     run(&mut store, add("home", "shared")).unwrap();
-    let unregister = Change::UnregisterBucket {
+    let unregister = AnyChange::UnregisterBucket {
         id: BucketId(1),
         name: "home".into(),
     };

@@ -16,7 +16,7 @@ fn populated() -> MemoryStore {
         created_ms: 0,
     };
     run(&mut store, Change::FirstKey { key }).unwrap();
-    let register = Change::RegisterBucket {
+    let register = AnyChange::RegisterBucket {
         id: BUCKET,
         name: "home".into(),
         owner: "A".into(),
@@ -121,30 +121,32 @@ fn use_all(store: &MemoryStore) {
     let _ = rowed(store, drop);
     let etag = whole_etag(&[part_md5(1, &(1..=20).collect::<Vec<u8>>())]);
     let (id, access_key) = (BUCKET, String::from("A"));
-    let changes = [
-        put("inline", Content::Blocks(blocks(&[1]))),
-        put("apart", Content::Blocks(blocks(&[1]))),
-        put("blocks", Content::Inline(vec![])),
-        delete("whole"),
-        create_upload("x", "x"),
-        put_part("whole", "w", 1, &[1]),
-        complete("whole", "w", &[1], &etag),
-        complete("whole", "u", &[1], &etag),
-        Change::Reclaim,
+    let changes: [AnyChange; 14] = [
+        put("inline", Content::Blocks(blocks(&[1]))).into(),
+        put("apart", Content::Blocks(blocks(&[1]))).into(),
+        put("blocks", Content::Inline(vec![])).into(),
+        delete("whole").into(),
+        create_upload("x", "x").into(),
+        put_part("whole", "w", 1, &[1]).into(),
+        complete("whole", "w", &[1], &etag).into(),
+        complete("whole", "u", &[1], &etag).into(),
+        AnyChange::Reclaim,
         Change::DeleteKey {
             access_key: access_key.clone(),
-        },
+        }
+        .into(),
         Change::SetRights {
             access_key,
             bucket: "home".into(),
             rights: Rights::default(),
-        },
-        Change::UnregisterBucket {
+        }
+        .into(),
+        AnyChange::UnregisterBucket {
             id,
             name: "home".into(),
         },
-        Change::CloseBucket { id },
-        Change::ForgetBucket { id },
+        AnyChange::CloseBucket { id },
+        AnyChange::ForgetBucket { id },
     ];
     for change in changes {
         let before = store.clone();

@@ -9,7 +9,8 @@ use protocol::settings::{
 
 const DAY: u64 = 24 * 60 * 60 * 1_000;
 
-fn at(store: &mut MemoryStore, at_ms: u64, change: Change) -> Outcome {
+fn at(store: &mut MemoryStore, at_ms: u64, change: impl Into<AnyChange>) -> Outcome {
+    let change = change.into();
     apply(store, &Command { at_ms, change }).unwrap()
 }
 
@@ -59,17 +60,8 @@ fn due_keys(store: &MemoryStore, lifecycle: &Lifecycle, now_ms: u64) -> Vec<Stri
 /// A whole pass.
 fn pass(store: &mut MemoryStore, lifecycle: &Lifecycle, now_ms: u64) {
     for due in due(store, lifecycle, now_ms, 100) {
-        let (bucket, change) = (BUCKET, due);
-        let change = match change {
-            Due::Version { key, what } => Change::Expire { bucket, key, what },
-            Due::Upload { key, upload } => Change::AbortUpload {
-                bucket,
-                key,
-                upload,
-            },
-        };
         // What is protected is refused.
-        let _ = at(store, now_ms, change);
+        let _ = at(store, now_ms, due.removal(BUCKET));
     }
 }
 
@@ -163,7 +155,7 @@ fn an_object_that_was_written_anew_meanwhile_stays() {
         panic!("{found:?}");
     };
     let (bucket, key, what) = (BUCKET, key.clone(), *what);
-    at(&mut store, 9 * DAY, Change::Expire { bucket, key, what }).unwrap();
+    at(&mut store, 9 * DAY, AnyChange::Expire { bucket, key, what }).unwrap();
     assert!(get(&store, "k").is_ok());
 }
 
@@ -244,7 +236,7 @@ fn a_marker_goes_only_when_it_is_alone() {
             panic!()
         };
         let bucket = BUCKET;
-        at(&mut store, DAY, Change::Expire { bucket, key, what }).unwrap();
+        at(&mut store, DAY, AnyChange::Expire { bucket, key, what }).unwrap();
     }
     assert_eq!(versions(&store).len(), before);
 }

@@ -20,7 +20,11 @@ mod versions;
 use super::*;
 use md5::Digest;
 use protocol::block::{BlockId, Place};
-use protocol::metadata::Attributes;
+use protocol::metadata::{
+    AccessKey, AttributeChange, Attributes, Conditions, NewObject, ObjectLock, Part, Precondition,
+    Rights, Upload, VersionId,
+};
+use protocol::settings::SettingKind;
 
 /// The bucket of most tests, which [`opened`] opens.
 const BUCKET: BucketId = BucketId(1);
@@ -30,7 +34,7 @@ fn opened() -> MemoryStore {
     let mut store = MemoryStore::default();
     run(
         &mut store,
-        Change::OpenBucket {
+        AnyChange::OpenBucket {
             id: BUCKET,
             name: "home".into(),
             locked: false,
@@ -41,12 +45,12 @@ fn opened() -> MemoryStore {
 }
 
 /// Applies a change at time 1,000.
-fn run(store: &mut MemoryStore, change: Change) -> Outcome {
+fn run(store: &mut MemoryStore, change: impl Into<AnyChange>) -> Outcome {
     apply(
         store,
         &Command {
             at_ms: 1_000,
-            change,
+            change: change.into(),
         },
     )
     .unwrap()
@@ -117,7 +121,7 @@ fn delete_version(key: &str, version: Option<VersionId>) -> Change {
 }
 
 fn set_versioning(store: &mut MemoryStore, versioning: Versioning) {
-    let change = Change::PutVersioning {
+    let change = AnyChange::PutVersioning {
         bucket: BUCKET,
         versioning,
     };
@@ -224,6 +228,6 @@ fn garbage_numbers(store: &MemoryStore) -> Vec<u8> {
 /// Drops all parts that nobody needs.
 fn reclaim_all(store: &mut MemoryStore) {
     while reclaimable(store).unwrap() {
-        run(store, Change::Reclaim).unwrap();
+        run(store, AnyChange::Reclaim).unwrap();
     }
 }

@@ -131,11 +131,11 @@ impl Bench {
     }
 
     /// Applies on both replicas.
-    fn run(&mut self, change: Change) -> Outcome {
+    fn run(&mut self, change: impl Into<AnyChange>) -> Outcome {
         self.at_ms += 1;
         let command = Command {
             at_ms: self.at_ms,
-            change,
+            change: change.into(),
         };
         let outcome = apply(&mut self.store, &command).unwrap();
         assert_eq!(apply(&mut self.replica, &command).unwrap(), outcome);
@@ -283,10 +283,10 @@ impl Bench {
                 });
                 assert_eq!(outcome.is_ok(), known.is_some());
             }
-            Step::Reclaim => drop(self.run(Change::Reclaim)),
+            Step::Reclaim => drop(self.run(AnyChange::Reclaim)),
             Step::ForgetGarbage => {
                 let garbage = garbage(&self.store, u64::MAX - 1, 3).unwrap();
-                self.run(Change::ForgetGarbage { garbage }).unwrap();
+                self.run(AnyChange::ForgetGarbage { garbage }).unwrap();
             }
         }
     }
@@ -454,7 +454,7 @@ impl Bench {
     }
 
     fn set_versioning(&mut self, versioning: Versioning) {
-        let change = Change::PutVersioning {
+        let change = AnyChange::PutVersioning {
             bucket: BUCKET,
             versioning,
         };
@@ -639,7 +639,7 @@ proptest! {
         reclaim_all(&mut bench.store);
         check_invariants(&bench.store);
         prop_assert!(counts(&bench.store).is_empty());
-        let close = Change::CloseBucket { id: BUCKET };
+        let close = AnyChange::CloseBucket { id: BUCKET };
         prop_assert!(run(&mut bench.store, close).is_ok());
     }
 

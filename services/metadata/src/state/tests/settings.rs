@@ -22,7 +22,7 @@ fn registry() -> MemoryStore {
     let mut store = MemoryStore::default();
     run(&mut store, key("ROOT", true)).unwrap();
     run(&mut store, key("APP", false)).unwrap();
-    let register = Change::RegisterBucket {
+    let register = AnyChange::RegisterBucket {
         id: BUCKET,
         name: "home".into(),
         owner: String::new(),
@@ -119,7 +119,7 @@ fn settings_go_with_their_bucket_and_policies_with_their_key() {
     let mut store = registry();
     run(&mut store, set(SettingKind::Tagging, Some("tags"))).unwrap();
     run(&mut store, set_policy("APP", Some("policy"))).unwrap();
-    let unregister = Change::UnregisterBucket {
+    let unregister = AnyChange::UnregisterBucket {
         id: BUCKET,
         name: "home".into(),
     };
@@ -162,12 +162,12 @@ fn root_keys_and_unknown_keys_get_no_policy() {
 #[test]
 fn documents_out_of_bounds_do_not_enter_the_log() {
     let set = |kind, document: Vec<u8>| {
-        check(&Operation::SetBucketSetting {
+        check(&Operation::Change(Change::SetBucketSetting {
             name: "home".into(),
             bucket: BUCKET,
             kind,
             document: Some(document),
-        })
+        }))
     };
     set(SettingKind::Cors, vec![b'x'; SETTING_BYTES_MAX]).unwrap();
     set(SettingKind::Cors, vec![b'x'; SETTING_BYTES_MAX + 1]).unwrap_err();

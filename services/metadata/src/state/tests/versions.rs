@@ -155,7 +155,7 @@ fn a_bucket_with_nothing_but_a_delete_marker_is_not_empty() {
     let mut store = opened();
     set_versioning(&mut store, Versioning::Enabled);
     run(&mut store, delete("a")).unwrap();
-    let close = Change::CloseBucket { id: BUCKET };
+    let close = AnyChange::CloseBucket { id: BUCKET };
     assert_eq!(run(&mut store, close), Err(MetadataError::BucketNotEmpty));
 }
 
@@ -220,6 +220,7 @@ fn delete_at(store: &mut MemoryStore, version: VersionId, at_ms: u64, bypass: bo
         precondition: Precondition::None,
         bypass,
     };
+    let change = change.into();
     apply(store, &Command { at_ms, change }).unwrap()
 }
 
@@ -308,7 +309,7 @@ fn an_object_lock_needs_versioning_and_keeps_it() {
     assert!(wrong(run(&mut store, lock.clone())));
     set_versioning(&mut store, Versioning::Enabled);
     assert!(run(&mut store, lock).is_ok());
-    let suspend = Change::PutVersioning {
+    let suspend = AnyChange::PutVersioning {
         bucket: BUCKET,
         versioning: Versioning::Suspended,
     };

@@ -79,7 +79,7 @@ pub(super) use put_public_access_block::put_public_access_block;
 use super::version_id;
 use crate::metadata::unexpected;
 use crate::request::Request;
-use protocol::metadata::{Operation, Reply};
+use protocol::metadata::{Change, Operation, Reply};
 use protocol::settings::SettingKind;
 use s3_wire::error::{ErrorCode, S3Error};
 use s3_wire::settings::{AccessControlPolicy, SETTING_BYTES_MAX};
@@ -122,13 +122,13 @@ async fn write(
     document: Option<Vec<u8>>,
 ) -> Result<(), S3Error> {
     let bucket = request.admission.bucket()?;
-    let operation = Operation::SetBucketSetting {
+    let change = Change::SetBucketSetting {
         name: bucket.name.clone(),
         bucket: bucket.id,
         kind,
         document,
     };
-    match request.admission.write(operation).await? {
+    match request.admission.write(change).await? {
         Reply::Done => Ok(()),
         other => Err(unexpected(&other)),
     }
