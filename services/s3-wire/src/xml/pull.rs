@@ -36,6 +36,10 @@ impl<'a> Pull<'a> {
     pub(crate) fn begin(body: &'a [u8], root: &str) -> Result<Pull<'a>, S3Error> {
         let text = std::str::from_utf8(body).map_err(|_| malformed())?;
         let text = text.strip_prefix('\u{FEFF}').unwrap_or(text); // a byte order mark says nothing in UTF-8
+        // XML has no way to write this character back, not even as a reference (XML 1.0, 2.2).
+        if text.contains('\0') {
+            return Err(malformed());
+        }
         let mut reader = Reader::from_str(text);
         let config = reader.config_mut();
         config.enable_all_checks(true);

@@ -327,6 +327,8 @@ mod tests {
             "<Other/>",
             "<Delete><Object></Object></Delete>",
             "<Delete><Object><Key></Key></Object></Delete>",
+            "<Delete><Object><Key>a\0</Key></Object></Delete>",
+            "<Delete><Object><Key>a&#0;</Key></Object></Delete>",
             "<Delete><Object><Key>a</Key><Key>b</Key></Object></Delete>",
             "<Delete><Object><Key><Deep>k</Deep></Key></Object></Delete>",
             "<Delete><Object><Key>k</Object></Key></Delete>",
