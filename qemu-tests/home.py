@@ -351,7 +351,8 @@ class Home(Store):
             return answer.status, answer.headers, answer.read()
 
     def until_serving(self, within=START_WITHIN):
-        """Waits until a small, a middle and a large object can be put and read; gives the seconds that it took."""
+        """Waits until a small, a middle and a large object can be put and read, and sites are answered for where they are; gives the seconds
+        that it took."""
         begin = time.monotonic()
 
         def serves():
@@ -361,7 +362,7 @@ class Home(Store):
                     self.put(f"until-serving/{size}", body)
                     if self.get(f"until-serving/{size}") != body:
                         raise AssertionError(f"other bytes than were put ({size})")
-                return True
+                return self.web_port is None or self.visit("nobody.example")[0] == 404
             except AssertionError:
                 raise
             except Exception:  # noqa: BLE001 - whatever the client calls it, it is not serving yet

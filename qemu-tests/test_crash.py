@@ -22,7 +22,7 @@ RETURN_WITHIN = 10
 """Seconds. The goal is 2; a slow machine is no failure. What was measured is printed."""
 
 DAEMONS = ["bus", "membership", "orchestrator"]
-SERVICES = ["block-store", "metadata", "s3-frontend", "console"]
+SERVICES = ["block-store", "metadata", "s3-frontend", "console", "web"]
 TREE = ["init", "launcher"]
 """Whose end is the end of the whole node: it is started again on the same data."""
 
@@ -94,7 +94,7 @@ def crash(home, kills, seed, budget_s=None, say=print):
 def test_nothing_acknowledged_is_lost_by_kills(request, capsys, user):
     kills = request.config.getoption("kills") or KILLS // len(USERS)
     budget = None if request.config.getoption("kills") else BUDGET_S / len(USERS)
-    with Home.start(user=user) as home, capsys.disabled():
+    with Home.start(user=user, web_domains=[]) as home, capsys.disabled():
         print()
         crash(home, kills, request.config.getoption("seed"), budget)
 
@@ -102,7 +102,7 @@ def test_nothing_acknowledged_is_lost_by_kills(request, capsys, user):
 @pytest.mark.parametrize("name", DAEMONS + SERVICES + TREE)
 def test_each_process_may_be_killed(name):
     """One by one and without load: what is stored stays, and the node comes back by itself."""
-    with Home.start() as home:
+    with Home.start(web_domains=[]) as home:
         home.put("k", b"x" * 100_000)
         for _ in range(3):
             seconds = kill(home, name)
@@ -117,7 +117,7 @@ def main():
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(2**32))
     parser.add_argument("--user", choices=USERS, default=USERS[0])
     arguments = parser.parse_args()
-    with Home.start(user=arguments.user) as home:
+    with Home.start(user=arguments.user, web_domains=[]) as home:
         try:
             crash(home, arguments.kills, arguments.seed)
         except BaseException:

@@ -227,6 +227,27 @@ pub fn help(role: Role) -> String {
 /// Where the explanations begin.
 const COLUMN: usize = 34;
 
+/// Bytes as a person writes them: `10GiB`, `10G` (the same), `500MB` (of 1000), `4096`. `Err`: what is wrong, in words.
+pub fn size(text: &str) -> Result<u64, String> {
+    let wrong = || format!("{text:?} is not a size; write for example 10GiB, 500MB or 1048576");
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at_checked(digits).ok_or_else(wrong)?;
+    let number: u64 = number.parse().map_err(|_| wrong())?;
+    let unit: u64 = match unit.to_ascii_lowercase().as_str() {
+        "" | "b" => 1,
+        "k" | "kib" => 1 << 10,
+        "m" | "mib" => 1 << 20,
+        "g" | "gib" => 1 << 30,
+        "t" | "tib" => 1 << 40,
+        "kb" => 1_000,
+        "mb" => 1_000_000,
+        "gb" => 1_000_000_000,
+        "tb" => 1_000_000_000_000,
+        _ => return Err(wrong()),
+    };
+    number.checked_mul(unit).ok_or_else(wrong)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -258,5 +279,29 @@ mod tests {
         );
         assert!(!admin.contains("first-key"), "help does not mention it");
         assert!(admin.lines().all(|line| line.len() < 120));
+    }
+    #[test]
+    fn sizes_are_read_as_people_write_them() {
+        let check =
+            |text: &str, expected: Option<u64>| assert_eq!(size(text).ok(), expected, "{text}");
+        check("0", Some(0));
+        check("4096", Some(4096));
+        check("10GiB", Some(10 << 30));
+        check("10g", Some(10 << 30));
+        check("500MB", Some(500_000_000));
+        check("16TiB", Some(16 << 40));
+        for wrong in [
+            "",
+            "-1",
+            "GiB",
+            "1.5G",
+            "1 G",
+            "1X",
+            "99999999999T",
+            "99999999999999999999",
+            "١",
+        ] {
+            check(wrong, None);
+        }
     }
 }

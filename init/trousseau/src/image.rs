@@ -30,7 +30,10 @@ impl Wish {
             match word.as_str() {
                 "--node" => wish.node = Some(value()?.into()),
                 "-o" | "--output" => wish.output = Some(value()?.into()),
-                "--size" => wish.size_bytes = Some(size(&value()?)?),
+                "--size" => {
+                    let size = protocol::verbs::size(&value()?);
+                    wish.size_bytes = Some(size.map_err(|why| format!("{word} {why}"))?);
+                }
                 "--efi" => wish.efi = Some(value()?.into()),
                 "--kernel" => wish.kernel = Some(value()?.into()),
                 "--service" => wish.services.push(value()?.into()),
@@ -51,20 +54,6 @@ impl Wish {
         }
         Ok(wish)
     }
-}
-
-/// `2G`, `512M`: bytes.
-fn size(text: &str) -> Result<u64, String> {
-    let wrong = || format!("--size {text:?}: expected a number and M, G or T, for example 2G");
-    let unit = text.chars().last().ok_or_else(wrong)?;
-    let shift = match unit {
-        'M' => 20,
-        'G' => 30,
-        'T' => 40,
-        _ => return Err(wrong()),
-    };
-    let number: u64 = text.trim_end_matches(unit).parse().map_err(|_| wrong())?;
-    number.checked_mul(1 << shift).ok_or_else(wrong)
 }
 
 /// Makes what was wished for.

@@ -27,7 +27,7 @@ const OPTIONS: &str = "
   --service MANIFEST     also run the service of this manifest (docs/ARCHITECTURE.md)
   --node FILE            what the owner writes down about a machine (docs/MACHINE.md)
   -o IMAGE               the disk image: for a USB stick, a disk or a virtual machine
-  --size SIZE            its size, as 512M or 2G (default 512M; a boot uses the disk to its end whatever this was)
+  --size SIZE            its size, as 512M, 2GiB or 8GB (default 512M; a boot uses the disk to its end whatever this was)
   --efi FILE             also, or only, the EFI file that is in it
   --kernel DIR           a kernel built before (default: init/kernel/build builds it, or finds it in the cache)
   --json                 one JSON document on the standard output
