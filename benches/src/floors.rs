@@ -5,7 +5,8 @@ use crate::client::{Connection, Request};
 use crate::error::Error;
 use crate::load::worker::plain;
 use crate::load::{self, difference};
-use crate::node::{Node, Target, end, free_address};
+use crate::nginx::Nginx;
+use crate::node::{Node, Target};
 use crate::options::Options;
 use crate::{report, tree};
 use md5::{Digest, Md5};
@@ -14,10 +15,9 @@ use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::hint::black_box;
 use std::io::Write;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Names, bytes and repetitions; the names are those of the usual report.
 const SIZES: [(&str, usize, usize); 4] = [
@@ -28,8 +28,6 @@ const SIZES: [(&str, usize, usize); 4] = [
 ];
 /// Signed requests for nothing.
 const EMPTY: usize = 8000;
-/// Longest time until nginx serves.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The usual measurements, then the floors.
 pub(crate) fn run(options: &Options, node: &Node) -> Result<String, Error> {
@@ -56,11 +54,14 @@ fn floors(options: &Options, node: &Node, directory: &Path) -> Result<Vec<(Strin
             put(directory, bytes, count / 4)?,
         ));
     }
+    for (name, bytes, _) in SIZES {
+        fs::write(directory.join(name), vec![0x5a; bytes]).map_err(Error::world(name))?;
+    }
     if let Some(nginx) = Nginx::start(directory)? {
         for (name, _, count) in SIZES {
             let path = format!("/{name}");
             let cpu_us = cpu_of(
-                &nginx.target,
+                nginx.target(),
                 nginx.pid(),
                 options.connections,
                 count,
@@ -141,79 +142,4 @@ fn cpu_of(
 #[allow(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
 fn float(count: usize) -> f64 {
     count as f64
-}
-
-/// nginx with one file of each size.
-struct Nginx {
-    child: Child,
-    target: Target,
-}
-
-impl Nginx {
-    /// Starts it in `directory`; `None` where it is not installed.
-    fn start(directory: &Path) -> Result<Option<Nginx>, Error> {
-        let program = ["/usr/sbin/nginx", "/usr/bin/nginx", "/usr/local/sbin/nginx"];
-        let Some(program) = program
-            .into_iter()
-            .map(PathBuf::from)
-            .find(|path| path.exists())
-        else {
-            return Ok(None);
-        };
-        for (name, bytes, _) in SIZES {
-            fs::write(directory.join(name), vec![0x5a; bytes]).map_err(Error::world(name))?;
-        }
-        let address = free_address()?;
-        let shown = directory.display();
-        let config = format!(
-            "daemon off; worker_processes auto; pid {shown}/pid; error_log {shown}/error.log;\n\
-             {}\
-             events {{ worker_connections 1024; }}\n\
-             http {{ access_log off; sendfile on; tcp_nodelay on; keepalive_requests 1000000;\n\
-             server {{ listen {address}; root {shown}; }} }}\n",
-            // Otherwise root's files are read by a user who may not.
-            if nix::unistd::getuid().is_root() {
-                "user root;\n"
-            } else {
-                ""
-            },
-        );
-        let path = directory.join("nginx.conf");
-        fs::write(&path, config).map_err(Error::world("nginx.conf"))?;
-        let child = Command::new(program)
-            .arg("-c")
-            .arg(&path)
-            .args(["-g", ""])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .map_err(Error::world("nginx"))?;
-        let text = |text: &str| text.to_owned();
-        let target = Target {
-            address,
-            access_key: text("nobody"),
-            secret_key: text("nothing"),
-            region: text("nowhere"),
-        };
-        let nginx = Nginx { child, target };
-        let begin = Instant::now();
-        while Connection::open(&nginx.target).is_err() {
-            if begin.elapsed() > PATIENCE {
-                return Err(Error::Node("nginx does not serve".to_owned()));
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        Ok(Some(nginx))
-    }
-
-    fn pid(&self) -> i32 {
-        i32::try_from(self.child.id()).unwrap_or(0)
-    }
-}
-
-impl Drop for Nginx {
-    fn drop(&mut self) {
-        end(&mut self.child);
-    }
 }

@@ -16,11 +16,13 @@ mod crowd;
 mod error;
 mod floors;
 mod load;
+mod nginx;
 mod node;
 mod objects;
 mod options;
 mod report;
 mod tree;
+mod visitors;
 
 use error::Error;
 use options::{Mode, Options};
@@ -55,6 +57,7 @@ fn run(options: &Options) -> Result<(), Error> {
         Mode::Objects(count) => Some(objects::run(options, &mut node, count)),
         Mode::Crowd { idle, slow } => Some(crowd::run(&node, idle, slow)),
         Mode::Floors => Some(floors::run(options, &node)),
+        Mode::Visitors(count) => Some(visitors::run(options, &node, count)),
     };
     if let Some(report) = special {
         let stopped = node.stop();

@@ -1,7 +1,7 @@
 //! The node that is measured: started for this run, or found running.
 
 use crate::error::Error;
-use crate::options::{Options, Subject};
+use crate::options::{Mode, Options, Subject};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
@@ -36,6 +36,8 @@ pub(crate) struct Node {
 struct Started {
     child: Child,
     binary: PathBuf,
+    /// Where web sites are, if anywhere.
+    web: Option<String>,
     /// Removed at the end; the log of the node is in it until then.
     directory: PathBuf,
 }
@@ -72,6 +74,11 @@ impl Node {
         self.root_pid
     }
 
+    /// Where web sites are; only a node that is started for visitors has them.
+    pub(crate) fn web(&self) -> Option<&str> {
+        self.started.as_ref()?.web.as_deref()
+    }
+
     fn start(options: &Options, binary: PathBuf) -> Result<Node, Error> {
         let directory = options
             .data
@@ -79,7 +86,11 @@ impl Node {
         let shown = directory.display().to_string();
         fs::create_dir_all(&directory).map_err(Error::world(shown))?;
         let address = free_address()?;
-        let mut child = spawn(&binary, &directory, &address)?;
+        let web = match options.mode {
+            Mode::Visitors(_) => Some(free_address()?),
+            _ => None,
+        };
+        let mut child = spawn(&binary, &directory, &address, web.as_deref())?;
         let root_pid = i32::try_from(child.id()).ok();
         let line = first_line(&mut child);
         let node = |target| Node {
@@ -88,6 +99,7 @@ impl Node {
             started: Some(Started {
                 child,
                 binary,
+                web,
                 directory,
             }),
         };
@@ -135,7 +147,12 @@ impl Node {
         };
         let stopped = end(&mut started.child);
         let begin = Instant::now();
-        let begun = spawn(&started.binary, &started.directory, &self.target.address);
+        let begun = spawn(
+            &started.binary,
+            &started.directory,
+            &self.target.address,
+            started.web.as_deref(),
+        );
         let begun = begun.map(|child| started.child = child);
         self.root_pid = i32::try_from(started.child.id()).ok();
         let line = begun.and_then(|()| first_line(&mut started.child));
@@ -171,7 +188,12 @@ impl Drop for Node {
 }
 
 /// Starts a node on `directory`; its log goes there, too.
-fn spawn(binary: &Path, directory: &Path, address: &str) -> Result<Child, Error> {
+fn spawn(
+    binary: &Path,
+    directory: &Path,
+    address: &str,
+    web: Option<&str>,
+) -> Result<Child, Error> {
     let log = directory.join("log");
     let log = File::options().create(true).append(true).open(log);
     Command::new(binary)
@@ -179,6 +201,7 @@ fn spawn(binary: &Path, directory: &Path, address: &str) -> Result<Child, Error>
         .arg("--data")
         .arg(directory.join("data"))
         .args(["--s3", address, "--json"])
+        .args(web.into_iter().flat_map(|web| ["--web", web]))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(log.map_err(Error::world("the log file"))?)

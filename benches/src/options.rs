@@ -8,7 +8,7 @@ pub(crate) const HELP: &str = "\
 Measures CPU time, memory and latency of a whole node per S3 operation.
 
 usage: benches --binary PATH [options]
-       benches --binary PATH --objects N | --idle N [--slow M] | --floors
+       benches --binary PATH --objects N | --idle N [--slow M] | --visitors N | --floors
        benches --attach HOST:PORT --access-key KEY --secret-key SECRET [--pid PID] [options]
 
   --binary PATH       start this `trousseau` on a new directory and a free port
@@ -27,6 +27,8 @@ usage: benches --binary PATH [options]
                       at a tenth of them and at all
   --idle N            instead: latency and memory with N idle keep-alive connections …
   --slow M            … and M that send one byte of a request every five seconds
+  --visitors N        instead: N visitors at a time of a web site, each fetching the 8 files of a page on a
+                      connection of its own; from `web`, and from nginx (if there is one)
   --floors            instead: what cannot be undercut: hashes and a synced write, nginx (if there is one)
                       with the same bytes as files, and a signed request for nothing
   --by-process        also show the CPU time of each process
@@ -61,6 +63,8 @@ pub(crate) enum Mode {
     Crowd { idle: usize, slow: usize },
     /// What no server could do cheaper.
     Floors,
+    /// So many visitors of a web site at a time.
+    Visitors(usize),
 }
 
 /// What to measure.
@@ -99,6 +103,7 @@ impl Options {
         let (mut binary, mut address, mut pid) = (None, None, None);
         let (mut access_key, mut secret_key) = (None, None);
         let (mut objects, mut idle, mut slow, mut floors) = (None, None, None, false);
+        let mut visitors = None;
         let mut options = Options {
             subject: Subject::Binary(PathBuf::new()),
             mode: Mode::Operations,
@@ -134,6 +139,7 @@ impl Options {
                 "--objects" => objects = Some(number(&name, &value()?)?),
                 "--idle" => idle = Some(number(&name, &value()?)?),
                 "--slow" => slow = Some(number(&name, &value()?)?),
+                "--visitors" => visitors = Some(number::<usize>(&name, &value()?)?.max(1)),
                 "--floors" => floors = true,
                 "--only" => {
                     options.only = Some(value()?.split(',').map(str::to_owned).collect());
@@ -149,21 +155,23 @@ impl Options {
                 _ => return Err(Error::Usage(format!("unknown option {name}"))),
             }
         }
-        options.mode = match (objects, idle, slow, floors) {
-            (None, None, None, false) => Mode::Operations,
-            (Some(objects), None, None, false) => Mode::Objects(objects),
-            (None, None, None, true) => Mode::Floors,
-            (None, idle, slow, false) => Mode::Crowd {
+        options.mode = match (objects, idle, slow, floors, visitors) {
+            (None, None, None, false, None) => Mode::Operations,
+            (Some(objects), None, None, false, None) => Mode::Objects(objects),
+            (None, None, None, true, None) => Mode::Floors,
+            (None, None, None, false, Some(visitors)) => Mode::Visitors(visitors),
+            (None, idle, slow, false, None) => Mode::Crowd {
                 idle: idle.unwrap_or(0),
                 slow: slow.unwrap_or(0),
             },
             _ => {
-                let reason = "--objects, --idle with --slow, and --floors exclude each other";
+                let reason =
+                    "--objects, --idle with --slow, --visitors and --floors exclude each other";
                 return Err(Error::Usage(reason.to_owned()));
             }
         };
         if options.mode != Mode::Operations && binary.is_none() {
-            let reason = "--objects, --idle, --slow and --floors need --binary";
+            let reason = "--objects, --idle, --slow, --visitors and --floors need --binary";
             return Err(Error::Usage(reason.to_owned()));
         }
         options.subject = match (binary, address, access_key, secret_key) {
@@ -215,6 +223,7 @@ mod tests {
         assert_eq!(mode("--binary t --objects 10"), Mode::Objects(10));
         let crowd = Mode::Crowd { idle: 5, slow: 2 };
         assert_eq!(mode("--binary t --slow 2 --idle 5"), crowd);
+        assert_eq!(mode("--visitors 7 --binary t"), Mode::Visitors(7));
         assert!(parse("--help").unwrap().is_none());
         for wrong in [
             "",
@@ -224,6 +233,7 @@ mod tests {
             "--attach a",
             "--binary t --pid 1",
             "--binary t --objects 1 --floors",
+            "--binary t --visitors 1 --idle 1",
             "--attach a --access-key k --secret-key s --objects 1",
         ] {
             assert!(parse(wrong).is_err(), "{wrong}");

@@ -6,17 +6,17 @@
 //! before the start is over: making a thread is not among the calls of a front end that serves.
 
 use crate::Error;
-use crate::activity::Connections;
 use crate::body::file_range::Placeholders;
+use crate::connections::Connections;
 use crate::limits::{
-    BUDGET_KIB, CONNECTIONS_MAX, FILES_PER_CONNECTION, FINISH, HANDED_OVER_MAX, TICK_S_MAX,
-    WORKERS_MAX,
+    BUDGET_KIB, FILES_PER_CONNECTION, FINISH, HANDED_OVER_MAX, Room, TICK_S_MAX, WORKERS_MAX,
 };
 use crate::relay;
 use crate::server::{self, Handler};
 use crate::worker::{Settings, Worker};
 use protocol::Channel;
 use runtime::{Bus, Supervisor};
+use rustix::process::{Resource, getrlimit};
 use std::io;
 use std::net::TcpListener as StdTcpListener;
 use std::rc::Rc;
@@ -47,6 +47,8 @@ struct Vitals {
 /// All threads.
 pub struct Crew {
     started: Instant,
+    /// What all threads together have.
+    room: Room,
     runtime: Runtime,
     hands: Vec<Hand>,
     /// The first thread's ends of the channels on which the others speak to the bus.
@@ -72,6 +74,20 @@ fn count_of_threads() -> usize {
     usize::try_from(cores).unwrap_or(1).clamp(1, WORKERS_MAX)
 }
 
+/// How many connections this process can keep with the descriptors that it may really have.
+fn room() -> Room {
+    let files = getrlimit(Resource::Nofile).current;
+    let room = files.map_or(Room::FULL, Room::within);
+    if room != Room::FULL {
+        let (files, Room { connections, .. }) = (files.unwrap_or(0), room);
+        let of = Room::FULL.connections;
+        runtime::warn!(
+            "keeps {connections} connections instead of {of}: only {files} open files are allowed"
+        );
+    }
+    room
+}
+
 impl Crew {
     /// Starts the serving threads and waits until each is ready to take over connections.
     pub fn start<H: Handler>(settings: &Settings, handler: H) -> Result<Self, Error> {
@@ -79,8 +95,10 @@ impl Crew {
         let count = count_of_threads();
         let (end, ended) = mpsc::channel(1);
         let newest_revision = Arc::new(AtomicU64::new(0));
+        let room = room();
         let mut crew = Self {
             started,
+            room,
             runtime: event_loop().map_err(system("event loop"))?,
             hands: Vec::new(),
             buses: Vec::new(),
@@ -102,7 +120,7 @@ impl Crew {
                 accepted,
                 vitals: vitals.clone(),
                 started,
-                connections_max: CONNECTIONS_MAX / count,
+                room: room.share(count),
                 budget_kib: BUDGET_KIB / u32::try_from(count).unwrap_or(u32::MAX),
                 seed: u64::from_ne_bytes(seed),
                 _end: end.clone(),
@@ -133,6 +151,7 @@ impl Crew {
     ) -> Result<(), Error> {
         let Self {
             started,
+            room,
             runtime,
             hands,
             buses,
@@ -141,7 +160,8 @@ impl Crew {
         LocalSet::new().block_on(&runtime, async move {
             let listener = TcpListener::from_std(listener).map_err(system("listener"))?;
             let mut bus_gone = std::pin::pin!(relay::relay(bus, buses));
-            supervisor.ready(format!("{} threads", hands.len()))?;
+            let (threads, connections) = (hands.len(), room.connections);
+            supervisor.ready(format!("{threads} threads, {connections} connections"))?;
             let turning = || {
                 let now_s = started.elapsed().as_secs();
                 let ticks = hands
@@ -184,11 +204,9 @@ async fn deal(listener: &TcpListener, hands: &[Hand]) -> std::convert::Infallibl
         };
         let load = |hand: &&Hand| hand.vitals.load.load(Ordering::Relaxed);
         if let Some(hand) = hands.iter().min_by_key(load) {
-            // A thread that does not even take over sockets is overloaded: its client is better off
-            // trying again.
-            let _ = hand
-                .sockets
-                .try_send(server::Dealt::new(socket, peer.ip(), &hand.vitals.load));
+            // Where the thread with fewest is behind with taking over, the next clients wait in the listener's queue.
+            let dealt = server::Dealt::new(socket, peer.ip(), &hand.vitals.load);
+            let _ = hand.sockets.send(dealt).await;
         }
     }
 }
@@ -202,7 +220,7 @@ struct Thread {
     accepted: mpsc::Receiver<server::Dealt>,
     vitals: Arc<Vitals>,
     started: Instant,
-    connections_max: usize,
+    room: Room,
     budget_kib: u32,
     seed: u64,
     /// Dropped when the thread ends.
@@ -212,7 +230,7 @@ struct Thread {
 impl Thread {
     fn run<H: Handler>(self, up: &std_mpsc::Sender<io::Result<()>>, handler: H) {
         let begun = event_loop().and_then(|runtime| {
-            let placeholders = Placeholders::new(self.connections_max * FILES_PER_CONNECTION)?;
+            let placeholders = Placeholders::new(self.room.working * FILES_PER_CONNECTION)?;
             Ok((runtime, placeholders))
         });
         let (runtime, placeholders) = match begun {
@@ -230,7 +248,7 @@ impl Thread {
                     return;
                 }
             };
-            let connections = Connections::new(self.connections_max);
+            let connections = Connections::new(self.room);
             let worker = Worker::new(
                 self.settings,
                 self.newest_revision,
@@ -247,7 +265,7 @@ impl Thread {
     }
 }
 
-/// Once a second: says that this thread lives, and looks for connections that are overdue.
+/// Once a second: says that this thread lives, and looks for connections that are overdue or tired.
 async fn tick(connections: Rc<Connections>, vitals: Arc<Vitals>, started: Instant) {
     let mut second = tokio::time::interval(Duration::from_secs(1));
     loop {

@@ -1,6 +1,6 @@
 //! Objects over HTTP: what the services that give objects to HTTP clients share, each with operations of its own.
 //!
-//! The threads and their connections ([`crew`], [`server`]), who may do what ([`admission`]), the line to metadata and what is remembered
+//! The threads and their connections ([`crew`], [`server`], [`connections`]), who may do what ([`admission`]), the line to metadata and what is remembered
 //! of its answers ([`metadata`], [`credentials`]), and the way of an object's bytes from its blocks to a socket ([`blocks`], [`body`],
 //! [`reading`]). Absent: any operation; any path, any address, any file opened by name; the bytes of large objects on their way out.
 
@@ -13,6 +13,7 @@ pub mod answer;
 pub mod blocks;
 pub mod body;
 pub mod budget;
+pub mod connections;
 pub mod cors;
 pub mod credentials;
 pub mod crew;

@@ -3,17 +3,73 @@
 
 use std::time::Duration;
 
+/// How many connections are kept, by a process or by one of its threads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// All of them.
+    pub connections: usize,
+    /// Those at work.
+    pub working: usize,
+}
+
+impl Room {
+    /// What the manifests are made for.
+    pub const FULL: Self = Self {
+        connections: CONNECTIONS_MAX,
+        working: WORKING_MAX,
+    };
+
+    /// As much of it as `files` descriptors suffice for. A host may give an ordinary user fewer than
+    /// the manifest says; then half of them are for the files of those at work.
+    pub fn within(files: u64) -> Self {
+        let files = usize::try_from(files).unwrap_or(usize::MAX);
+        let for_clients = files.saturating_sub(FILES_SPARE.min(files / 4));
+        let working = WORKING_MAX.min(for_clients / 2 / FILES_PER_CONNECTION);
+        let connections = for_clients.saturating_sub(working * FILES_PER_CONNECTION);
+        Self {
+            connections: CONNECTIONS_MAX.min(connections),
+            working,
+        }
+    }
+
+    /// The share of one of so many threads.
+    pub fn share(self, threads: usize) -> Self {
+        Self {
+            connections: (self.connections / threads).max(1),
+            working: (self.working / threads).max(1),
+        }
+    }
+}
+
 /// The most threads that serve; more than eight cores are not what a home has.
 pub const WORKERS_MAX: usize = 8;
 /// The most client connections of the whole process. Beyond it the connection that is idle longest
-/// is closed, and if none is idle the new one. With a socket and [`FILES_PER_CONNECTION`] each,
-/// they stay below `open_files` in the manifest; with some 45 KiB of buffers each, about at half of
-/// `memory_mb`.
-pub const CONNECTIONS_MAX: usize = 3_000;
+/// is closed, and if none is idle the new one.
+pub const CONNECTIONS_MAX: usize = 12_000;
+/// How many of them may be at work at a time, with buffers; see [`crate::connections`]. Who has a
+/// request beyond it waits for one of them to become idle.
+pub const WORKING_MAX: usize = 2_000;
+/// What one of them takes at rest, in KiB: the kernel's socket for the most part, which a machine's
+/// cgroup counts, too.
+const RESTING_KIB: usize = 6;
+/// What one of them takes at work without what [`BUDGET_KIB`] counts: buffers of hyper's, the head
+/// of a request and what becomes of it.
+const WORKING_KIB: usize = 48;
+/// After how long without a request a connection gives back everything but its socket, in seconds.
+pub const REST_S: u64 = 1;
 /// The block file that is being sent or filled, the next one, and one that is being opened.
 pub const FILES_PER_CONNECTION: usize = 3;
 /// Accepted sockets that wait for one thread to take them over.
 pub const HANDED_OVER_MAX: usize = 128;
+/// Descriptors beside those of connections: event loops, lines to other services, sockets that are
+/// being handed over or closed.
+pub const FILES_SPARE: usize = 1_500;
+/// `open_files` in the manifests.
+const FILES: usize = 20_000;
+const _: () = assert!(
+    CONNECTIONS_MAX + WORKING_MAX * FILES_PER_CONNECTION + FILES_SPARE <= FILES,
+    "every connection that is kept has its descriptors"
+);
 
 /// The most bytes of a request's head. AWS allows 8 KiB of headers; a presigned URL with a long key
 /// comes on top.
@@ -33,7 +89,16 @@ pub const PACKED_KIB: u32 = 64;
 const _: () = assert!(protocol::block::PACKED_BYTES_MAX <= PACKED_KIB as usize * 1024);
 /// What all requests may hold beside their connections' own buffers, in KiB, shared evenly by the
 /// threads; see [`crate::budget`].
-pub const BUDGET_KIB: u32 = 96 * 1024;
+pub const BUDGET_KIB: u32 = 80 * 1024;
+/// What the process takes before anybody comes, with what it remembers of keys and policies.
+const ALONE_KIB: usize = 10 * 1024;
+/// `memory_mb` in the manifests.
+const MEMORY_KIB: usize = 256 * 1024;
+const _: () = assert!(
+    CONNECTIONS_MAX * RESTING_KIB + WORKING_MAX * WORKING_KIB + BUDGET_KIB as usize + ALONE_KIB
+        <= MEMORY_KIB,
+    "all connections, as many of them at work as may be, and all that requests may hold"
+);
 /// How long a request waits for its share of that before it is told to slow down.
 pub const BUDGET_WAIT: Duration = Duration::from_secs(10);
 
@@ -82,3 +147,36 @@ pub const LINGER: Duration = Duration::from_secs(5);
 pub const FINISH: Duration = Duration::from_secs(4);
 /// A thread that has not looked at its clock for so long does not count as alive, in seconds.
 pub const TICK_S_MAX: u64 = 5;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_manifests_give_what_the_bounds_are_made_for() {
+        for manifest in [
+            include_str!("../../s3-frontend/manifest.toml"),
+            include_str!("../../web/manifest.toml"),
+        ] {
+            for limit in [
+                format!("open_files = {FILES} "),
+                format!("memory_mb = {}\n", MEMORY_KIB / 1024),
+            ] {
+                assert!(manifest.contains(&limit), "{limit}");
+            }
+        }
+        assert_eq!(Room::within(FILES as u64), Room::FULL);
+    }
+
+    #[test]
+    fn fewer_descriptors_mean_fewer_connections_but_never_too_few_files() {
+        for files in [16, 64, 1_024, 4_096, 10_000, 20_000, 1_000_000, u64::MAX] {
+            let room = Room::within(files);
+            let used = room.connections + room.working * FILES_PER_CONNECTION;
+            assert!((used as u64) < files, "{files}: {room:?}");
+            assert!(room.working >= 1 && room.connections > room.working);
+        }
+        let room = Room::within(1_024);
+        assert_eq!((room.connections, room.working), (384, 128));
+    }
+}

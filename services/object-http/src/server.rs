@@ -1,11 +1,13 @@
 //! Connections: accepted by one thread, dealt out to the serving threads, each served by hyper
-//! until it ends or is told to.
+//! while there is something to serve, until it ends or is told to.
 
-use crate::activity::{Connections, Entry, Order};
+use crate::activity::Order;
 use crate::answer::{self, Answer};
 use crate::body::socket::Socket;
+use crate::connections::{Connections, Entry};
 use crate::limits::{BUFFER_BYTES_MAX, HEAD_BYTES_MAX, HEADERS_MAX, LINGER, LINGER_BYTES_MAX};
 use crate::worker::Worker;
+use bytes::Bytes;
 use http::Request as HttpRequest;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -101,17 +103,51 @@ async fn finish(connections: &Connections) {
     }
 }
 
-/// Serves one connection.
+/// Serves one connection. At rest it is this future and a socket; what requests need is made when bytes come.
 async fn connection<H: Handler>(
     worker: Rc<Worker>,
     entry: Entry,
     load: Load,
     peer: IpAddr,
-    stream: TcpStream,
+    mut stream: TcpStream,
     handler: H,
 ) {
-    let activity = entry.activity.clone();
-    let socket = Socket::new(stream, worker.placeholders.clone(), activity.clone());
+    let mut before = Bytes::new();
+    loop {
+        let place = tokio::select! {
+            biased;
+            // Nothing of ours is on its way that a reset could hurt.
+            _end = entry.activity.told_to_end() => break,
+            place = async {
+                if before.is_empty() {
+                    stream.readable().await.ok()?;
+                }
+                entry.wake().await
+            } => place,
+        };
+        let Some(place) = place else { break };
+        let served = requests(&worker, &entry, peer, (stream, before), handler);
+        match Box::pin(served).await {
+            None => break,
+            Some(rest) => (stream, before) = rest,
+        }
+        entry.rest(place);
+    }
+    drop((entry, load));
+}
+
+/// Serves the requests of one connection, of whose bytes `before` have been read already, until it ends (`None`) or is told to
+/// rest.
+async fn requests<H: Handler>(
+    worker: &Rc<Worker>,
+    entry: &Entry,
+    peer: IpAddr,
+    (stream, before): (TcpStream, Bytes),
+    handler: H,
+) -> Option<(TcpStream, Bytes)> {
+    let activity = &entry.activity;
+    let placeholders = worker.placeholders.clone();
+    let socket = Socket::new(stream, before, placeholders, activity.clone());
     let service = service_fn(|http: HttpRequest<Incoming>| {
         let (worker, activity) = (worker.clone(), activity.clone());
         // Boxed, so that a connection between two requests does not hold the space for one.
@@ -134,33 +170,40 @@ async fn connection<H: Handler>(
         .serve_connection(socket, service);
     let mut was_idle = false;
     loop {
-        let served = {
+        let order = {
             let mut served = pin!(poll_fn(|context| hyper.poll_without_shutdown(context)));
             tokio::select! {
                 biased;
-                result = &mut served => Some(result),
-                order = activity.ordered() => match order {
-                    Order::Cut => return,
-                    Order::Finish => {
-                        was_idle = activity.is_idle();
-                        None
-                    }
-                },
+                // Done; or the client is gone, or sent what is not HTTP (hyper has answered it), or a body
+                // broke off: nothing to be said.
+                _result = &mut served => break,
+                order = activity.ordered() => order,
             }
         };
-        match served {
-            // The client is gone, or sent what is not HTTP (hyper has answered it), or a body broke
-            // off: nothing to be said.
-            Some(Err(_)) | Some(Ok(())) => break,
-            None => std::pin::Pin::new(&mut hyper).graceful_shutdown(),
+        match order {
+            Order::Cut => return None,
+            Order::Finish => {
+                was_idle = activity.is_idle();
+                std::pin::Pin::new(&mut hyper).graceful_shutdown();
+            }
+            Order::Rest if activity.is_idle() => {
+                let parts = hyper.into_parts();
+                let (stream, unread) = parts.io.into_parts();
+                // Of the next request, if its beginning came along with the one before.
+                let before = match unread.is_empty() {
+                    true => parts.read_buf,
+                    false => [parts.read_buf, unread].concat().into(),
+                };
+                return Some((stream, before));
+            }
+            Order::Rest => {} // a request came first
         }
     }
-    let parts = hyper.into_parts();
-    // Between two requests nothing of ours is on its way that a reset could hurt.
     if !was_idle {
-        linger(parts.io.into_stream()).await;
+        let (stream, _) = hyper.into_parts().io.into_parts();
+        linger(stream).await;
     }
-    drop((entry, load));
+    None
 }
 
 /// Ends a connection so that the client sees our last answer. Closing a socket with unread bytes
@@ -171,7 +214,7 @@ async fn linger(mut stream: TcpStream) {
         return;
     }
     let rest = async {
-        let mut buffer = [0; 8 * 1024];
+        let mut buffer = vec![0; 8 * 1024];
         let mut bytes = 0_usize;
         while let Ok(read) = stream.read(&mut buffer).await {
             bytes = bytes.saturating_add(read);

@@ -1,10 +1,10 @@
 //! One serving thread: everything that its connections share. Threads share the number of the newest
 //! revision, and nothing else.
 
-use crate::activity::Connections;
 use crate::blocks::{BlockLink, Pins};
 use crate::body::file_range::Placeholders;
 use crate::budget::Budget;
+use crate::connections::Connections;
 use crate::credentials::Credentials;
 use crate::metadata::MetadataLink;
 use runtime::Bus;

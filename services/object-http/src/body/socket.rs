@@ -3,6 +3,7 @@
 
 use super::file_range::Placeholders;
 use crate::activity::Activity;
+use bytes::Bytes;
 use hyper::rt::ReadBufCursor;
 use hyper_util::rt::TokioIo;
 use rustix::net::SendFlags;
@@ -19,24 +20,32 @@ const SLICES_MAX: usize = 16;
 /// One accepted connection.
 pub struct Socket {
     stream: TokioIo<TcpStream>,
+    /// What was read from it earlier and comes first.
+    before: Bytes,
     placeholders: Rc<Placeholders>,
     activity: Rc<Activity>,
 }
 
 impl Socket {
-    /// A connected, non-blocking socket. File ranges in what is written must come from
+    /// A connected, non-blocking socket, of whose bytes `before` have been read already. File ranges in what is written must come from
     /// `placeholders`.
-    pub fn new(stream: TcpStream, placeholders: Rc<Placeholders>, activity: Rc<Activity>) -> Self {
+    pub fn new(
+        stream: TcpStream,
+        before: Bytes,
+        placeholders: Rc<Placeholders>,
+        activity: Rc<Activity>,
+    ) -> Self {
         Self {
             stream: TokioIo::new(stream),
+            before,
             placeholders,
             activity,
         }
     }
 
-    /// The socket itself.
-    pub fn into_stream(self) -> TcpStream {
-        self.stream.into_inner()
+    /// The socket itself, and what nobody has read of the bytes that came before.
+    pub fn into_parts(self) -> (TcpStream, Bytes) {
+        (self.stream.into_inner(), self.before)
     }
 
     /// One attempt to write, without waiting: the ordinary slices in front by sendmsg(2), then one
@@ -85,9 +94,15 @@ impl hyper::rt::Read for Socket {
     fn poll_read(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
-        buffer: ReadBufCursor<'_>,
+        mut buffer: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        if !this.before.is_empty() {
+            let length = this.before.len().min(buffer.remaining());
+            buffer.put_slice(&this.before.split_to(length));
+            this.activity.received();
+            return Poll::Ready(Ok(()));
+        }
         let read = Pin::new(&mut this.stream).poll_read(context, buffer);
         if read.is_ready() {
             this.activity.received();
