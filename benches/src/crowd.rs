@@ -20,7 +20,9 @@ const SLOW_EVERY: Duration = Duration::from_secs(5);
 const REQUESTS: usize = 2000;
 const SERIES: usize = 3;
 /// After this time a server that gives something back for connections that are idle has done so.
-const SETTLED: Duration = Duration::from_secs(4);
+const SETTLED: Duration = Duration::from_secs(15);
+/// The slow ones are measured sooner: a server may cut them off.
+const BEGUN: Duration = Duration::from_secs(3);
 /// Bytes of the object that it gets.
 const BYTES: usize = 4 << 10;
 const PATH: &str = "/crowd/object";
@@ -44,14 +46,20 @@ pub(crate) fn run(node: &Node, idle: usize, slow: usize) -> Result<String, Error
     busy.expect(&put, &[200])?;
     let mut rows = Vec::new();
     measure(node, &mut busy)?; // So that what is made once is there before memory is read.
-    rows.push(Row::of("alone".to_owned(), 0, node, &mut busy)?);
+    rows.push(Row::of("alone".to_owned(), 0, BEGUN, node, &mut busy)?);
     let mut idlers = Vec::with_capacity(idle);
     for _ in 0..idle {
         let mut connection = Connection::open(target)?;
         connection.expect(&plain("HEAD", PATH, ""), &[200])?;
         idlers.push(connection);
     }
-    rows.push(Row::of(format!("{idle} idle"), idle, node, &mut busy)?);
+    rows.push(Row::of(
+        format!("{idle} idle"),
+        idle,
+        SETTLED,
+        node,
+        &mut busy,
+    )?);
     let mut drips = Vec::with_capacity(slow);
     for _ in 0..slow {
         drips.push(begin_slowly(target)?);
@@ -59,7 +67,7 @@ pub(crate) fn run(node: &Node, idle: usize, slow: usize) -> Result<String, Error
     let over = AtomicBool::new(false);
     let among_slow = std::thread::scope(|scope| {
         scope.spawn(|| drip(&drips, &over));
-        let row = Row::of(format!("and {slow} slow"), slow, node, &mut busy);
+        let row = Row::of(format!("and {slow} slow"), slow, BEGUN, node, &mut busy);
         over.store(true, Ordering::Relaxed);
         row
     });
@@ -103,10 +111,11 @@ impl Row {
     fn of(
         beside: String,
         connections: usize,
+        pause: Duration,
         node: &Node,
         busy: &mut Connection,
     ) -> Result<Self, Error> {
-        std::thread::sleep(SETTLED);
+        std::thread::sleep(pause);
         let (before, begin) = (cpu_us(node), Instant::now());
         let frontend_bytes = frontend(node);
         std::thread::sleep(Duration::from_secs(1));

@@ -24,6 +24,7 @@ pub struct Connections {
     awake: RefCell<HashMap<u64, Rc<Activity>>>,
     next: Cell<u64>,
     finishing: Cell<bool>,
+    rested: Cell<usize>,
 }
 
 /// A connection's place in the table; leaves it when dropped.
@@ -59,6 +60,7 @@ impl Connections {
             awake: RefCell::default(),
             next: Cell::new(0),
             finishing: Cell::new(false),
+            rested: Cell::new(0),
         })
     }
 
@@ -128,6 +130,16 @@ impl Connections {
         self.awake.borrow().values().for_each(tell);
     }
 
+    /// How often a connection went to rest since the last [`Self::forget_rested`].
+    pub(crate) fn rested(&self) -> usize {
+        self.rested.get()
+    }
+
+    /// Counts anew.
+    pub(crate) fn forget_rested(&self) {
+        self.rested.set(0);
+    }
+
     /// Counts one more that waits for a place. The first has those rest that are idle now; whoever becomes idle later does it by itself.
     fn wait(&self) -> Waiting {
         let waiting = self.common.waiting.get();
@@ -165,6 +177,7 @@ impl Entry {
     /// Gives the place back and goes to rest.
     pub fn rest(&self, place: Place) {
         drop(place);
+        self.table.rested.set(self.table.rested.get() + 1);
         self.activity.rest();
         if let Some(activity) = self.table.awake.borrow_mut().remove(&self.number) {
             let key = (self.activity.since_s(), self.number);

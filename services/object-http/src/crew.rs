@@ -9,11 +9,12 @@ use crate::Error;
 use crate::body::file_range::Placeholders;
 use crate::connections::Connections;
 use crate::limits::{
-    BUDGET_KIB, FILES_PER_CONNECTION, FINISH, HANDED_OVER_MAX, Room, TICK_S_MAX, WORKERS_MAX,
+    BUDGET_KIB, FILES_PER_CONNECTION, FINISH, HANDED_OVER_MAX, REMEMBERED_KIB, Room, TICK_S_MAX,
+    TRIM_RESTED, TRIM_S, WORKERS_MAX,
 };
 use crate::relay;
 use crate::server::{self, Handler};
-use crate::worker::{Settings, Worker};
+use crate::worker::{Memory, Settings, Worker};
 use protocol::Channel;
 use runtime::{Bus, Supervisor};
 use rustix::process::{Resource, getrlimit};
@@ -121,7 +122,10 @@ impl Crew {
                 vitals: vitals.clone(),
                 started,
                 room: room.share(count),
-                budget_kib: BUDGET_KIB / u32::try_from(count).unwrap_or(u32::MAX),
+                memory: Memory {
+                    budget_kib: BUDGET_KIB / u32::try_from(count).unwrap_or(u32::MAX),
+                    remembered_kib: REMEMBERED_KIB / count,
+                },
                 seed: u64::from_ne_bytes(seed),
                 _end: end.clone(),
             };
@@ -221,7 +225,7 @@ struct Thread {
     vitals: Arc<Vitals>,
     started: Instant,
     room: Room,
-    budget_kib: u32,
+    memory: Memory,
     seed: u64,
     /// Dropped when the thread ends.
     _end: mpsc::Sender<()>,
@@ -253,25 +257,34 @@ impl Thread {
                 self.settings,
                 self.newest_revision,
                 bus,
-                self.budget_kib,
+                self.memory,
                 placeholders,
-                connections.clone(),
+                connections,
                 self.seed,
             );
-            tokio::task::spawn_local(tick(connections, self.vitals, self.started));
+            tokio::task::spawn_local(tick(worker.clone(), self.vitals, self.started));
             let _ = up.send(Ok(()));
             server::serve(worker, self.accepted, handler).await;
         });
     }
 }
 
-/// Once a second: says that this thread lives, and looks for connections that are overdue or tired.
-async fn tick(connections: Rc<Connections>, vitals: Arc<Vitals>, started: Instant) {
+/// Once a second: says that this thread lives, looks for connections that are overdue or tired, and lets go of what was kept for a
+/// while.
+async fn tick(worker: Rc<Worker>, vitals: Arc<Vitals>, started: Instant) {
     let mut second = tokio::time::interval(Duration::from_secs(1));
+    let mut trimmed_s = 0;
     loop {
         second.tick().await;
         let now_s = started.elapsed().as_secs();
         vitals.tick_s.store(now_s, Ordering::Relaxed);
-        connections.tick(now_s);
+        worker.connections.tick(now_s);
+        worker.blocks.tick(now_s);
+        let rested = worker.connections.rested();
+        if now_s.saturating_sub(trimmed_s) > TRIM_S && rested > TRIM_RESTED {
+            trimmed_s = now_s;
+            worker.connections.forget_rested();
+            crate::sys::give_back_free_memory();
+        }
     }
 }

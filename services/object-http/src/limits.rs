@@ -57,13 +57,19 @@ const RESTING_KIB: usize = 6;
 const WORKING_KIB: usize = 48;
 /// After how long without a request a connection gives back everything but its socket, in seconds.
 pub const REST_S: u64 = 1;
+/// The free memory in between what is used is given back to the kernel when so many connections of a
+/// thread went to rest …
+pub const TRIM_RESTED: usize = 256;
+/// … and the last time is so many seconds ago: whoever comes back often shall find it warm.
+pub const TRIM_S: u64 = 10;
 /// The block file that is being sent or filled, the next one, and one that is being opened.
 pub const FILES_PER_CONNECTION: usize = 3;
 /// Accepted sockets that wait for one thread to take them over.
 pub const HANDED_OVER_MAX: usize = 128;
 /// Descriptors beside those of connections: event loops, lines to other services, sockets that are
-/// being handed over or closed.
-pub const FILES_SPARE: usize = 1_500;
+/// being handed over or closed, block files that are remembered.
+pub const FILES_SPARE: usize = 2_000;
+const _: () = assert!(WORKERS_MAX * (HANDED_OVER_MAX + REMEMBERED_FILES_MAX + 32) <= FILES_SPARE);
 /// `open_files` in the manifests.
 const FILES: usize = 20_000;
 const _: () = assert!(
@@ -89,13 +95,24 @@ pub const PACKED_KIB: u32 = 64;
 const _: () = assert!(protocol::block::PACKED_BYTES_MAX <= PACKED_KIB as usize * 1024);
 /// What all requests may hold beside their connections' own buffers, in KiB, shared evenly by the
 /// threads; see [`crate::budget`].
-pub const BUDGET_KIB: u32 = 80 * 1024;
+pub const BUDGET_KIB: u32 = 76 * 1024;
+/// Packed blocks that were opened a moment ago, shared evenly by the threads; see
+/// [`crate::blocks`].
+pub const REMEMBERED_KIB: usize = 4 * 1024;
+/// Block files that one thread has opened a moment ago and keeps.
+pub const REMEMBERED_FILES_MAX: usize = 64;
+/// How long either is kept, in seconds from its opening.
+pub const REMEMBERED_S: u64 = 5;
 /// What the process takes before anybody comes, with what it remembers of keys and policies.
 const ALONE_KIB: usize = 10 * 1024;
 /// `memory_mb` in the manifests.
 const MEMORY_KIB: usize = 256 * 1024;
 const _: () = assert!(
-    CONNECTIONS_MAX * RESTING_KIB + WORKING_MAX * WORKING_KIB + BUDGET_KIB as usize + ALONE_KIB
+    CONNECTIONS_MAX * RESTING_KIB
+        + WORKING_MAX * WORKING_KIB
+        + BUDGET_KIB as usize
+        + REMEMBERED_KIB
+        + ALONE_KIB
         <= MEMORY_KIB,
     "all connections, as many of them at work as may be, and all that requests may hold"
 );

@@ -23,6 +23,15 @@ pub struct Settings {
     pub hosts: Vec<String>,
 }
 
+/// A thread's share of what the process may hold.
+#[derive(Clone, Copy, Debug)]
+pub struct Memory {
+    /// For requests.
+    pub budget_kib: u32,
+    /// For blocks that were opened a moment ago.
+    pub remembered_kib: usize,
+}
+
 /// The names in the setting `host`: separated by commas, ports and case are ignored.
 pub fn hosts(setting: &str) -> Vec<String> {
     let names = setting
@@ -64,7 +73,7 @@ impl Worker {
         settings: Settings,
         newest_revision: Arc<AtomicU64>,
         bus: Bus,
-        budget_kib: u32,
+        memory: Memory,
         placeholders: Rc<Placeholders>,
         connections: Rc<Connections>,
         seed: u64,
@@ -73,11 +82,11 @@ impl Worker {
             region: settings.region,
             hosts: settings.hosts,
             metadata: MetadataLink::new(bus.clone()),
-            blocks: BlockLink::new(bus, Pins::start()),
+            blocks: BlockLink::new(bus, Pins::start(), memory.remembered_kib * 1024),
             credentials: Credentials::new(newest_revision),
             connections,
             placeholders,
-            budget: Budget::new(budget_kib),
+            budget: Budget::new(memory.budget_kib),
             seed,
             requests: Cell::new(0),
         })

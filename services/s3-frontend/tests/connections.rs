@@ -9,6 +9,7 @@ mod house;
 
 use house::House;
 use house::client::{Client, noise};
+use object_http::limits;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::atomic::Ordering;
@@ -63,6 +64,26 @@ fn a_body_that_does_not_come_is_a_request_timeout() {
         let blocks = house.blocks.lock().unwrap();
         blocks.writers.is_empty() && blocks.pinned.is_empty()
     });
+}
+
+#[test]
+fn a_connection_that_rested_goes_on_even_in_the_middle_of_a_request() {
+    let house = House::start();
+    let mut client = house.client();
+    client.put("/bucket", b"").expect(200);
+    let rest = Duration::from_secs(limits::REST_S + 3);
+    std::thread::sleep(rest);
+    client.put("/bucket/k", b"here").expect(200);
+    // The beginning of the second comes along with the first, so that nothing more comes before the connection is told to rest.
+    let mut both = client.request("GET", "/bucket/k", &[], b"");
+    let mut second = client.request("GET", "/bucket/k", &[], b"");
+    let remainder = second.split_off(20);
+    both.extend_from_slice(&second);
+    client.send(&both);
+    assert_eq!(client.receive(false).expect(200).body, b"here");
+    std::thread::sleep(rest);
+    client.send(&remainder);
+    assert_eq!(client.receive(false).expect(200).body, b"here");
 }
 
 #[test]

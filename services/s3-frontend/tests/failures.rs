@@ -10,8 +10,10 @@ mod house;
 
 use house::House;
 use house::client::{Client, noise};
+use object_http::limits::REMEMBERED_S;
 use protocol::block::BlockRef;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 const MIB: usize = 1024 * 1024;
 
@@ -129,6 +131,8 @@ fn damage_is_an_error_at_the_start_and_cuts_the_connection_later() {
             == body[..8 * MIB]
     );
     house.blocks.lock().unwrap().damage(&blocks[0]);
+    // It has just been opened, which is remembered for a moment.
+    std::thread::sleep(Duration::from_secs(REMEMBERED_S + 1));
     client.get("/bucket/k").refused(500, "InternalError");
 }
 

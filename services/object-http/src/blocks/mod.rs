@@ -2,6 +2,7 @@
 
 mod pins;
 mod reader;
+mod remembered;
 mod writer;
 
 pub(crate) use pins::Pins;
@@ -13,6 +14,7 @@ pub use writer::{BlockWriter, Hold, Placed};
 use crate::limits::{UNAVAILABLE_WAIT, WRITERS_MAX};
 use bytes::Bytes;
 use protocol::block::{BlockAnswer, BlockCall, BlockError, BlockRef, Blocks};
+use remembered::Remembered;
 use runtime::{Bus, CallError, Link};
 use s3_wire::error::{ErrorCode, S3Error};
 use std::cell::RefCell;
@@ -34,12 +36,14 @@ pub struct BlockLink {
     /// Block files being written by all uploads of this thread.
     writers: Arc<Semaphore>,
     pins: Pins,
+    remembered: Remembered,
 }
 
 /// A block that may be read.
+#[derive(Clone)]
 pub enum OpenBlock {
     /// A file that holds exactly this block, positioned anywhere.
-    File(OwnedFd),
+    File(Rc<OwnedFd>),
     /// Its bytes.
     Bytes(Bytes),
 }
@@ -88,14 +92,20 @@ impl From<Failure> for S3Error {
 }
 
 impl BlockLink {
-    /// Connects with the first call.
-    pub(crate) fn new(bus: Bus, pins: Pins) -> Self {
+    /// Connects with the first call. Blocks that were opened a moment ago may take so many bytes.
+    pub(crate) fn new(bus: Bus, pins: Pins, remembered_bytes_max: usize) -> Self {
         Self {
             link: Link::new(bus, SERVICE),
             current: RefCell::default(),
             writers: Arc::new(Semaphore::new(WRITERS_MAX)),
             pins,
+            remembered: Remembered::new(remembered_bytes_max),
         }
+    }
+
+    /// It is `now_s`: lets blocks go that were opened a while ago.
+    pub(crate) fn tick(&self, now_s: u64) {
+        self.remembered.tick(now_s);
     }
 
     /// The present connection, which an upload holds on to: its writers and pins live and die with
@@ -125,8 +135,17 @@ impl BlockLink {
         ))
     }
 
-    /// The right to read `block`. A store that restarts meanwhile is waited for.
+    /// The right to read `block`, which metadata has named for the request at hand. A store that restarts meanwhile is waited for.
     pub async fn open(&self, block: BlockRef) -> Result<OpenBlock, Failure> {
+        if let Some(open) = self.remembered.get(&block) {
+            return Ok(open);
+        }
+        let open = self.ask(block).await?;
+        self.remembered.keep(&block, &open);
+        Ok(open)
+    }
+
+    async fn ask(&self, block: BlockRef) -> Result<OpenBlock, Failure> {
         let deadline = Instant::now() + UNAVAILABLE_WAIT;
         let call = BlockCall::Open { block };
         loop {
@@ -134,7 +153,7 @@ impl BlockLink {
             let file = descriptors.pop();
             match (answer, file) {
                 (Ok(BlockAnswer::File { length }), Some(file)) if length == block.length => {
-                    return Ok(OpenBlock::File(file));
+                    return Ok(OpenBlock::File(Rc::new(file)));
                 }
                 (Ok(BlockAnswer::Bytes(bytes)), None)
                     if u32::try_from(bytes.len()) == Ok(block.length) =>

@@ -30,7 +30,7 @@ pub struct Placeholders {
 }
 
 struct Slots {
-    files: Vec<Option<OwnedFd>>,
+    files: Vec<Option<Rc<OwnedFd>>>,
     free: Vec<usize>,
 }
 
@@ -63,7 +63,7 @@ impl Placeholders {
         let mut offset = (at % SLOT_BYTES) as u64;
         loop {
             return Some(
-                match rustix::fs::sendfile(&socket, file, Some(&mut offset), slice.len()) {
+                match rustix::fs::sendfile(&socket, file.as_ref(), Some(&mut offset), slice.len()) {
                     Err(Errno::INTR) => continue,
                     Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
                     other => other.map_err(io::Error::from),
@@ -78,7 +78,7 @@ impl Placeholders {
     }
 }
 
-/// A part of one block file, as a buffer. Its bytes must not be looked at; see the module. Closes
+/// A part of one block file, as a buffer. Its bytes must not be looked at; see the module. Lets go of
 /// the file when dropped.
 pub struct FileRange {
     placeholders: Rc<Placeholders>,
@@ -91,7 +91,12 @@ pub struct FileRange {
 impl FileRange {
     /// The bytes `from` to `to` (excluded) of `file`, a regular file opened for reading. `None` if
     /// every slot is taken or the range is not within a block.
-    pub fn new(placeholders: &Rc<Placeholders>, file: OwnedFd, from: u32, to: u32) -> Option<Self> {
+    pub fn new(
+        placeholders: &Rc<Placeholders>,
+        file: Rc<OwnedFd>,
+        from: u32,
+        to: u32,
+    ) -> Option<Self> {
         let (from, to) = (usize::try_from(from).ok()?, usize::try_from(to).ok()?);
         if from > to || to > SLOT_BYTES {
             return None;
@@ -144,10 +149,10 @@ mod tests {
     use std::io::{Read, Write};
     use std::os::unix::net::UnixStream;
 
-    fn file_of(bytes: &[u8]) -> OwnedFd {
+    fn file_of(bytes: &[u8]) -> Rc<OwnedFd> {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(bytes).unwrap();
-        file.into()
+        Rc::new(file.into())
     }
 
     #[test]
