@@ -152,10 +152,11 @@ class Home(Store):
             raise
         return home
 
-    def __init__(self, user=USERS[0], data=None, port=None, services=(), built=None, web_domains=None):
+    def __init__(self, user=USERS[0], data=None, port=None, services=(), built=None, web_domains=None, open_files=None):
         """`user`: one of USERS. `data`: a directory instead of a fresh one. `services`: manifests for --service. `built`: another build.
-        `web_domains`: a list (of none, too) to serve web sites."""
+        `web_domains`: a list (of none, too) to serve web sites. `open_files`: the host's limit for each process."""
         self.user = user
+        self.open_files = open_files
         self.own = Path(tempfile.mkdtemp(prefix="trousseau-"))
         self.own.chmod(0o755)
         self.data = Path(data) if data else self.own / "data"
@@ -181,6 +182,8 @@ class Home(Store):
     def _as_user(self, arguments):
         become = [f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
         prefix = ["setpriv", *become] if self.user == "nobody" else []
+        if self.open_files:
+            prefix = ["prlimit", f"--nofile={self.open_files}:{self.open_files}", *prefix]
         return [*prefix, str(self.program), *map(str, arguments)]
 
     # Starting and stopping.

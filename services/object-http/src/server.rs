@@ -189,11 +189,9 @@ async fn requests<H: Handler>(
             Order::Rest if activity.is_idle() => {
                 let parts = hyper.into_parts();
                 let (stream, unread) = parts.io.into_parts();
-                // Of the next request, if its beginning came along with the one before.
-                let before = match unread.is_empty() {
-                    true => parts.read_buf,
-                    false => [parts.read_buf, unread].concat().into(),
-                };
+                // Of the next request, if its beginning came along with the one before. Copied, because
+                // even an empty slice of hyper's buffer would keep all of it.
+                let before = Bytes::from([parts.read_buf, unread].concat());
                 return Some((stream, before));
             }
             Order::Rest => {} // a request came first
