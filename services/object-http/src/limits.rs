@@ -101,7 +101,9 @@ pub const BUDGET_KIB: u32 = 76 * 1024;
 pub const REMEMBERED_KIB: usize = 4 * 1024;
 /// Block files that one thread has opened a moment ago and keeps.
 pub const REMEMBERED_FILES_MAX: usize = 64;
-/// How long either is kept, in seconds from its opening.
+/// Blocks that one thread knows to have been asked for a moment ago.
+pub const REMEMBERED_NOTES_MAX: usize = 1_024;
+/// How long all this is kept, in seconds from the first opening.
 pub const REMEMBERED_S: u64 = 5;
 /// What the process takes before anybody comes, with what it remembers of keys and policies.
 const ALONE_KIB: usize = 10 * 1024;

@@ -131,7 +131,7 @@ fn damage_is_an_error_at_the_start_and_cuts_the_connection_later() {
             == body[..8 * MIB]
     );
     house.blocks.lock().unwrap().damage(&blocks[0]);
-    // It has just been opened, which is remembered for a moment.
+    // It has been opened twice, which is remembered for a moment.
     std::thread::sleep(Duration::from_secs(REMEMBERED_S + 1));
     client.get("/bucket/k").refused(500, "InternalError");
 }
