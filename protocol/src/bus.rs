@@ -59,7 +59,7 @@ impl Conversation for Connect {
     type Answer = Result<ConnectAnswer, BusError>;
     const NAME: &'static str = "connect";
     const NUMBER: u8 = 3;
-    const VERSION: u8 = 2;
+    const VERSION: u8 = 3;
 }
 
 /// What a service asks of the bus while it runs.
@@ -77,6 +77,15 @@ pub enum ConnectCall {
     /// again after each start. Refused where the manifest has none, or the node does not listen there.
     Listen {
         /// The grant's name.
+        name: String,
+    },
+    /// A TCP connection to an address outside of the node: one descriptor, which does not block and may still be connecting (connect(2),
+    /// EINPROGRESS: it is writable when that is over, and SO_ERROR says how it went). Refused unless the caller's manifest dials this
+    /// kind of address; `Unknown` where the operator has named none so.
+    Dial {
+        /// Which of the kinds of addresses that manifests speak of: `webhook`.
+        kind: String,
+        /// The operator's name for the address.
         name: String,
     },
 }

@@ -7,11 +7,17 @@
 mod changes;
 mod encryption;
 mod entries;
+mod notification;
 mod versions;
 
 pub use changes::Change;
 pub use encryption::{DataKey, Encryption, KeySource, Salt};
 pub use entries::{Entries, Entry};
+pub use notification::{
+    Destination, EVENTS_PAGE_MAX, EVENTS_WAITING_MAX, Event, EventId, EventKind, EventPattern,
+    NOTIFICATION_RULES_MAX, Notification, NotificationRule, WEBHOOK_NAME_BYTES_MAX,
+    is_webhook_name,
+};
 pub use versions::{
     AfterVersion, AttributeChange, Attributes, Conditions, ObjectLock, Retention, RetentionMode,
     RetentionSpan, TAG_NAME_BYTES_MAX, TAG_VALUE_BYTES_MAX, TAGS_MAX, TOKEN_BYTES_MAX,
@@ -49,7 +55,7 @@ impl Conversation for Metadata {
     type Answer = Answer;
     const NAME: &'static str = "metadata";
     const NUMBER: u8 = 7;
-    const VERSION: u8 = 5;
+    const VERSION: u8 = 6;
     fn kind(call: &Call) -> &dyn std::fmt::Debug {
         match &call.operation {
             Operation::Change(change) => change,
@@ -453,6 +459,24 @@ pub enum Operation {
         bucket: BucketId,
     },
 
+    /// Who is told of a bucket's changes → [`Reply::Notification`]. Read.
+    GetNotification {
+        /// Which.
+        bucket: BucketId,
+    },
+    /// The events that wait for a webhook, of each shard the oldest first → [`Reply::Events`]. Read.
+    NextEvents {
+        /// Its name.
+        webhook: String,
+    },
+    /// These events were told: they are forgotten, and those of their shards before them. Harmless to repeat.
+    ForgetEvents {
+        /// Who was told.
+        webhook: String,
+        /// At most [`EVENTS_PAGE_MAX`].
+        events: Vec<EventId>,
+    },
+
     /// One change of a shard.
     Change(Change),
 
@@ -597,6 +621,15 @@ pub enum Reply {
     },
     /// To [`Operation::GetUsage`].
     Usage(BucketUsage),
+    /// To [`Operation::GetNotification`].
+    Notification(Notification),
+    /// To [`Operation::NextEvents`].
+    Events {
+        /// At most [`EVENTS_PAGE_MAX`].
+        events: Vec<(EventId, Event)>,
+        /// So many were not kept since the queues were made, because too many waited ([`EVENTS_WAITING_MAX`]).
+        lost: u64,
+    },
     /// To [`Operation::Shards`].
     Shards(Vec<Shard>),
     /// To [`Operation::RunLifecycle`].

@@ -1,8 +1,8 @@
 //! The changes that clients ask for: each is one command of one shard, and stands so in its log.
 
 use super::{
-    AccessKey, AttributeChange, BucketId, Checksum, Conditions, NewObject, ObjectLock, Operation,
-    Part, Precondition, Quota, Rights, Upload, VersionId,
+    AccessKey, AttributeChange, BucketId, Checksum, Conditions, EventKind, NewObject, Notification,
+    ObjectLock, Operation, Part, Precondition, Quota, Rights, Upload, VersionId,
 };
 use crate::settings::SettingKind;
 use serde::{Deserialize, Serialize};
@@ -66,6 +66,8 @@ pub enum Change {
         precondition: Precondition,
         /// The blocks belong to an object of this bucket already (a copy): if one of them no longer does, `SourceChanged`.
         copied: bool,
+        /// What the client did: it is told so.
+        event: EventKind,
     },
     /// Without a version: removes the object or puts a delete marker on it, as the bucket's versioning wants it. With one: removes exactly that →
     /// [`Reply::Deleted`], also when there is none. `Locked` if the version is protected.
@@ -166,6 +168,13 @@ pub enum Change {
         /// The client's, at most [`TOKEN_BYTES_MAX`] bytes.
         token: Option<String>,
     },
+    /// Sets who is told of a bucket's changes, in place of what was set before. Harmless to repeat.
+    PutNotification {
+        /// Which.
+        bucket: BucketId,
+        /// No rules: nobody.
+        notification: Notification,
+    },
     /// Gives a bucket a further name. `BucketExists` if it is a bucket's name or alias already, `TooManyAliases`. Harmless to repeat.
     AddAlias {
         /// The bucket's name.
@@ -210,6 +219,7 @@ impl Change {
             | Self::PutPart { bucket, .. }
             | Self::CompleteUpload { bucket, .. }
             | Self::AbortUpload { bucket, .. }
+            | Self::PutNotification { bucket, .. }
             | Self::SetQuota { bucket, .. } => Some(*bucket),
         }
     }
