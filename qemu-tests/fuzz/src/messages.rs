@@ -7,8 +7,8 @@ use protocol::bus::{Accept, Connect, ConnectCall, Door, Supply};
 use protocol::inspect::{Inspect, Operator, Outcome, Verb};
 use protocol::membership::{Member, MemberState, Membership, MembershipAnswer};
 use protocol::metadata::{
-    Answer, Attributes, BucketId, Call, Change, Checksum, Content, DataKey, Encryption, KeySource,
-    Metadata, NewObject, Operation, Precondition, Reply, Salt,
+    Answer, Attributes, BucketId, Call, Change, Checksum, Content, DataKey, Encryption, EventKind,
+    KeySource, Metadata, NewObject, Operation, Precondition, Reply, Salt,
 };
 use protocol::start::{Order, Packed, Say, Start};
 use protocol::verbs::Role;
@@ -95,6 +95,7 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
             object,
             precondition: Precondition::Etag("x".into()),
             copied: false,
+            event: EventKind::Put,
         }),
         Operation::Change(Change::CompleteUpload {
             bucket: BucketId(7),

@@ -1,16 +1,18 @@
 //! metadata's state: rows as another node's snapshot or a bad disk brings them, and sequences of operations.
 
 use metadata::state::{
-    AnyChange, Command, MemoryStore, apply, check, garbage, next_bucket, read, reclaimable,
-    registered, revision, rowed,
+    AnyChange, Command, MemoryStore, apply, check, garbage, next_bucket, next_events, read,
+    reclaimable, registered, revision, rowed,
 };
 use protocol::block::{BlockId, BlockRef, HashKey, Place};
 use protocol::metadata::{
     AccessKey, After, AttributeChange, Attributes, BucketId, Change, Conditions, Content,
-    NewObject, ObjectLock, Operation, Part, Precondition, Rights, Upload, VersionId, Versioning,
+    Destination, EventId, EventKind, EventPattern, NewObject, Notification, NotificationRule,
+    ObjectLock, Operation, Part, Precondition, Rights, Upload, VersionId, Versioning,
 };
 
 const BUCKET: BucketId = BucketId(1);
+const WEBHOOK: &str = "hook";
 /// More rows or operations in one input make it slow and find nothing more.
 const ENTRIES_MAX: usize = 64;
 
@@ -39,6 +41,7 @@ fn rows_of_anybody(rows: Vec<(Vec<u8>, Vec<u8>)>) -> bool {
         next_bucket(&store),
     );
     let _ = (registered(&store, drop), rowed(&store, drop));
+    let _ = next_events(&store, WEBHOOK);
     let operations = reads().into_iter().chain(writes());
     for operation in operations {
         let _ = read(&store, &operation);
@@ -69,6 +72,8 @@ fn operations_of_anybody(operations: Vec<Operation>) -> bool {
             let answer = read(&store, &operation);
             assert!(answer.is_ok(), "{operation:?}: {answer:?}");
         }
+        let events = next_events(&store, WEBHOOK);
+        assert!(events.is_ok(), "{events:?}");
     }
     true
 }
@@ -102,6 +107,10 @@ fn change_of(operation: Operation) -> Option<AnyChange> {
             versioning,
         }),
         Operation::Sweep { .. } => Some(AnyChange::Reclaim),
+        Operation::ForgetEvents { webhook, events } => {
+            let upto = events.iter().map(|event| event.number).max()?;
+            Some(AnyChange::ForgetEvents { webhook, upto })
+        }
         Operation::Change(change) => Some(change.into()),
         _ => None,
     }
@@ -132,6 +141,7 @@ fn reads() -> Vec<Operation> {
             version: Some(VersionId::Null),
         },
         Operation::GetVersioning { bucket },
+        Operation::GetNotification { bucket },
         Operation::ListVersions {
             bucket,
             prefix: prefix.clone(),
@@ -225,7 +235,25 @@ fn writes() -> Vec<Operation> {
         attributes: Attributes::default(),
         encryption: None,
     };
+    let everything = NotificationRule {
+        id: "all".into(),
+        destination: Destination::Queue,
+        webhook: WEBHOOK.into(),
+        events: EventKind::ALL
+            .iter()
+            .copied()
+            .map(EventPattern::One)
+            .collect(),
+        prefix: Some(String::new()),
+        suffix: None,
+    };
     vec![
+        Operation::Change(Change::PutNotification {
+            bucket,
+            notification: Notification {
+                rules: vec![everything],
+            },
+        }),
         Operation::Change(Change::FirstKey { key: access_key }),
         Operation::Change(Change::SetRights {
             access_key: "A".into(),
@@ -242,6 +270,7 @@ fn writes() -> Vec<Operation> {
             object: object(Content::Inline(vec![7; 600])),
             precondition: Precondition::Absent,
             copied: false,
+            event: EventKind::Put,
         }),
         Operation::Change(Change::PutObject {
             bucket,
@@ -249,6 +278,7 @@ fn writes() -> Vec<Operation> {
             object: object(Content::Blocks(vec![block(1), block(2)])),
             precondition: Precondition::Etag("e".into()),
             copied: false,
+            event: EventKind::Put,
         }),
         Operation::Change(Change::PutObject {
             bucket,
@@ -256,6 +286,7 @@ fn writes() -> Vec<Operation> {
             object: object(Content::Blocks(vec![block(1)])),
             precondition: Precondition::None,
             copied: false,
+            event: EventKind::Put,
         }),
         Operation::Change(Change::CreateUpload {
             bucket,
@@ -312,6 +343,7 @@ fn writes() -> Vec<Operation> {
             object: object(Content::Inline(vec![8; 9])),
             precondition: Precondition::None,
             copied: false,
+            event: EventKind::Put,
         }),
         Operation::Change(Change::ChangeAttributes {
             bucket,
@@ -327,6 +359,13 @@ fn writes() -> Vec<Operation> {
             bypass: false,
         }),
         Operation::Sweep { grace_ms: 0 },
+        Operation::ForgetEvents {
+            webhook: WEBHOOK.into(),
+            events: vec![EventId {
+                shard: 0,
+                number: 1,
+            }],
+        },
     ]
 }
 

@@ -19,7 +19,7 @@ mod harness;
 use harness::{Client, Home};
 use protocol::block::HashKey;
 use protocol::metadata::{
-    Attributes, BucketId, Change, Content, NewObject, Operation, Precondition, Reply,
+    Attributes, BucketId, Change, Content, EventKind, NewObject, Operation, Precondition, Reply,
 };
 use std::time::Instant;
 
@@ -66,6 +66,7 @@ fn put(bucket: BucketId, number: usize, size: usize) -> Change {
         object,
         precondition,
         copied: false,
+        event: EventKind::Put,
     }
 }
 

@@ -3,12 +3,13 @@
 //! Given: `door`, `bus`, its data directory as its whole file system. Serves: `protocol::metadata`. Calls: block-store, for the sweep only.
 //!
 //! A call comes in at [`service`](mod@service), is judged there and becomes a read of a shard's rows or a command for it. A shard is a
-//! Raft group ([`raft`]) around a pure state machine ([`state`]). Only `sweep` and `buckets` know of more than one shard.
+//! Raft group ([`raft`]) around a pure state machine ([`state`]). Only `sweep`, `buckets` and `events` know of more than one shard.
 //! Absent on purpose: any byte of an object that is longer than 8 KiB, any opinion on who may do what beyond the revision of a call.
 #![forbid(unsafe_code)]
 
 mod buckets;
 mod error;
+mod events;
 mod fence;
 mod keyring;
 mod lifecycle;

@@ -1,6 +1,7 @@
 //! Answers calls: judges the caller's revision, finds the shard, reads or proposes.
 
 use crate::buckets::Buckets;
+use crate::events;
 use crate::fence::Fence;
 use crate::keyring::Keyring;
 use crate::lifecycle;
@@ -19,9 +20,40 @@ use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use tokio::sync::RwLock;
 
-/// Those who show objects to everybody and change nothing: they are answered what somebody without a key may ask, so that a fault in
-/// one of them costs neither a secret nor a byte.
-const READERS: [&str; 1] = ["web"];
+/// Who asks, as far as it decides what they are answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Caller {
+    /// Shows objects to everybody and changes nothing: is answered what somebody without a key may ask, so that a fault in it costs
+    /// neither a secret nor a byte.
+    Reader,
+    /// Tells events, and nobody else does: a fault in it costs events and nothing more.
+    Notifier,
+    /// Judges by itself who may do what.
+    Trusted,
+}
+
+impl Caller {
+    /// By the client's name, which the bus vouches for.
+    fn named(client: &str) -> Self {
+        match client {
+            "web" => Self::Reader,
+            "notifier" => Self::Notifier,
+            _ => Self::Trusted,
+        }
+    }
+
+    fn may_ask(self, operation: &Operation) -> bool {
+        let is_about_events = matches!(
+            operation,
+            Operation::NextEvents { .. } | Operation::ForgetEvents { .. }
+        );
+        match self {
+            Self::Reader => operation.is_public_read(),
+            Self::Notifier => is_about_events,
+            Self::Trusted => !is_about_events,
+        }
+    }
+}
 
 /// The service behind the door.
 pub(crate) struct Service {
@@ -39,22 +71,21 @@ pub(crate) struct Service {
 }
 
 impl Serve<Metadata> for Service {
-    /// Whether the client is one of [`READERS`].
-    type Session = bool;
+    type Session = Caller;
 
-    fn connected(&self, accept: Accept) -> bool {
-        READERS.contains(&accept.client.as_str())
+    fn connected(&self, accept: Accept) -> Caller {
+        Caller::named(&accept.client)
     }
 
     async fn answer(
         &self,
-        reader: &bool,
+        caller: &Caller,
         call: Call,
         _descriptors: Vec<OwnedFd>,
     ) -> (Answer, Vec<OwnedFd>) {
-        let result = match *reader && !call.operation.is_public_read() {
-            true => Err(MetadataError::Refused("not from this caller".into())),
-            false => self.outcome(call).await,
+        let result = match caller.may_ask(&call.operation) {
+            true => self.outcome(call).await,
+            false => Err(MetadataError::Refused("not from this caller".into())),
         };
         (
             Answer {
@@ -99,6 +130,10 @@ impl Service {
                 Ok(Reply::Shards(shards.collect()))
             }
             Operation::RunLifecycle => self.lifecycle.pass().await,
+            Operation::NextEvents { webhook } => events::next(&self.proposer, &webhook).await,
+            Operation::ForgetEvents { webhook, events } => {
+                events::forget(&self.proposer, &webhook, &events).await
+            }
             Operation::Sweep { grace_ms } => self.orders.order(grace_ms).await,
             Operation::CreateBucket {
                 name,
@@ -236,6 +271,7 @@ fn place_of_read(operation: &Operation) -> Option<Place> {
         Operation::GetObject { bucket, .. }
         | Operation::GetPart { bucket, .. }
         | Operation::GetVersioning { bucket }
+        | Operation::GetNotification { bucket }
         | Operation::GetUsage { bucket }
         | Operation::ListVersions { bucket, .. }
         | Operation::ListObjectParts { bucket, .. }
@@ -269,8 +305,64 @@ fn grows(operation: &Operation) -> bool {
                 change: AttributeChange::Tags(tags),
                 ..
             } => !tags.is_empty(),
+            Change::PutNotification { notification, .. } => !notification.rules.is_empty(),
             _ => false,
         },
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use protocol::settings::SettingKind;
+
+    #[test]
+    fn each_caller_is_answered_what_is_its_own_and_nothing_else() {
+        let webhook = || "hook".to_owned();
+        let bucket = BucketId(1);
+        let of_events = [
+            Operation::NextEvents { webhook: webhook() },
+            Operation::ForgetEvents {
+                webhook: webhook(),
+                events: Vec::new(),
+            },
+        ];
+        let public = [
+            Operation::GetObject {
+                bucket,
+                key: "k".into(),
+                version: None,
+            },
+            Operation::GetBucketSetting {
+                bucket,
+                kind: SettingKind::Website,
+            },
+        ];
+        let private = [
+            Operation::GetNotification { bucket },
+            Operation::Shards,
+            Operation::GetBucketSetting {
+                bucket,
+                kind: SettingKind::Policy,
+            },
+            Operation::DeleteBucket { name: "b".into() },
+        ];
+        let check = |client: &str, operations: &[Operation], expected: bool| {
+            for operation in operations {
+                let may = Caller::named(client).may_ask(operation);
+                assert_eq!(may, expected, "{client} {operation:?}");
+            }
+        };
+        for (client, events, reads, rest) in [
+            ("web", false, true, false),
+            ("notifier", true, false, false),
+            ("s3-frontend", false, true, true),
+            ("console", false, true, true),
+        ] {
+            check(client, &of_events, events);
+            check(client, &public, reads);
+            check(client, &private, rest);
+        }
     }
 }

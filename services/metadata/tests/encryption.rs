@@ -15,8 +15,8 @@ mod harness;
 use harness::{Client, Home};
 use protocol::block::HashKey;
 use protocol::metadata::{
-    Attributes, BucketId, Change, Content, DataKey, Encryption, KeySource, MetadataError,
-    NewObject, Object, Operation, Precondition, Reply, Salt, Upload,
+    Attributes, BucketId, Change, Content, DataKey, Encryption, EventKind, KeySource,
+    MetadataError, NewObject, Object, Operation, Precondition, Reply, Salt, Upload,
 };
 use std::path::Path;
 
@@ -59,6 +59,7 @@ fn put(bucket: BucketId, encryption: Encryption) -> Change {
         },
         precondition: Precondition::None,
         copied: false,
+        event: EventKind::Put,
     }
 }
 

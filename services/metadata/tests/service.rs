@@ -14,8 +14,8 @@ mod harness;
 use harness::{Client, FakeBlocks, Home, block};
 use protocol::block::{BlockRef, HashKey};
 use protocol::metadata::{
-    AccessKey, Attributes, BucketId, Change, Content, Entry, MetadataError, NewObject, Operation,
-    Precondition, Reply, Rights, Versioning,
+    AccessKey, Attributes, BucketId, Change, Content, Entry, EventKind, MetadataError, NewObject,
+    Operation, Precondition, Reply, Rights, Versioning,
 };
 use protocol::settings::SettingKind;
 use std::sync::Arc;
@@ -67,6 +67,7 @@ fn put(bucket: BucketId, key: &str, blocks: &[BlockRef]) -> Change {
         object,
         precondition,
         copied: false,
+        event: EventKind::Put,
     }
 }
 

@@ -19,7 +19,7 @@ use openraft::entry::RaftEntry;
 use openraft::testing::log::{StoreBuilder, Suite};
 use openraft::vote::RaftLeaderId;
 use protocol::metadata::{
-    Attributes, BucketId, Change, Content, NewObject, Operation, Precondition, Reply,
+    Attributes, BucketId, Change, Content, EventKind, NewObject, Operation, Precondition, Reply,
 };
 use std::io::{BufRead, BufReader};
 use std::ops::ControlFlow;
@@ -79,6 +79,7 @@ fn put(number: u64, precondition: Precondition) -> Command {
         object,
         precondition,
         copied: false,
+        event: EventKind::Put,
     };
     Command {
         at_ms: number,

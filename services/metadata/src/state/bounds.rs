@@ -4,10 +4,11 @@ use super::rows::{self, UPLOAD_BYTES_MAX};
 use object_encryption::sealed_bytes;
 use protocol::block::{BLOCK_BYTES_MAX, BlockRef};
 use protocol::metadata::{
-    AccessKey, AttributeChange, BLOCKS_MAX, Change, Checksum, Content, Encryption,
-    HEADERS_BYTES_MAX, INLINE_BYTES_MAX, KEY_BYTES_MAX, KeySource, MetadataError, NewObject,
-    Operation, PARTS_MAX, Part, Precondition, TAG_NAME_BYTES_MAX, TAG_VALUE_BYTES_MAX, TAGS_MAX,
-    TOKEN_BYTES_MAX, Versioning,
+    AccessKey, AttributeChange, BLOCKS_MAX, Change, Checksum, Content, EVENTS_PAGE_MAX, Encryption,
+    EventKind, HEADERS_BYTES_MAX, INLINE_BYTES_MAX, KEY_BYTES_MAX, KeySource, MetadataError,
+    NOTIFICATION_RULES_MAX, NewObject, Notification, Operation, PARTS_MAX, Part, Precondition,
+    TAG_NAME_BYTES_MAX, TAG_VALUE_BYTES_MAX, TAGS_MAX, TOKEN_BYTES_MAX, Versioning,
+    is_webhook_name,
 };
 use protocol::settings::{
     LIFECYCLE_RULES_MAX, Lifecycle, POLICY_BYTES_MAX, SETTING_BYTES_MAX, SettingKind,
@@ -15,6 +16,10 @@ use protocol::settings::{
 
 /// The longest name of a bucket or a key, and the longest access key, in bytes.
 const NAME_BYTES_MAX: usize = 255;
+/// The longest name of a notification's rule: S3's 255 characters of UTF-8.
+const RULE_NAME_BYTES_MAX: usize = 255 * 4;
+/// The most events that one rule may list: there are fewer to tell apart.
+const EVENT_PATTERNS_MAX: usize = 32;
 /// The longest ETag or checksum, in bytes.
 const DIGEST_BYTES_MAX: usize = 128;
 
@@ -26,6 +31,11 @@ pub fn check(operation: &Operation) -> Result<(), MetadataError> {
             *versioning != Versioning::Off,
             "versioning, which can be suspended and not be undone,",
         ),
+        Operation::NextEvents { webhook } => self::webhook(webhook),
+        Operation::ForgetEvents { webhook, events } => {
+            self::webhook(webhook)?;
+            bound(events.len() <= EVENTS_PAGE_MAX, "count of events")
+        }
         Operation::Change(change) => check_change(change),
         _ => Ok(()),
     }
@@ -56,9 +66,12 @@ fn check_change(change: &Change) -> Result<(), MetadataError> {
             key,
             object: new,
             precondition,
+            event,
             ..
         } => {
             object_key(key)?;
+            let puts = [EventKind::Put, EventKind::Post, EventKind::Copy];
+            bound(puts.contains(event), "event of a put")?;
             self::precondition(precondition)?;
             object(new)
         }
@@ -144,6 +157,7 @@ fn check_change(change: &Change) -> Result<(), MetadataError> {
             object_key(key)?;
             upload_name(upload)
         }
+        Change::PutNotification { notification, .. } => self::notification(notification),
         Change::DeleteKey { .. }
         | Change::SetRights { .. }
         | Change::PutObjectLock { .. }
@@ -169,6 +183,39 @@ fn setting(kind: SettingKind, document: Option<&[u8]>) -> Result<(), MetadataErr
         }
         _ => Ok(()),
     }
+}
+
+/// As a whole it is bounded as other settings are, so that it fits a message.
+fn notification(notification: &Notification) -> Result<(), MetadataError> {
+    let rules = &notification.rules;
+    bound(
+        rules.len() <= NOTIFICATION_RULES_MAX,
+        "count of notifications",
+    )?;
+    for rule in rules {
+        webhook(&rule.webhook)?;
+        bound(
+            rule.id.len() <= RULE_NAME_BYTES_MAX,
+            "name of a notification",
+        )?;
+        let events = 1..=EVENT_PATTERNS_MAX;
+        bound(
+            events.contains(&rule.events.len()),
+            "count of a notification's events",
+        )?;
+        let filters = [&rule.prefix, &rule.suffix].into_iter().flatten();
+        let longest = filters.map(String::len).max();
+        bound(
+            longest.unwrap_or(0) <= KEY_BYTES_MAX,
+            "filter of a notification",
+        )?;
+    }
+    let encoded = rows::encode(notification).map_or(usize::MAX, |bytes| bytes.len());
+    bound(encoded <= SETTING_BYTES_MAX, "notification")
+}
+
+fn webhook(name: &str) -> Result<(), MetadataError> {
+    bound(is_webhook_name(name), "name of a webhook")
 }
 
 fn bound(holds: bool, what: &str) -> Result<(), MetadataError> {

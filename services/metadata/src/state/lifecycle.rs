@@ -3,6 +3,7 @@
 //! Source: <https://docs.aws.amazon.com/AmazonS3/latest/userguide/intro-lifecycle-rules.html>
 
 use super::changes::{self, Changes, each};
+use super::notifications::By;
 use super::objects;
 use super::rows::{self, ObjectHead, Older, UploadRow};
 use super::store::Rows;
@@ -403,7 +404,15 @@ pub(super) fn expire<R: Rows>(
         }
     };
     match version {
-        Some(version) => objects::delete(changes, bucket, key, version, &Precondition::None, false),
+        Some(version) => {
+            let deletion = objects::Deletion {
+                version,
+                precondition: &Precondition::None,
+                bypass: false,
+                by: By::Lifecycle,
+            };
+            objects::delete(changes, bucket, key, &deletion)
+        }
         None => Ok(Ok(Reply::Done)),
     }
 }

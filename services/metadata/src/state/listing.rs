@@ -23,7 +23,7 @@ const RIGHTS_SHOWN_MAX: usize = 1_000;
 const WALK_MAX: usize = 16;
 
 /// Counts what a page holds.
-pub(super) struct Room {
+pub(crate) struct Room {
     entries: usize,
     bytes: usize,
 }
@@ -40,8 +40,16 @@ impl Room {
         }
     }
 
+    /// For so many entries, as long as they fit a message.
+    pub(crate) fn of_page(entries_max: usize) -> Self {
+        Self {
+            entries: entries_max,
+            bytes: PAGE_BYTES_MAX,
+        }
+    }
+
     /// Takes place for an entry with so many bytes of text, if there is.
-    pub(super) fn take(&mut self, bytes: usize) -> bool {
+    pub(crate) fn take(&mut self, bytes: usize) -> bool {
         // Numbers, lengths and tags of an entry are below 64 bytes.
         let bytes = bytes + 64;
         if self.entries == 0 || self.bytes < bytes {

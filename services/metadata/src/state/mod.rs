@@ -12,6 +12,7 @@ mod changes;
 mod lifecycle;
 mod listing;
 mod locks;
+mod notifications;
 mod objects;
 mod quotas;
 mod registry;
@@ -29,6 +30,8 @@ pub(crate) mod tests;
 
 pub use bounds::check;
 pub use lifecycle::{Cursor, Due, Expired, Look, look};
+pub(crate) use listing::Room;
+pub use notifications::next_events;
 pub use registry::{
     Place, find_bucket, is_versioned, next_bucket, registered, revision, rowed, usage,
 };
@@ -44,7 +47,7 @@ use serde::{Deserialize, Serialize};
 
 /// Number of the form of commands and rows on the disk: raised with each change of either, or of the types of
 /// `protocol::metadata` in them.
-pub const FORMAT: u32 = 5;
+pub const FORMAT: u32 = 6;
 
 /// What a command came to: a reply, or why it was refused.
 pub type Outcome = Result<Reply, MetadataError>;
@@ -105,6 +108,8 @@ pub enum AnyChange {
     ForgetGarbage { garbage: Vec<(u64, BlockRef)> },
     /// One step of dropping the parts that nobody needs. Harmless to repeat.
     Reclaim,
+    /// The events for a webhook up to this number were told. Refused for one that [`next_events`] cannot have shown. Harmless to repeat.
+    ForgetEvents { webhook: String, upto: u64 },
 }
 
 impl From<Change> for AnyChange {
@@ -182,6 +187,7 @@ pub fn read<R: Rows>(rows: &R, operation: &Operation) -> Result<Option<Outcome>,
         } => objects::get(rows, *bucket, key, *version)?,
         Operation::GetUsage { bucket } => Ok(Reply::Usage(usage(rows, *bucket)?)),
         Operation::GetVersioning { bucket } => locks::get_versioning(rows, *bucket)?,
+        Operation::GetNotification { bucket } => notifications::get(rows, *bucket)?,
         Operation::ListVersions {
             bucket,
             prefix,
@@ -263,6 +269,7 @@ fn change<R: Rows>(changes: &mut Changes<'_, R>, change: &AnyChange) -> Result<O
         }
         AnyChange::ForgetGarbage { garbage } => sweeping::forget(changes, garbage),
         AnyChange::Reclaim => sweeping::reclaim(changes),
+        AnyChange::ForgetEvents { webhook, upto } => notifications::forget(changes, webhook, *upto),
     }
 }
 
@@ -291,14 +298,30 @@ fn asked<R: Rows>(changes: &mut Changes<'_, R>, change: &Change) -> Result<Outco
             object,
             precondition,
             copied,
-        } => objects::put(changes, *bucket, key, object, precondition, *copied),
+            event,
+        } => objects::put(
+            changes,
+            (*bucket, key),
+            object,
+            precondition,
+            *copied,
+            *event,
+        ),
         Change::DeleteObject {
             bucket,
             key,
             version,
             precondition,
             bypass,
-        } => objects::delete(changes, *bucket, key, *version, precondition, *bypass),
+        } => {
+            let deletion = objects::Deletion {
+                version: *version,
+                precondition,
+                bypass: *bypass,
+                by: notifications::By::Request,
+            };
+            objects::delete(changes, *bucket, key, &deletion)
+        }
         Change::PutObjectLock { bucket, lock } => locks::put_lock(changes, *bucket, *lock),
         Change::ChangeAttributes {
             bucket,
@@ -357,5 +380,9 @@ fn asked<R: Rows>(changes: &mut Changes<'_, R>, change: &Change) -> Result<Outco
         Change::AddAlias { name, alias } => aliases::add(changes, name, alias),
         Change::RemoveAlias { name, alias } => aliases::remove(changes, name, alias),
         Change::SetQuota { bucket, quota } => quotas::set(changes, *bucket, *quota),
+        Change::PutNotification {
+            bucket,
+            notification,
+        } => notifications::put(changes, *bucket, notification),
     }
 }

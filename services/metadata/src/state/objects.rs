@@ -3,15 +3,17 @@
 use super::Outcome;
 use super::changes::{self, Changes, references};
 use super::locks;
+use super::notifications::{self, By};
 use super::quotas;
 use super::registry::{bucket_row, is_open};
 use super::rows::{self, BucketRow, CONTENT_HERE_BYTES_MAX, ObjectHead, Version};
 use super::store::Rows;
-use super::versions;
+use super::versions::{self, Removed};
 use crate::Error;
 use protocol::block::BlockRef;
 use protocol::metadata::{
-    BucketId, Content, MetadataError, NewObject, Object, Precondition, Reply, VersionId, Versioning,
+    BucketId, Content, EventKind, MetadataError, NewObject, Object, Precondition, Reply, VersionId,
+    Versioning,
 };
 
 /// An object's key in its open bucket, whose row is written back with each change.
@@ -104,11 +106,11 @@ pub(super) fn absent<R: Rows>(
 
 pub(super) fn put<R: Rows>(
     changes: &mut Changes<'_, R>,
-    bucket: BucketId,
-    key: &str,
+    (bucket, key): (BucketId, &str),
     object: &NewObject,
     precondition: &Precondition,
     copied: bool,
+    event: EventKind,
 ) -> Result<Outcome, Error> {
     let Some(place) = Place::find(changes.rows, bucket, key)? else {
         return Ok(Err(MetadataError::NoSuchBucket));
@@ -135,47 +137,62 @@ pub(super) fn put<R: Rows>(
         renamed: None,
         content: Some(object.content.clone()),
     };
-    write(changes, place, old, new)
+    write(changes, place, old, new, event)
+}
+
+/// What is to be deleted of a key, and for whom.
+pub(super) struct Deletion<'a> {
+    /// `None`: as the bucket's versioning wants it.
+    pub(super) version: Option<VersionId>,
+    pub(super) precondition: &'a Precondition,
+    pub(super) bypass: bool,
+    pub(super) by: By,
 }
 
 pub(super) fn delete<R: Rows>(
     changes: &mut Changes<'_, R>,
     bucket: BucketId,
     key: &str,
-    version: Option<VersionId>,
-    precondition: &Precondition,
-    bypass: bool,
+    deletion: &Deletion<'_>,
 ) -> Result<Outcome, Error> {
     let Some(mut place) = Place::find(changes.rows, bucket, key)? else {
         return Ok(Err(MetadataError::NoSuchBucket));
     };
     let current = head(changes.rows, bucket, key)?;
-    if let Err(error) = holds(precondition, current.as_ref()) {
+    if let Err(error) = holds(deletion.precondition, current.as_ref()) {
         return Ok(Err(error));
     }
-    let deleted = match (version, place.row.versioning) {
-        (Some(version), _) => versions::remove(changes, &mut place, current, version, bypass)?,
+    let bypass = deletion.bypass;
+    // What is answered, and what is told.
+    let deleted = match (deletion.version, place.row.versioning) {
+        (Some(version), _) => {
+            let removed = versions::remove(changes, &mut place, current, version, bypass)?;
+            removed.map(|removed| {
+                let told = (removed != Removed::Nothing).then(|| deletion.by.removed());
+                (Some(version), removed == Removed::Marker, told)
+            })
+        }
         (None, Versioning::Off) => match current {
-            None => return Ok(Ok(nothing_deleted())),
+            None => Ok((None, false, None)),
             Some(current) => {
                 changes.delete(rows::object(bucket, key));
-                drop_version(changes, &mut place, current, bypass)?.map(|()| nothing_deleted())
+                drop_version(changes, &mut place, current, bypass)?
+                    .map(|()| (None, false, Some(deletion.by.removed())))
             }
         },
-        (None, _) => versions::mark_deleted(changes, &mut place, current)?,
+        (None, _) => versions::mark_deleted(changes, &mut place, current)?
+            .map(|marker| (Some(marker), true, Some(deletion.by.marked()))),
     };
-    if deleted.is_ok() {
+    let (version, marker, told) = match deleted {
+        Ok(deleted) => deleted,
+        Err(error) => return Ok(Err(error)),
+    };
+    if let Some(kind) = told {
+        let shown = version.filter(|_| place.row.versioning != Versioning::Off);
+        notifications::tell(changes, &place, kind, shown, None)?;
         changes.put(rows::bucket(bucket), &place.row)?;
     }
-    Ok(deleted)
-}
-
-/// The answer to the deletion of an object in a bucket without versions.
-fn nothing_deleted() -> Reply {
-    Reply::Deleted {
-        version: None,
-        marker: false,
-    }
+    Ok(Ok(Reply::Deleted { version, marker }))
 }
 
 /// Makes `new`, whose content is given and referred to, the current version: in place of `old`, which is the current one, or on top of it.
@@ -184,6 +201,7 @@ pub(super) fn write<R: Rows>(
     mut place: Place<'_>,
     old: Option<ObjectHead>,
     mut new: ObjectHead,
+    event: EventKind,
 ) -> Result<Outcome, Error> {
     if let Err(error) = locks::begin(&mut new.attributes, place.row.lock, changes.at_ms) {
         return Ok(Err(error));
@@ -193,18 +211,20 @@ pub(super) fn write<R: Rows>(
         Ok(version) => version,
         Err(error) => return Ok(Err(error)),
     };
-    let reply = Reply::Written {
-        etag: new.etag.clone(),
-        modified_ms: new.modified_ms,
-        size: new.size,
-        version: place.shown(new.version),
-    };
+    let (etag, modified_ms, size) = (new.etag.clone(), new.modified_ms, new.size);
+    let version = place.shown(new.version);
     insert(changes, &mut place, new)?;
     if let Err(error) = quotas::holds(&before, &place.row.usage) {
         return Ok(Err(error));
     }
     changes.put(rows::bucket(place.bucket), &place.row)?;
-    Ok(Ok(reply))
+    notifications::tell(changes, &place, event, version, Some((size, &etag)))?;
+    Ok(Ok(Reply::Written {
+        etag,
+        modified_ms,
+        size,
+        version,
+    }))
 }
 
 /// Writes the rows of a new current version, whose content is given.

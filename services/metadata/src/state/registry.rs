@@ -285,9 +285,13 @@ pub(super) fn open_bucket<R: Rows>(
     locked: bool,
 ) -> Result<Outcome, Error> {
     // A row may be left of a creation that was cut off before its bucket got a name; nothing can have entered it.
-    if bucket_row(changes.rows, id)?.is_some_and(|bucket| bucket.usage.objects > 0) {
+    let left = bucket_row(changes.rows, id)?;
+    if left.as_ref().is_some_and(|row| row.usage.objects > 0) {
         let why = "a bucket of this number is in use";
         return Ok(Err(MetadataError::Refused(why.into())));
+    }
+    if left.is_some_and(|row| row.notifies) {
+        changes.delete(rows::notification(id));
     }
     let bucket = BucketRow {
         name: name.into(),
@@ -299,6 +303,7 @@ pub(super) fn open_bucket<R: Rows>(
         },
         lock: locked.then(ObjectLock::default),
         last_version: 0,
+        notifies: false,
     };
     changes.put(rows::bucket(id), &bucket)?;
     Ok(Ok(Reply::Done))
@@ -331,7 +336,10 @@ pub(super) fn forget_bucket<R: Rows>(
     changes: &mut Changes<'_, R>,
     id: BucketId,
 ) -> Result<Outcome, Error> {
-    if bucket_row(changes.rows, id)?.is_some_and(|bucket| !bucket.open) {
+    if let Some(row) = bucket_row(changes.rows, id)?.filter(|row| !row.open) {
+        if row.notifies {
+            changes.delete(rows::notification(id));
+        }
         changes.delete(rows::bucket(id));
     }
     Ok(Ok(Reply::Done))

@@ -4,11 +4,12 @@
 
 use super::Outcome;
 use super::changes::Changes;
+use super::notifications::tell;
 use super::objects::{Place, absent, content, drop_version, forget, head, insert};
 use super::rows::{self, ObjectHead};
 use super::store::Rows;
 use crate::Error;
-use protocol::metadata::{BucketId, Conditions, MetadataError, Reply, Versioning};
+use protocol::metadata::{BucketId, Conditions, EventKind, MetadataError, Reply, Versioning};
 
 /// What is to be renamed, and when.
 pub(super) struct Rename<'a> {
@@ -44,14 +45,15 @@ pub(super) fn rename<R: Rows>(
     if !holds {
         return Ok(Err(MetadataError::PreconditionFailed));
     }
-    let reply = Reply::Written {
-        etag: source.etag.clone(),
-        modified_ms: source.modified_ms,
-        size: source.size,
+    let (etag, modified_ms, size) = (source.etag.clone(), source.modified_ms, source.size);
+    let reply = |etag| Reply::Written {
+        etag,
+        modified_ms,
+        size,
         version: None,
     };
     if rename.source == rename.key {
-        return Ok(Ok(reply));
+        return Ok(Ok(reply(etag)));
     }
     if let Some(old) = old
         && let Err(error) = drop_version(changes, &mut place, old, false)?
@@ -73,7 +75,10 @@ pub(super) fn rename<R: Rows>(
     place.key = rename.key;
     insert(changes, &mut place, moved)?;
     changes.put(rows::bucket(bucket), &place.row)?;
-    Ok(Ok(reply))
+    tell(changes, &place, EventKind::Copy, None, Some((size, &etag)))?;
+    place.key = rename.source;
+    tell(changes, &place, EventKind::Delete, None, None)?;
+    Ok(Ok(reply(etag)))
 }
 
 /// The answer to a rename that was done before: the object that has the key came by the same token.

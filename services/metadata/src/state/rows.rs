@@ -25,11 +25,20 @@
 //! | `x` | bucket, upload | numbers of the parts to keep: this upload has parts that nobody needs | |
 //! | `r` | block | how many objects and parts refer to it | |
 //! | `g` | time, block | nothing: nobody referred to this block at that time | |
+//! | `e` | bucket | `Notification`: who is told of its changes, if anybody is | |
+//! | `W` | webhook | [`Queue`] of events; without a name: the number with which the next queue begins | |
+//! | `w` | webhook, 0, number | `Event` that waits to be told | |
 //!
 //! So the current version is found in one read, a listing of objects meets nothing but objects, and a bucket that never had versions
 //! has no `v` and no `n` row. A key that has an `o` row has no `v` row of a higher order; a key that has none but has `v` rows is deleted, and
 //! the first of them is the delete marker that says so. A version keeps its order, and with it the place of its content, when another one
-//! comes on top of it: only the head moves.
+//! comes on top of it: only the head moves. Every webhook that an `e` row names has a `W` row.
+
+mod events;
+
+pub(crate) use events::{
+    Queue, event, event_number, notification, notifications, queue, webhook_of_queue,
+};
 
 use crate::Error;
 use protocol::block::{BlockId, BlockRef, Place};
@@ -75,6 +84,8 @@ pub(crate) struct BucketRow {
     pub(crate) lock: Option<ObjectLock>,
     /// The order of the version that was made last; 0 before the first.
     pub(crate) last_version: u64,
+    /// Somebody is told of changes: there is an `e` row.
+    pub(crate) notifies: bool,
 }
 
 /// A version among those of its key.

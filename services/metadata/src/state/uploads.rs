@@ -10,7 +10,8 @@ use crate::Error;
 use md5::{Digest, Md5};
 use protocol::block::BlockRef;
 use protocol::metadata::{
-    BucketId, Checksum, Content, MetadataError, PART_BYTES_MIN, Part, Precondition, Reply, Upload,
+    BucketId, Checksum, Content, EventKind, MetadataError, PART_BYTES_MIN, Part, Precondition,
+    Reply, Upload,
 };
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -241,7 +242,8 @@ pub(super) fn complete<R: Rows>(
             parts,
         }),
     };
-    objects::write(changes, place, old, new)
+    let told = EventKind::CompleteMultipartUpload;
+    objects::write(changes, place, old, new, told)
 }
 
 /// An upload that is not under way: if the object is the one that it made, this call is a repetition.

@@ -2,14 +2,13 @@
 //!
 //! The invariants of the rows stand in [`super::rows`].
 
-use super::Outcome;
 use super::changes::{self, Changes, each};
 use super::objects::{Place, drop_version, head};
 use super::registry::bucket_row;
 use super::rows::{self, ObjectHead, Older, Version};
 use super::store::Rows;
 use crate::Error;
-use protocol::metadata::{BucketId, MetadataError, Reply, VersionId, Versioning};
+use protocol::metadata::{BucketId, MetadataError, VersionId, Versioning};
 use std::ops::ControlFlow;
 
 /// Numbers per millisecond: the order of a version begins with the time, so that it is not used again in a bucket of the same name.
@@ -148,12 +147,12 @@ pub(super) fn make_room<R: Rows>(
     Ok(Ok(Version { order, null }))
 }
 
-/// A delete marker becomes the newest version of a key.
+/// A delete marker becomes the newest version of a key; answers which one it is.
 pub(super) fn mark_deleted<R: Rows>(
     changes: &mut Changes<'_, R>,
     place: &mut Place<'_>,
     current: Option<ObjectHead>,
-) -> Result<Outcome, Error> {
+) -> Result<Result<VersionId, MetadataError>, Error> {
     let version = match make_room(changes, place, current)? {
         Ok(version) => version,
         Err(error) => return Ok(Err(error)),
@@ -167,10 +166,18 @@ pub(super) fn mark_deleted<R: Rows>(
             modified_ms,
         },
     )?;
-    Ok(Ok(Reply::Deleted {
-        version: Some(version.id()),
-        marker: true,
-    }))
+    Ok(Ok(version.id()))
+}
+
+/// What a removal found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Removed {
+    /// No such version, so nothing was removed.
+    Nothing,
+    /// An object.
+    Object,
+    /// A delete marker.
+    Marker,
 }
 
 /// Removes exactly one version. If it was the newest, the one before is current again.
@@ -180,11 +187,7 @@ pub(super) fn remove<R: Rows>(
     current: Option<ObjectHead>,
     version: VersionId,
     bypass: bool,
-) -> Result<Outcome, Error> {
-    let deleted = |marker| Reply::Deleted {
-        version: Some(version),
-        marker,
-    };
+) -> Result<Result<Removed, MetadataError>, Error> {
     let is_deleted = current.is_none();
     if let Some(current) = current.filter(|current| current.version.id() == version) {
         changes.delete(rows::object(place.bucket, place.key));
@@ -192,19 +195,22 @@ pub(super) fn remove<R: Rows>(
             return Ok(Err(error));
         }
         promote(changes, place, None)?;
-        return Ok(Ok(deleted(false)));
+        return Ok(Ok(Removed::Object));
     }
     let Some(older) = older(changes.rows, place.bucket, place.key, version)? else {
-        return Ok(Ok(deleted(false)));
+        return Ok(Ok(Removed::Nothing));
     };
-    let (order, is_marker) = (older.version().order, matches!(older, Older::Marker { .. }));
+    let (order, removed) = match &older {
+        Older::Object(head) => (head.version.order, Removed::Object),
+        Older::Marker { version, .. } => (version.order, Removed::Marker),
+    };
     if let Err(error) = remove_older(changes, place, older, bypass)? {
         return Ok(Err(error));
     }
     if is_deleted {
         promote(changes, place, Some(order))?;
     }
-    Ok(Ok(deleted(is_marker)))
+    Ok(Ok(removed))
 }
 
 /// Makes the newest of the `v` rows the current version, unless it is a delete marker. The row of order `but` is being removed.

@@ -19,7 +19,7 @@ use crate::encryption::{self, Cipher, ObjectWriter};
 use crate::limits::{CHANGES_MAX, UPLOAD_KIB};
 use crate::metadata::{Failure, unexpected};
 use crate::request::Request;
-use protocol::metadata::{Attributes, Change, Content, MetadataError, NewObject, Reply};
+use protocol::metadata::{Attributes, Change, Content, EventKind, MetadataError, NewObject, Reply};
 use s3_wire::body::BodyChecks;
 use s3_wire::checksum::{self, Algorithm, Expected};
 use s3_wire::conditions::WriteCondition;
@@ -98,6 +98,7 @@ pub(super) async fn copy_object(request: &mut Request<'_>) -> Result<Answer, S3E
             object,
             precondition: condition.clone(),
             copied,
+            event: EventKind::Copy,
         };
         match request.admission.write_held(change, hold).await {
             Ok(Reply::Written {

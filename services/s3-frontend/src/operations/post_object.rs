@@ -19,7 +19,7 @@ use crate::metadata::unexpected;
 use http::header::{CONTENT_TYPE, HOST};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use hyper::body::Incoming;
-use protocol::metadata::{Change, NewObject, Precondition, Reply};
+use protocol::metadata::{Change, EventKind, NewObject, Precondition, Reply};
 use s3_wire::error::S3Error;
 use s3_wire::form::{Fields, FormSignature, PostPolicy};
 use s3_wire::headers::unsupported;
@@ -95,6 +95,7 @@ pub(crate) async fn post_object(
         },
         precondition: Precondition::None,
         copied: false,
+        event: EventKind::Post,
     };
     let version = match admission.write_held(change, placed.hold).await? {
         Reply::Written { version, .. } => version,

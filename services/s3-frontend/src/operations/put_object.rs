@@ -18,7 +18,7 @@ use crate::encryption::{self, Cipher};
 use crate::metadata::{Failure, unexpected};
 use crate::request::Request;
 use protocol::metadata::{
-    BucketId, Change, MetadataError, NewObject, Operation, Precondition, Reply,
+    BucketId, Change, EventKind, MetadataError, NewObject, Operation, Precondition, Reply,
 };
 use s3_wire::conditions::WriteCondition;
 use s3_wire::error::{ErrorCode, S3Error};
@@ -58,6 +58,7 @@ pub(super) async fn put_object(request: &mut Request<'_>) -> Result<Answer, S3Er
         object,
         precondition,
         copied: false,
+        event: EventKind::Put,
     };
     match admission.write_held(change, placed.hold).await? {
         Reply::Written { version, .. } => {

@@ -111,6 +111,7 @@ fn a_rule_is_about_what_meets_its_whole_filter() {
         object: tagged,
         precondition: Precondition::None,
         copied: false,
+        event: EventKind::Put,
     };
     at(&mut store, 0, put).unwrap();
     let with = |filter| {
@@ -261,6 +262,7 @@ fn what_is_protected_outlives_every_rule() {
         object: kept,
         precondition: Precondition::None,
         copied: false,
+        event: EventKind::Put,
     };
     at(&mut store, 0, put).unwrap();
     let lifecycle = rule(LifecycleRule {

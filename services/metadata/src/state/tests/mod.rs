@@ -10,19 +10,21 @@ mod aliases;
 mod damage;
 mod lifecycle;
 pub(crate) mod model;
+mod notifications;
 mod promises;
 mod quotas;
 mod renames;
 mod sequences;
 mod settings;
+mod told;
 mod versions;
 
 use super::*;
 use md5::Digest;
 use protocol::block::{BlockId, Place};
 use protocol::metadata::{
-    AccessKey, AttributeChange, Attributes, Conditions, NewObject, ObjectLock, Part, Precondition,
-    Rights, Upload, VersionId,
+    AccessKey, AttributeChange, Attributes, Conditions, EventKind, NewObject, ObjectLock, Part,
+    Precondition, Rights, Upload, VersionId,
 };
 use protocol::settings::SettingKind;
 
@@ -103,6 +105,7 @@ fn put_if(key: &str, content: Content, precondition: Precondition) -> Change {
         object,
         precondition,
         copied: false,
+        event: EventKind::Put,
     }
 }
 

@@ -1,8 +1,8 @@
 //! What buckets hold, as plainly as can be: the other side of the random sequences. And the invariants of the rows.
 
 use super::*;
-use crate::state::rows::{BucketRow, ObjectHead, Older, PartHead};
-use protocol::metadata::{BucketUsage, Entry, VersionEntry};
+use crate::state::rows::{BucketRow, ObjectHead, Older, PartHead, Queue};
+use protocol::metadata::{BucketUsage, Entry, Notification, VersionEntry};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// An object that was written in one go, or of parts.
@@ -223,6 +223,7 @@ pub(crate) fn check_invariants(store: &MemoryStore) {
     let (mut heads_apart, mut contents) = (BTreeSet::new(), BTreeSet::new());
     let mut keys: BTreeMap<String, KeyRows> = BTreeMap::new();
     let (mut parts_apart, mut part_blocks) = (BTreeSet::new(), BTreeSet::new());
+    let (mut events, mut events_waiting) = (BTreeSet::new(), BTreeSet::new());
     let mut refer = |blocks: &[BlockRef]| {
         for block in blocks {
             *references.entry(*block).or_default() += 1;
@@ -295,7 +296,26 @@ pub(crate) fn check_invariants(store: &MemoryStore) {
                 if row.usage != BucketUsage::default() {
                     usage_counted.insert(bucket(), row.usage);
                 }
+                let notified = store.rows.get(&rows::notification(bucket()));
+                assert_eq!(
+                    row.notifies,
+                    notified.is_some(),
+                    "a bucket knows of its rules"
+                );
             }
+            b'e' => {
+                let notification: Notification = rows::decode(value, "notification").unwrap();
+                assert!(store.rows.contains_key(&rows::bucket(bucket())));
+                for rule in notification.rules {
+                    assert!(store.rows.contains_key(&rows::queue(&rule.webhook)));
+                }
+            }
+            b'W' if key.len() > 1 => {
+                let queue: Queue = rows::decode(value, "queue of events").unwrap();
+                let webhook = rows::webhook_of_queue(key).unwrap();
+                events.extend((queue.first..queue.next).map(|one| rows::event(webhook, one)));
+            }
+            b'w' => drop(events_waiting.insert(key.clone())),
             _ => {}
         }
     }
@@ -314,5 +334,9 @@ pub(crate) fn check_invariants(store: &MemoryStore) {
     assert_eq!(
         parts_apart, part_blocks,
         "blocks apart and their part come and go together"
+    );
+    assert_eq!(
+        events, events_waiting,
+        "what a queue says to wait is what waits"
     );
 }

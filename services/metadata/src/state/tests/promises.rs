@@ -186,6 +186,7 @@ fn a_copy_is_refused_when_a_block_of_its_source_is_gone() {
                 object,
                 precondition,
                 copied: true,
+                event: EventKind::Put,
             },
         )
     };
@@ -849,6 +850,7 @@ fn calls_that_break_a_bound_are_refused_before_the_log() {
         object,
         precondition: Precondition::None,
         copied: false,
+        event: EventKind::Put,
     };
     let good = || object(inline("text"));
     assert_eq!(judge(put("a", good())), Ok(()));

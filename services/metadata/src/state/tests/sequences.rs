@@ -1,6 +1,7 @@
 //! Random sequences of commands against the model.
 
 use super::model::{Model, ModelObject, ModelVersion, check_invariants};
+use super::told::{self, Told};
 use super::*;
 use proptest::prelude::*;
 use protocol::metadata::{After, AfterVersion, Entry, VersionEntry};
@@ -57,6 +58,10 @@ enum Step {
     },
     Reclaim,
     ForgetGarbage,
+    /// Turns notification on or off.
+    Notify(bool),
+    /// So many of the events that wait were told.
+    ForgetEvents(usize),
 }
 
 fn keys() -> impl Strategy<Value = String> {
@@ -109,6 +114,8 @@ fn steps() -> impl Strategy<Value = Step> {
         1 => (0_u8..3).prop_map(|upload| Step::Abort { upload }),
         1 => Just(Step::Reclaim),
         1 => Just(Step::ForgetGarbage),
+        1 => prop::bool::weighted(0.8).prop_map(Step::Notify),
+        1 => (0_usize..20).prop_map(Step::ForgetEvents),
     ]
 }
 
@@ -117,6 +124,7 @@ struct Bench {
     store: MemoryStore,
     replica: MemoryStore,
     model: Model,
+    told: Told,
     at_ms: u64,
 }
 
@@ -126,6 +134,7 @@ impl Bench {
             store: opened(),
             replica: opened(),
             model: Model::default(),
+            told: Told::default(),
             at_ms: 1_000,
         }
     }
@@ -137,8 +146,13 @@ impl Bench {
             at_ms: self.at_ms,
             change: change.into(),
         };
+        let before = told::versions(&self.store);
         let outcome = apply(&mut self.store, &command).unwrap();
         assert_eq!(apply(&mut self.replica, &command).unwrap(), outcome);
+        if let Ok(reply) = &outcome {
+            let after = told::versions(&self.store);
+            self.told.observe(&command, reply, &before, &after);
+        }
         outcome
     }
 
@@ -205,6 +219,7 @@ impl Bench {
                     object,
                     precondition,
                     copied,
+                    event: EventKind::Put,
                 };
                 let outcome = self.run(change);
                 assert_eq!(outcome.clone().map(|_| ()), expected);
@@ -288,6 +303,18 @@ impl Bench {
                 let garbage = garbage(&self.store, u64::MAX - 1, 3).unwrap();
                 self.run(AnyChange::ForgetGarbage { garbage }).unwrap();
             }
+            Step::Notify(on) => {
+                let change = self.told.switch(on);
+                self.run(change).unwrap();
+            }
+            Step::ForgetEvents(count) => {
+                for webhook in [told::ALL, told::SOME] {
+                    if let Some(change) = self.told.forget(&self.store, webhook, count) {
+                        self.run(change.clone()).unwrap();
+                        self.run(change).unwrap();
+                    }
+                }
+            }
         }
     }
 
@@ -350,6 +377,7 @@ impl Bench {
     /// Everything that can be read is as the model says.
     fn check(&self) {
         check_invariants(&self.store);
+        self.told.check(&self.store);
         assert_eq!(
             self.store, self.replica,
             "replicas hold the same rows, byte for byte"
@@ -611,6 +639,7 @@ proptest! {
         steps in prop::collection::vec(steps(), 1..60),
     ) {
         let mut bench = Bench::new();
+        bench.step(Step::Notify(true));
         for (number, step) in steps.into_iter().enumerate() {
             bench.step(step);
             if number % 8 == 0 {

@@ -288,6 +288,7 @@ fn a_bucket_without_a_lock_knows_no_protection() {
         object: object.clone(),
         precondition: Precondition::None,
         copied: false,
+        event: EventKind::Put,
     };
     assert_eq!(run(&mut store, put), Err(MetadataError::NoObjectLock));
     let Change::CreateUpload { bucket, mut upload } = create_upload("b", "u") else {
