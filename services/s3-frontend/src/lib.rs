@@ -33,8 +33,15 @@ pub fn run(mut given: Given) -> Result<(), Error> {
     let bus = given.channel("bus")?;
     let region = given.setting("region")?;
     let hosts = worker::hosts(&given.setting("host")?);
+    let webhooks = given.setting("webhooks")?;
+    let webhooks: Vec<String> = webhooks.split_whitespace().map(str::to_owned).collect();
     let supervisor = given.finish()?; // A descriptor nobody asked for is an error, not a spare.
 
-    let crew = Crew::start(&worker::Settings { region, hosts }, request::S3)?;
+    // For the life of the process, so that what each connection copies stays two words.
+    let webhooks = Vec::leak(webhooks);
+    let crew = Crew::start(
+        &worker::Settings { region, hosts },
+        request::S3 { webhooks },
+    )?;
     crew.serve(listener, bus, &supervisor)
 }

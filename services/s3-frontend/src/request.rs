@@ -37,6 +37,8 @@ pub(crate) struct Request<'a> {
     pub(crate) query: &'a Query<'a>,
     /// Bucket and key, decoded.
     pub(crate) resource: &'a Resource,
+    /// The names of the webhooks that the operator has registered.
+    pub(crate) webhooks: &'static [String],
     /// What the signature says about the body.
     verified: Verified,
     body: &'a mut Incoming,
@@ -103,7 +105,10 @@ impl Request<'_> {
 
 /// S3, as what requests are answered by.
 #[derive(Clone, Copy)]
-pub(crate) struct S3;
+pub(crate) struct S3 {
+    /// The names of the webhooks that the operator has registered.
+    pub(crate) webhooks: &'static [String],
+}
 
 impl Handler for S3 {
     fn answer(
@@ -113,11 +118,12 @@ impl Handler for S3 {
         request: HttpRequest<Incoming>,
         request_id: &str,
     ) -> impl Future<Output = Answer> {
-        answer(worker, peer, request, request_id)
+        answer(self, worker, peer, request, request_id)
     }
 }
 
 async fn answer(
+    s3: S3,
     worker: Rc<Worker>,
     peer: IpAddr,
     request: HttpRequest<Incoming>,
@@ -131,7 +137,7 @@ async fn answer(
     let mut answer = match Facts::new(&worker, head, peer) {
         Ok(facts) => {
             let facts = Rc::new(facts);
-            let handled = handle(&facts, &mut body).await;
+            let handled = handle(s3, &facts, &mut body).await;
             let mut answer = handled.unwrap_or_else(|error| refuse(error, &facts.head, request_id));
             cors::add(&facts, &mut answer).await;
             answer
@@ -165,7 +171,7 @@ fn refuse(error: S3Error, head: &Parts, request_id: &str) -> Answer {
     answer::error(error, request_id, head.method == Method::HEAD)
 }
 
-async fn handle(facts: &Rc<Facts>, body: &mut Incoming) -> Result<Answer, S3Error> {
+async fn handle(s3: S3, facts: &Rc<Facts>, body: &mut Incoming) -> Result<Answer, S3Error> {
     let (worker, head, resource) = (&facts.worker, &facts.head, &facts.resource);
     let view = view(head);
     let query = Query::parse(view.query)?;
@@ -202,6 +208,7 @@ async fn handle(facts: &Rc<Facts>, body: &mut Incoming) -> Result<Answer, S3Erro
         head,
         query: &query,
         resource,
+        webhooks: s3.webhooks,
         verified,
         body,
     };

@@ -266,6 +266,7 @@ fn verdict(name: &str, value: &str) -> bool {
         | "x-amz-object-lock-legal-hold"
         | "x-amz-bypass-governance-retention"
         | "x-amz-bucket-object-lock-enabled"
+        | "x-amz-skip-destination-validation" // of PutBucketNotificationConfiguration
         | "x-amz-website-redirect-location"
         | "x-amz-rename-source"
         | "x-amz-rename-source-if-match"
@@ -352,6 +353,7 @@ pub(crate) fn parameter_verdict(name: &str, value: &str) -> bool {
                 | "x-amz-trailer"
                 | "x-amz-bypass-governance-retention"
                 | "x-amz-bucket-object-lock-enabled"
+                | "x-amz-skip-destination-validation"
                 | "x-amz-client-token"
         );
     signature || (!honoured_only_as_header && verdict(name, value))

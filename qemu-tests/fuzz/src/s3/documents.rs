@@ -32,8 +32,15 @@ pub(crate) fn xml(body: &[u8]) -> bool {
         let again = WebsiteConfiguration::parse(website.to_xml().as_bytes());
         assert_eq!(again.as_ref(), Ok(website), "as it was written");
     }
+    let notification = settings::parse_notification(body);
+    if let Ok(notification) = &notification {
+        let written = settings::notification_to_xml(notification);
+        let again = settings::parse_notification(written.as_bytes());
+        assert_eq!(again.as_ref(), Ok(notification), "as it was written");
+    }
     [
         website.is_ok(),
+        notification.is_ok(),
         completed.is_ok(),
         lifecycle.is_ok(),
         xml::DeleteRequest::parse(body).is_ok(),
@@ -48,7 +55,6 @@ pub(crate) fn xml(body: &[u8]) -> bool {
         PublicAccessBlock::parse(body).is_ok(),
         OwnershipControls::parse(body).is_ok(),
         settings::parse_logging(body).is_ok(),
-        settings::parse_notification(body).is_ok(),
         settings::parse_request_payment(body).is_ok(),
     ]
     .contains(&true)
@@ -95,6 +101,7 @@ pub(super) fn seeds() -> Vec<Vec<u8>> {
         "<CORSConfiguration><CORSRule><AllowedOrigin>https://a.example</AllowedOrigin><AllowedMethod>GET</AllowedMethod><MaxAgeSeconds>5</MaxAgeSeconds></CORSRule></CORSConfiguration>",
         "<WebsiteConfiguration><IndexDocument><Suffix>index.html</Suffix></IndexDocument><RoutingRules><RoutingRule><Condition><KeyPrefixEquals>a/</KeyPrefixEquals></Condition><Redirect><ReplaceKeyPrefixWith>b/</ReplaceKeyPrefixWith></Redirect></RoutingRule></RoutingRules></WebsiteConfiguration>",
         "<LifecycleConfiguration><Rule><ID>r</ID><Filter><Prefix>p/</Prefix></Filter><Status>Enabled</Status><Expiration><Days>7</Days></Expiration></Rule></LifecycleConfiguration>",
+        "<NotificationConfiguration><QueueConfiguration><Id>n</Id><Queue>arn:trousseau:sqs::hook:webhook</Queue><Event>s3:ObjectCreated:*</Event><Filter><S3Key><FilterRule><Name>prefix</Name><Value>a/</Value></FilterRule></S3Key></Filter></QueueConfiguration><TopicConfiguration><Topic>arn:trousseau:sns::hook:webhook</Topic><Event>s3:ObjectRemoved:Delete</Event></TopicConfiguration></NotificationConfiguration>",
         "<ServerSideEncryptionConfiguration><Rule><ApplyServerSideEncryptionByDefault><SSEAlgorithm>AES256</SSEAlgorithm></ApplyServerSideEncryptionByDefault><BucketKeyEnabled>true</BucketKeyEnabled></Rule></ServerSideEncryptionConfiguration>",
     ];
     let policies = [

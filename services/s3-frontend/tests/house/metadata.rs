@@ -21,6 +21,11 @@ pub struct MetadataState {
     pub uploads: BTreeMap<(BucketId, String, String), (Upload, Parts)>,
     /// Parts of completed uploads.
     pub parts: BTreeMap<(BucketId, String, u16), Part>,
+    pub notifications: BTreeMap<BucketId, Notification>,
+    /// More webhooks are in use than metadata has room for.
+    pub refuse_webhooks: bool,
+    /// What puts, copies and forms said that they did, and to which key.
+    pub told: Vec<(EventKind, String)>,
     pub now_ms: u64,
     /// Calls so far, by kind.
     pub calls: BTreeMap<&'static str, u64>,
@@ -40,6 +45,9 @@ impl MetadataState {
             objects: BTreeMap::new(),
             uploads: BTreeMap::new(),
             parts: BTreeMap::new(),
+            notifications: BTreeMap::new(),
+            refuse_webhooks: false,
+            told: Vec::new(),
             now_ms: 1_700_000_000_123,
             calls: BTreeMap::new(),
             page_max: PAGE_MAX,
@@ -289,6 +297,7 @@ impl MetadataState {
                 object,
                 precondition,
                 copied,
+                event,
             }) => {
                 self.check_bucket(bucket)?;
                 let at = (bucket, key);
@@ -296,6 +305,7 @@ impl MetadataState {
                 if let (true, Content::Blocks(blocks)) = (copied, &object.content) {
                     self.check_copied(blocks)?;
                 }
+                self.told.push((event, at.1.clone()));
                 let (etag, size) = (object.etag.clone(), object.size);
                 let modified_ms = self.now_ms;
                 let NewObject {
@@ -349,6 +359,22 @@ impl MetadataState {
                 after,
                 limit,
             } => Ok(self.list(bucket, &prefix, &delimiter, after, limit.min(self.page_max))),
+            Operation::Change(Change::PutNotification {
+                bucket,
+                notification,
+            }) => {
+                self.check_bucket(bucket)?;
+                if self.refuse_webhooks {
+                    return Err(MetadataError::Refused("too many webhooks".into()));
+                }
+                self.notifications.insert(bucket, notification);
+                Ok(Reply::Done)
+            }
+            Operation::GetNotification { bucket } => {
+                self.check_bucket(bucket)?;
+                let notification = self.notifications.get(&bucket).cloned();
+                Ok(Reply::Notification(notification.unwrap_or_default()))
+            }
             other => self.apply_upload(other),
         }
     }
@@ -590,6 +616,7 @@ fn is_read(operation: &Operation) -> bool {
             | Operation::GetObject { .. }
             | Operation::GetPart { .. }
             | Operation::GetUpload { .. }
+            | Operation::GetNotification { .. }
             | Operation::ListBuckets { .. }
             | Operation::ListObjects { .. }
             | Operation::ListParts { .. }

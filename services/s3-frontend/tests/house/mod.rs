@@ -33,6 +33,8 @@ use std::thread::JoinHandle;
 pub const REGION: &str = "us-east-1";
 pub const ROOT_KEY: &str = "AKROOTROOTROOTROOT00";
 pub const ROOT_SECRET: &str = "root-secret-root-secret-root-secret-0000";
+/// As the operator has named them.
+pub const WEBHOOKS: &str = "hook other.hook";
 
 /// What the fakes do wrong on request.
 #[derive(Default)]
@@ -81,6 +83,7 @@ impl House {
             settings: vec![
                 ("region".into(), REGION.into()),
                 ("host".into(), "localhost,s3.localhost".into()),
+                ("webhooks".into(), WEBHOOKS.into()),
             ],
         };
         let descriptors = [listener.as_fd(), granted_bus.as_fd()];

@@ -6,6 +6,7 @@ mod access;
 mod cors;
 mod encryption;
 mod lifecycle;
+mod notification;
 mod probes;
 mod website;
 
@@ -13,9 +14,10 @@ pub use access::{AccessControlPolicy, OwnershipControls, PublicAccessBlock, cann
 pub use cors::{CorsConfiguration, CorsRule, Preflight};
 pub use encryption::BucketEncryption;
 pub use lifecycle::{lifecycle_to_xml, parse_lifecycle};
+pub use notification::{check_destinations, notification_to_xml, parse_notification};
 pub use probes::{
-    accelerate_none, logging_none, notification_none, parse_logging, parse_notification,
-    parse_request_payment, policy_status, request_payment,
+    accelerate_none, logging_none, parse_logging, parse_request_payment, policy_status,
+    request_payment,
 };
 pub use website::{
     Elsewhere, Protocol, REDIRECT_LOCATION, Redirect, ReplaceKey, RoutingRule, Visit,

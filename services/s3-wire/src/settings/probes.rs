@@ -15,11 +15,6 @@ pub fn accelerate_none() -> String {
     Document::new("AccelerateConfiguration").finish()
 }
 
-/// The answer to GetBucketNotificationConfiguration where nobody is told.
-pub fn notification_none() -> String {
-    Document::new("NotificationConfiguration").finish()
-}
-
 /// The answer to GetBucketRequestPayment.
 pub fn request_payment() -> String {
     let mut document = Document::new("RequestPaymentConfiguration");
@@ -40,20 +35,6 @@ pub fn policy_status(is_public: bool) -> String {
 /// `MalformedXML`; `NotImplemented` to turn it on.
 pub fn parse_logging(body: &[u8]) -> Result<(), S3Error> {
     nothing(body, "BucketLoggingStatus", &["LoggingEnabled"])
-}
-
-/// The body of PutBucketNotificationConfiguration, which may only turn it off.
-///
-/// # Errors
-/// `MalformedXML`; `NotImplemented` to turn it on.
-pub fn parse_notification(body: &[u8]) -> Result<(), S3Error> {
-    let kinds = [
-        "TopicConfiguration",
-        "QueueConfiguration",
-        "CloudFunctionConfiguration",
-        "EventBridgeConfiguration",
-    ];
-    nothing(body, "NotificationConfiguration", &kinds)
 }
 
 /// The body of PutBucketRequestPayment, which may only name the owner.
@@ -94,7 +75,6 @@ mod tests {
     #[test]
     fn turning_off_is_done_and_turning_on_is_not() {
         parse_logging(logging_none().as_bytes()).unwrap();
-        parse_notification(notification_none().as_bytes()).unwrap();
         parse_request_payment(request_payment().as_bytes()).unwrap();
         let code = |result: Result<(), S3Error>| result.unwrap_err().code;
         assert_eq!(

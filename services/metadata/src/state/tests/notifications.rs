@@ -409,7 +409,7 @@ fn webhooks_are_bounded_and_one_that_nobody_needs_makes_room_without_its_numbers
         let rules = numbers.map(|number| everything(&name(number)));
         notify(rules.collect())
     };
-    let most = notifications::QUEUES_MAX;
+    let most = crate::state::notifications::QUEUES_MAX;
     run(&mut store, rules(0..most)).unwrap();
     run(&mut store, put("k", inline(1))).unwrap();
     let refused = run(&mut store, rules(0..most + 1));
