@@ -51,8 +51,6 @@ kinds! {
     Encryption = 6,
     /// How the bucket is a web site: XML.
     Website = 7,
-    /// Who is told of changes: XML.
-    Notification = 8,
 }
 
 /// A set of kinds.

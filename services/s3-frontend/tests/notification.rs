@@ -74,9 +74,8 @@ fn a_destination_that_is_not_registered_is_refused_unless_the_owner_says_not_to_
         refused.element("ArgumentName").unwrap(),
         "arn:trousseau:sqs::unknown:webhook"
     );
-    let skipping = |client: &mut Client, value| {
-        client.call("PUT", PATH, &[(SKIP, value)], unknown.as_bytes())
-    };
+    let skipping =
+        |client: &mut Client, value| client.call("PUT", PATH, &[(SKIP, value)], unknown.as_bytes());
     skipping(&mut client, "false").refused(400, "InvalidArgument");
     skipping(&mut client, "true").expect(200);
     assert_eq!(shown(&mut client), unknown);
@@ -95,7 +94,8 @@ fn a_refused_configuration_leaves_the_one_before() {
     put(&mut client, "<NotificationConfiguration>").refused(400, "MalformedXML");
     let other = telling("hook").replace("ObjectCreated:*", "Replication:*");
     put(&mut client, &other).refused(400, "InvalidArgument");
-    let bridge = "<NotificationConfiguration><EventBridgeConfiguration/></NotificationConfiguration>";
+    let bridge =
+        "<NotificationConfiguration><EventBridgeConfiguration/></NotificationConfiguration>";
     put(&mut client, bridge).refused(501, "NotImplemented");
     house.metadata.lock().unwrap().refuse_webhooks = true;
     put(&mut client, &telling("other.hook")).refused(400, "InvalidArgument");

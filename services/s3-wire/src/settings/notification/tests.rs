@@ -160,7 +160,8 @@ fn two_configurations_that_mean_the_same_event_of_a_key_are_refused() {
     assert!(pair((all, "a/", ""), (all, "b/", "")).is_ok());
     assert!(pair((all, "", ".jpg"), (all, "", ".png")).is_ok());
     assert!(pair((put, "", ""), ("ObjectCreated:Copy", "", "")).is_ok());
-    let named = |id: &str, prefix| queue(&format!("<Id>{id}</Id>{CREATED}{}", filter(prefix, "")));
+    let named =
+        |id: &str, prefix: &str| queue(&format!("<Id>{id}</Id>{CREATED}{}", filter(prefix, "")));
     let same = parse(&(named("x", "a") + &named("x", "b"))).unwrap_err();
     assert!(same.message.contains("IDs must be unique"));
     // Names that are given do not meet those that are made up.
@@ -213,7 +214,7 @@ fn rules() -> impl Strategy<Value = NotificationRule> {
     ];
     let text = prop::option::of("[^\0]{0,9}");
     let rule = (
-        prop::sample::select(&destinations),
+        prop::sample::select(destinations.to_vec()),
         "[a-zA-Z0-9._-]{1,9}",
         events(),
         text.clone(),
