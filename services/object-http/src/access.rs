@@ -70,7 +70,6 @@ pub fn needs(operation: Operation) -> (Need, bool) {
         O::GetBucketAccelerateConfiguration
         | O::GetBucketAcl
         | O::GetBucketLogging
-        | O::GetBucketNotificationConfiguration
         | O::GetBucketOwnershipControls
         | O::GetBucketPolicyStatus
         | O::GetBucketReplication
@@ -78,13 +77,13 @@ pub fn needs(operation: Operation) -> (Need, bool) {
         O::GetBucketCors
         | O::GetBucketEncryption
         | O::GetBucketLifecycleConfiguration
+        | O::GetBucketNotificationConfiguration
         | O::GetBucketTagging
         | O::GetBucketWebsite
         | O::GetPublicAccessBlock => (Need::Any, false),
         O::DeleteBucketReplication
         | O::PutBucketAcl
         | O::PutBucketLogging
-        | O::PutBucketNotificationConfiguration
         | O::PutBucketOwnershipControls
         | O::PutBucketRequestPayment => (Need::Owner, true),
         O::DeleteBucketCors
@@ -98,6 +97,7 @@ pub fn needs(operation: Operation) -> (Need, bool) {
         | O::PutBucketCors
         | O::PutBucketEncryption
         | O::PutBucketLifecycleConfiguration
+        | O::PutBucketNotificationConfiguration
         | O::PutBucketPolicy
         | O::PutBucketTagging
         | O::PutBucketWebsite
