@@ -13,7 +13,7 @@ use protocol::channel::{Channel, DESCRIPTORS_MAX, ReceiveBuffer, ReceiveError};
 use protocol::inspect::{Inspect, InspectAnswer, InspectCall, Operator, Outcome, Power, Verb};
 use protocol::membership::Membership;
 use protocol::metadata::{
-    Attributes, Call, Change, Content, Metadata, NewObject, Operation, Precondition,
+    Attributes, Call, Change, Content, EventKind, Metadata, NewObject, Operation, Precondition,
 };
 use protocol::start::{Order, Say, Start};
 use protocol::trace::{Row, Side, Trace};
@@ -82,7 +82,7 @@ proptest! {
             attributes: Attributes::default(), encryption: None, content: Content::Inline(bytes.clone()),
         };
         let operation = Operation::Change(Change::PutObject {
-            bucket: protocol::metadata::BucketId(revision), key, object, precondition: Precondition::Absent, copied: false,
+            bucket: protocol::metadata::BucketId(revision), key, object, precondition: Precondition::Absent, copied: false, event: EventKind::Put,
         });
         same::<Metadata, _>(&Numbered { id, body: Call { revision, operation } });
         let service = key_of(revision);
@@ -93,6 +93,7 @@ proptest! {
         same::<Start, _>(&Say::Traced { rows: trace("s3", revision).rows, covered_ms: revision, over: true });
         same::<Start, _>(&Order::Trace { for_ms: revision });
         same::<Connect, _>(&Numbered { id, body: ConnectCall::Listen { name: key_of(revision) } });
+        same::<Connect, _>(&Numbered { id, body: ConnectCall::Dial { kind: key_of(id.into()), name: key_of(revision) } });
         same::<Operator, _>(&Numbered { id, body: Verb { words: vec![key_of(revision)], json: true, input: Some(key_of(revision)), role: Role::Admin } });
         same::<Blocks, _>(&Numbered { id, body: BlockCall::Store { id: BlockId([7; 32]), key: HashKey([1; 32]), bytes } });
     }
