@@ -11,6 +11,9 @@ use std::path::Path;
 /// Shorter than this, a comment cannot name the caller and what breaks without the rule.
 const COMMENT_BYTES_MIN: usize = 15;
 
+/// MSG_NOSIGNAL: the flags with which the spawner reports before exec.
+const REPORT_FLAGS: u64 = 0x4000;
+
 /// What happens to a call that no rule names.
 #[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -31,6 +34,17 @@ pub(crate) struct Condition {
     pub(crate) val: u64,
     /// The value's name, for the reader.
     pub(crate) comment: String,
+}
+
+impl Condition {
+    /// Whether it is one on the flags of a sendmsg(2), and the spawner's own report before exec fulfils it.
+    fn lets_report(&self) -> bool {
+        let holds = match self.op {
+            Op::MaskedEq(mask) => REPORT_FLAGS & mask == self.val,
+            _ => false,
+        };
+        self.index == 2 && holds
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize, Serialize)]
@@ -264,7 +278,7 @@ impl Profile {
             if !self
                 .allow
                 .iter()
-                .any(|rule| rule.syscall == call && rule.args.is_empty())
+                .any(|rule| rule.syscall == call && rule.args.iter().all(Condition::lets_report))
             {
                 return Err(format!(
                     "{call} must be allowed: the spawner uses it before exec"

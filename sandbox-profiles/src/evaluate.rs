@@ -303,6 +303,8 @@ fn calls_with_power_in_an_argument_are_filtered() {
         "mmap",
         "mprotect",
         "prctl",
+        "sendmsg",
+        "sendto",
         "setsockopt",
         "socket",
     ];
@@ -315,6 +317,13 @@ fn calls_with_power_in_an_argument_are_filtered() {
                 let executable = [0, 0, 4, 0, 0, 0];
                 assert!(!rule.matches(rule.number, &executable), "{}", profile.name);
             }
+            // MSG_FASTOPEN connects a socket that has been shut down, or could not connect, to any address.
+            let connecting = match rule.syscall {
+                "sendmsg" => [0, 0, 0x2000_0000, 0, 0, 0],
+                "sendto" => [0, 0, 0, 0x2000_0000, 0, 0],
+                _ => continue,
+            };
+            assert!(!rule.matches(rule.number, &connecting), "{}", profile.name);
         }
     }
 }

@@ -99,6 +99,13 @@ pub(super) const ATTEMPTS: &[Attempt] = &[
         SYS_connect,
         &[CHANNEL, ABSTRACT, Number(10)],
     ),
+    // A TCP socket that was shut down, or could not connect, is connected anew by this: anywhere.
+    Attempt::call(
+        "connect-by-fast-open",
+        "sendmsg",
+        SYS_sendmsg,
+        &[CHANNEL, Space, Number(MSG_FASTOPEN as i64)],
+    ),
     Attempt::call("bind", "bind", SYS_bind, &[CHANNEL, LOOPBACK, Number(16)]),
     Attempt::call(
         "bind-abstract",
