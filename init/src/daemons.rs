@@ -106,6 +106,9 @@ impl Daemons {
             ("gossip", config.gossip.clone()),
             ("web", config.web.clone().unwrap_or_default()),
             ("web_domain", config.web_domains.clone()),
+            ("webhooks", config.webhooks.addresses()),
+            ("webhook_names", config.webhooks.names()),
+            ("webhook_requests", config.webhooks.requests()),
             (
                 "ssh",
                 config
@@ -503,7 +506,7 @@ impl Material {
         let mut settings = match daemon {
             "membership" => return chosen(&["node", "zone"], ""),
             "debug-ssh" => return chosen(&["node"], ""),
-            "bus" => chosen(&["s3", "gossip", "ssh", "web"], ""),
+            "bus" => chosen(&["s3", "gossip", "ssh", "web", "webhooks"], ""),
             "network" => return chosen(&["node", "addresses", "gateways", "interface"], ""),
             "clock" => return chosen(&["servers"], ""),
             _ => {
@@ -516,6 +519,9 @@ impl Material {
                     "gossip",
                     "web",
                     "web_domain",
+                    "webhooks",
+                    "webhook_names",
+                    "webhook_requests",
                     "access_key",
                     "secret_key",
                 ];

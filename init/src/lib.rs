@@ -20,6 +20,7 @@ pub use own_machine::Devices;
 pub use ssh::Ssh;
 
 use daemons::Daemons;
+use machine::Webhooks;
 use manifests::Policy;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
@@ -54,6 +55,8 @@ pub struct Config {
     pub web: Option<String>,
     /// Host names below which a bucket may stand as a web site, separated by commas.
     pub web_domains: String,
+    /// The addresses outside of the node at which events are told; none: the service `notifier` does not run.
+    pub webhooks: Webhooks,
     /// How people come in by ssh; `None`: they do not.
     pub ssh: Option<Ssh>,
     /// The region that S3 answers for.

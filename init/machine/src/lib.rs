@@ -13,9 +13,11 @@ mod power;
 mod sys;
 mod table;
 mod watchdog;
+pub mod webhooks;
 
 pub use boot::{End, Machine, since_boot};
 pub use console::Console;
 pub use error::Error;
 pub use power::Buttons;
 pub use watchdog::Watchdog;
+pub use webhooks::Webhooks;

@@ -18,12 +18,15 @@
 //! [web]                         # absent: buckets are not shown as web sites
 //! listen = "[::]:80"
 //! domains = ["web.example.org"] # buckets may stand before these in the Host header
+//! [webhooks]                    # who may be told of a bucket's changes, by a name of your own
+//! orders = "http://user:password@192.168.1.30:8080/events"
 //! [ssh]
 //! listen = "[::]:22"
 //! admin = ["ssh-ed25519 AAAA… me@laptop"]
 //! inspect = ["ssh-ed25519 AAAA… watch@monitor"]
 //! ```
 
+use crate::webhooks::{WEBHOOKS_MAX, Webhooks};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
@@ -63,6 +66,8 @@ pub struct NodeToml {
     pub s3: S3,
     /// Buckets as web sites.
     pub web: Web,
+    /// The addresses outside of the node at which events are told.
+    pub webhooks: Webhooks,
     /// Who may come in by ssh.
     pub ssh: Ssh,
 }
@@ -264,6 +269,7 @@ impl NodeToml {
                 "clock" => node.clock = right.clock,
                 "s3" => node.s3 = right.s3,
                 "web" => node.web = right.web,
+                "webhooks" => node.webhooks = right.webhooks,
                 _ => {}
             }
         }
@@ -285,6 +291,13 @@ impl NodeToml {
             if length > LIST_MAX {
                 return Some((word, format!("{word}: at most {LIST_MAX}, not {length}")));
             }
+        }
+        if self.webhooks.len() > WEBHOOKS_MAX {
+            let what = format!(
+                "webhooks: at most {WEBHOOKS_MAX}, not {}",
+                self.webhooks.len()
+            );
+            return Some(("webhooks", what));
         }
         let Network {
             addresses,

@@ -76,6 +76,7 @@ fn run(machine: Machine) -> Result<Power, String> {
         hosts: node.s3.hosts.join(","),
         web: node.web.listen.map(|address| address.to_string()),
         web_domains: init::web_domains(&node.web.domains),
+        webhooks: node.webhooks.clone(),
         policy,
         manifests,
         programs,

@@ -2,6 +2,7 @@
 
 use crate::{ask, extra, sys};
 use init::{Config, DataDir, Ssh};
+use machine::Webhooks;
 use manifests::Policy;
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{SigSet, Signal, kill};
@@ -33,6 +34,7 @@ pub(crate) struct Wish {
     pub(crate) ssh: Option<SocketAddr>,
     pub(crate) web: Option<SocketAddr>,
     pub(crate) web_domains: Vec<String>,
+    pub(crate) webhooks: Webhooks,
     pub(crate) json: bool,
     pub(crate) services: Vec<PathBuf>,
 }
@@ -79,6 +81,7 @@ fn start(wish: &Wish) -> Result<Node, String> {
         gossip: GOSSIP.into(),
         web: wish.web.map(|address| address.to_string()),
         web_domains: init::web_domains(&wish.web_domains),
+        webhooks: wish.webhooks.clone(),
         ssh: wish.ssh.map(|address| Ssh {
             address: address.to_string(),
             keys: None,

@@ -1,6 +1,7 @@
 //! The command line: which words mean what. Everything but `up` and `caps --can` is asked of the running node.
 
 use crate::{ask, image, up};
+use machine::Webhooks;
 use protocol::verbs::{self, Role};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -9,7 +10,7 @@ use std::process::ExitCode;
 /// What a person is told who asks for it, or asks for what is not there: this, the verbs, and [`OPTIONS`].
 const USAGE: &str = "\
 usage: trousseau [up] [--data DIR] [--s3 ADDRESS:PORT] [--ssh ADDRESS:PORT] [--web ADDRESS:PORT]
-                      [--web-domain NAME]... [--json] [--service MANIFEST]...
+                      [--web-domain NAME]... [--webhook NAME=URL]... [--json] [--service MANIFEST]...
        trousseau [--data DIR] VERB... [--json]
        trousseau image --node FILE -o IMAGE [--size SIZE] [--efi FILE] [--kernel DIR] [--service MANIFEST]... [--json]
 
@@ -24,6 +25,7 @@ const OPTIONS: &str = "
   --ssh ADDRESS:PORT     where the verbs are said by ssh, too (default: nowhere); the keys: DIR/ssh/authorized_keys
   --web ADDRESS:PORT     where buckets are shown as web sites (default: nowhere; 127.0.0.1:3902 is usual)
   --web-domain NAME      a bucket's site is bucket.NAME (also a site: a host that is a bucket's name or alias; *.localhost always)
+  --webhook NAME=URL     who may be told of a bucket's changes: http://[USER:PASSWORD@]IP:PORT/PATH, under a name of your own
   --service MANIFEST     also run the service of this manifest (docs/ARCHITECTURE.md)
   --node FILE            what the owner writes down about a machine (docs/MACHINE.md)
   -o IMAGE               the disk image: for a USB stick, a disk or a virtual machine
@@ -46,6 +48,7 @@ struct Options {
     ssh: Option<SocketAddr>,
     web: Option<SocketAddr>,
     web_domains: Vec<String>,
+    webhooks: Webhooks,
     json: bool,
     services: Vec<PathBuf>,
     /// Options that only `up` understands, as they were given.
@@ -76,6 +79,7 @@ pub(crate) fn obey(words: Vec<String>) -> ExitCode {
                 ssh,
                 web,
                 web_domains,
+                webhooks,
                 json,
                 services,
                 ..
@@ -86,6 +90,7 @@ pub(crate) fn obey(words: Vec<String>) -> ExitCode {
                 ssh,
                 web,
                 web_domains,
+                webhooks,
                 json,
                 services,
             })
@@ -125,6 +130,7 @@ impl Options {
             ssh: None,
             web: None,
             web_domains: Vec::new(),
+            webhooks: Webhooks::default(),
             json: false,
             services: Vec::new(),
             of_up: Vec::new(),
@@ -151,6 +157,11 @@ impl Options {
                 "--web-domain" => {
                     options.of_up.push("--web-domain");
                     options.web_domains.push(domain(value()?)?);
+                }
+                "--webhook" => {
+                    options.of_up.push("--webhook");
+                    let added = options.webhooks.add(&value()?);
+                    added.map_err(|why| format!("--webhook: {why}"))?;
                 }
                 // `logs --service S` is the running node's; `--service` before any verb, or behind `up`, is ours.
                 "--service" if options.rest.first().is_none_or(|verb| verb == "up") => {

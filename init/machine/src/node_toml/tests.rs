@@ -104,6 +104,29 @@ fn each_mistake_is_named_with_its_line() {
         "[web]\nlisten = \"[::]:80\"\ndomains = [\"a b\"]\n[ssh]",
         "node.toml:14: \"a b\" is not a host name",
     );
+    for (url, expected) in [
+        ("https://10.0.0.5/", "https is not possible yet"),
+        ("http://hooks.org/", "\"hooks.org\" is not an IP address"),
+    ] {
+        check(
+            "[ssh]",
+            &format!("[webhooks]\nfine = \"http://10.0.0.5/\"\nhook = \"{url}\"\n[ssh]"),
+            &format!("node.toml:14: {expected}"),
+        );
+    }
+    check(
+        "[ssh]",
+        "[webhooks]\n\"a b\" = \"http://10.0.0.5/\"\n[ssh]",
+        "node.toml:13: \"a b\" is not the name of a webhook",
+    );
+    let many: String = (0..17)
+        .map(|number| format!("hook-{number} = \"http://10.0.0.5/\"\n"))
+        .collect();
+    check(
+        "[ssh]",
+        &format!("[webhooks]\n{many}[ssh]"),
+        "node.toml:12: webhooks: at most 16, not 17",
+    );
     check("\"ACCESS\"", "\"A\"", "node.toml:10: access_key: 3 to");
     check("a-long-secret!", "short", "node.toml:11: secret_key: 8 to");
     check(
@@ -127,12 +150,14 @@ fn each_mistake_is_named_with_its_line() {
 fn of_a_wrong_file_the_right_sections_and_keys_count() {
     let text = good()
         .replace(".20/24", ".20")
-        .replace("admin = [", "root = 1\nadmin = [\"no key\", ");
+        .replace("admin = [", "root = 1\nadmin = [\"no key\", ")
+        + "[webhooks]\nhook = \"http://u:p@10.0.0.5/events\"\n";
     assert!(NodeToml::parse(&text).is_err());
     let node = NodeToml::salvage(&text);
     assert_eq!(node.name.unwrap().as_str(), "attic");
     assert_eq!(node.network, Network::default());
     assert_eq!(node.s3.region, "eu-north-1");
+    assert_eq!(node.webhooks.addresses(), "hook=10.0.0.5:80");
     assert_eq!(node.ssh.admin.len(), 1);
 }
 
