@@ -81,7 +81,7 @@ pub enum ConnectCall {
     },
     /// A TCP connection to an address outside of the node: one descriptor, which does not block and may still be connecting (connect(2),
     /// EINPROGRESS: it is writable when that is over, and SO_ERROR says how it went). Refused unless the caller's manifest dials this
-    /// kind of address; `Unknown` where the operator has named none so.
+    /// kind of address; `Unknown` where the operator has named none so. `System` where connect(2) fails at once (no route).
     Dial {
         /// Which of the kinds of addresses that manifests speak of: `webhook`.
         kind: String,
@@ -93,7 +93,8 @@ pub enum ConnectCall {
 /// What the bus answers to a service.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ConnectAnswer {
-    /// One descriptor comes along. Closing it is all that it takes to end the connection.
+    /// One descriptor comes along. Closing it is all that it takes to end the connection; but one that was dialled is shut down first
+    /// (shutdown(2), both ways), since the bus holds a duplicate of this very end.
     Opened,
 }
 

@@ -1,4 +1,5 @@
-//! The connections that the bus has made: one duplicate each, kept to take the connection back, never read from.
+//! The connections that the bus has made, inside of the node and out of it: one duplicate each, kept to take the connection back, never
+//! read from.
 
 use protocol::Channel;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -6,11 +7,13 @@ use rustix::io::Errno;
 use rustix::net::{Shutdown, shutdown};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-/// One connection between two processes.
+/// One connection of a process, to another or out of the node.
 struct Connection {
     client: String,
-    server: String,
-    /// A duplicate of the *server's* end: when the client closes, the server sees it as if we were not there, and so do we (POLLHUP).
+    /// `None`: somebody outside of the node.
+    server: Option<String>,
+    /// A duplicate of the *server's* end: when the client closes, the server sees it as if we were not there, and so do we (POLLHUP). Of a
+    /// connection out of the node there is only the client's end; the client shuts it down before it closes it, which we see as well.
     kept: OwnedFd,
 }
 
@@ -27,10 +30,20 @@ impl Connections {
         let kept = rustix::io::fcntl_dupfd_cloexec(&served, 0)?;
         self.all.push(Connection {
             client: client.into(),
-            server: server.into(),
+            server: Some(server.into()),
             kept,
         });
         Ok((theirs, served))
+    }
+
+    /// Keeps a duplicate of a connection out of the node.
+    pub(crate) fn keep(&mut self, client: &str, socket: BorrowedFd<'_>) -> Result<(), Errno> {
+        self.all.push(Connection {
+            client: client.into(),
+            server: None,
+            kept: rustix::io::fcntl_dupfd_cloexec(socket, 0)?,
+        });
+        Ok(())
     }
 
     /// How many connections `client` holds.
@@ -42,7 +55,7 @@ impl Connections {
     pub(crate) fn cut(&mut self, service: &str) -> u32 {
         let mut cut = 0;
         self.all.retain(|one| {
-            let touches = one.client == service || one.server == service;
+            let touches = one.client == service || one.server.as_deref() == Some(service);
             if touches {
                 // The ends may be closed already; then there is nothing to take back.
                 let _ = shutdown(&one.kept, Shutdown::Both);
@@ -53,7 +66,7 @@ impl Connections {
         cut
     }
 
-    /// Forgets the connections whose client has closed.
+    /// Forgets the connections whose client has closed, and those out of the node that have failed.
     pub(crate) fn forget_ended(&mut self) {
         self.all.retain(|one| {
             let mut set = [PollFd::from_borrowed_fd(
@@ -65,7 +78,9 @@ impl Connections {
                 tv_nsec: 0,
             };
             let hung_up = poll(&mut set, Some(&now)).is_ok()
-                && set.iter().any(|one| one.revents().contains(PollFlags::HUP));
+                && set
+                    .iter()
+                    .any(|one| one.revents().intersects(PollFlags::HUP | PollFlags::ERR));
             !hung_up
         });
     }

@@ -2,7 +2,8 @@
 //!
 //! Given: `door:init`, `door:membership`, `door:orchestrator` (the doors of the daemons), `supply` (the orchestrator asks here), `client:debug-ssh` (debug-ssh asks here). Serves:
 //! `protocol::bus`. Calls: membership, once, to bring it its UDP descriptor. Never carries a byte that two processes exchange:
-//! what it keeps of a connection is a duplicate for `shutdown(2)`, on which it neither reads nor writes.
+//! what it keeps of a connection is a duplicate for `shutdown(2)`, on which it neither reads nor writes. It connects out of the node only to
+//! addresses that the operator named before the start.
 #![forbid(unsafe_code)]
 
 mod connections;
@@ -89,6 +90,7 @@ pub fn run(mut given: Given) -> Result<(), Error> {
         // Empty where nobody is to come in by it.
         ssh: Some(given.setting("ssh")?).filter(|address| !address.is_empty()),
         web: Some(given.setting("web")?).filter(|address| !address.is_empty()),
+        webhooks: given.setting("webhooks")?,
     };
     let policy = Policy::with_extra(&given.settings_named(manifests::SETTING_PREFIX));
     let supervisor = given.finish()?;

@@ -1,11 +1,14 @@
 //! The sockets of the node: the only place in Trousseau where an address is used.
 
 use crate::Error;
+use manifests::Outside;
 use rustix::fs::Mode;
 use rustix::io::Errno;
 use rustix::net::{
-    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with, sockopt,
+    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, socket_with,
+    sockopt,
 };
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -14,13 +17,15 @@ const BACKLOG: i32 = 1_024;
 /// The control socket's name in the bus's own root directory.
 pub(crate) const CONTROL: &str = "/control.sock";
 
-/// Where the node listens, as its operator wrote it.
+/// Where the node listens, and where it may connect to, as its operator wrote it.
 pub(crate) struct Addresses {
     pub(crate) s3: String,
     pub(crate) gossip: String,
     pub(crate) control: String,
     pub(crate) ssh: Option<String>,
     pub(crate) web: Option<String>,
+    /// `NAME=IP:PORT`, separated by spaces.
+    pub(crate) webhooks: String,
 }
 
 /// Open sockets. The bus keeps each for as long as it lives, so clients that come while a service restarts wait in the
@@ -31,6 +36,8 @@ pub(crate) struct Sockets {
     gossip: OwnedFd,
     ssh: Option<OwnedFd>,
     web: Option<OwnedFd>,
+    /// The addresses outside of the node, by the operator's names.
+    webhooks: BTreeMap<String, SocketAddr>,
 }
 
 impl Sockets {
@@ -56,7 +63,17 @@ impl Sockets {
             gossip: udp_socket(&addresses.gossip).map_err(fails("gossip", &addresses.gossip))?,
             ssh: optional("ssh", &addresses.ssh)?,
             web: optional("web", &addresses.web)?,
+            webhooks: named(&addresses.webhooks)
+                .ok_or(Errno::INVAL)
+                .map_err(fails("webhooks", &addresses.webhooks))?,
         })
+    }
+
+    /// The address outside of the node that the operator calls so.
+    pub(crate) fn outside(&self, kind: Outside, name: &str) -> Option<SocketAddr> {
+        match kind {
+            Outside::Webhook => self.webhooks.get(name).copied(),
+        }
     }
 
     /// The listener of that name, as manifests write it.
@@ -89,24 +106,37 @@ fn address_of(socket: BorrowedFd<'_>) -> String {
     address.map_or_else(|| "?".into(), |address| address.to_string())
 }
 
-fn inet_socket(address: &str, kind: SocketType) -> Result<(OwnedFd, SocketAddr), Errno> {
-    let address: SocketAddr = address.parse().map_err(|_| Errno::INVAL)?;
+/// `NAME=IP:PORT`, separated by spaces.
+fn named(addresses: &str) -> Option<BTreeMap<String, SocketAddr>> {
+    let each = |word: &str| {
+        let (name, address) = word.split_once('=')?;
+        Some((name.to_owned(), address.parse().ok()?))
+    };
+    addresses.split_whitespace().map(each).collect()
+}
+
+/// A TCP connection that does not block, and may still be under way when this returns.
+pub(crate) fn dial(address: SocketAddr) -> Result<OwnedFd, Errno> {
+    let socket = inet_socket(&address, SocketType::STREAM)?;
+    match connect(&socket, &address) {
+        Ok(()) | Err(Errno::INPROGRESS) => Ok(socket),
+        Err(errno) => Err(errno),
+    }
+}
+
+fn inet_socket(address: &SocketAddr, kind: SocketType) -> Result<OwnedFd, Errno> {
     let family = if address.is_ipv4() {
         AddressFamily::INET
     } else {
         AddressFamily::INET6
     };
-    let socket = socket_with(
-        family,
-        kind,
-        SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
-        None,
-    )?;
-    Ok((socket, address))
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    socket_with(family, kind, flags, None)
 }
 
 fn tcp_listener(address: &str) -> Result<OwnedFd, Errno> {
-    let (socket, address) = inet_socket(address, SocketType::STREAM)?;
+    let address: SocketAddr = address.parse().map_err(|_| Errno::INVAL)?;
+    let socket = inet_socket(&address, SocketType::STREAM)?;
     // A node that comes back at once must not wait for the connections of its earlier life to time out.
     sockopt::set_socket_reuseaddr(&socket, true)?;
     bind(&socket, &address)?;
@@ -115,7 +145,8 @@ fn tcp_listener(address: &str) -> Result<OwnedFd, Errno> {
 }
 
 fn udp_socket(address: &str) -> Result<OwnedFd, Errno> {
-    let (socket, address) = inet_socket(address, SocketType::DGRAM)?;
+    let address: SocketAddr = address.parse().map_err(|_| Errno::INVAL)?;
+    let socket = inet_socket(&address, SocketType::DGRAM)?;
     bind(&socket, &address)?;
     Ok(socket)
 }

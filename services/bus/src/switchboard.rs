@@ -3,7 +3,7 @@
 use crate::Error;
 use crate::connections::Connections;
 use crate::doors::Doors;
-use crate::sockets::Sockets;
+use crate::sockets::{self, Sockets};
 use manifests::{Kind, Policy};
 use protocol::Channel;
 use protocol::bus::{
@@ -293,6 +293,7 @@ impl Switchboard {
                 conversation,
             } => self.open(client, id, service, conversation),
             ConnectCall::Listen { name } => self.listen(client, id, &name),
+            ConnectCall::Dial { kind, name } => self.dial(client, id, &kind, &name),
         }
         begun.over(0, 0);
     }
@@ -320,6 +321,37 @@ impl Switchboard {
         }
     }
 
+    /// A connection out of the node, to an address that the operator has named.
+    fn dial(&mut self, client: &str, id: u32, kind: &str, name: &str) {
+        let manifest = self.policy.get(client);
+        let mut dials = manifest.iter().flat_map(|manifest| &manifest.dials);
+        let Some(kind) = dials.find(|dial| dial.kind.as_str() == kind) else {
+            runtime::warn!("{client} asked to dial the {kind:?} {name:?}: denied by the manifests");
+            return self.refuse(client, id, BusError::Denied);
+        };
+        let Some(address) = self.sockets.outside(kind.kind, name) else {
+            return self.refuse(client, id, BusError::Unknown);
+        };
+        if self.has_enough(client) {
+            return self.refuse(client, id, BusError::Quota);
+        }
+        let dialled = sockets::dial(address).and_then(|socket| {
+            self.connections.keep(client, socket.as_fd())?;
+            Ok(Channel::from(socket))
+        });
+        match dialled {
+            Ok(end) => self.answer(client, id, Ok(ConnectAnswer::Opened), Some(&end)),
+            Err(errno) => self.refuse(client, id, BusError::System(errno.raw_os_error())),
+        }
+    }
+
+    /// Whether a client holds, and waits for, as many connections as it may.
+    fn has_enough(&self, client: &str) -> bool {
+        let waiting = self.waiting.iter().filter(|one| one.client == client);
+        let waiting = waiting.count();
+        self.connections.held_by(client) + waiting >= CONNECTIONS_MAX || waiting >= WAITING_MAX
+    }
+
     fn open(&mut self, client: &str, id: u32, service: String, conversation: String) {
         if self.policy.get(&service).is_none() {
             return self.refuse(client, id, BusError::Unknown);
@@ -330,12 +362,7 @@ impl Switchboard {
             );
             return self.refuse(client, id, BusError::Denied);
         }
-        let waiting = self
-            .waiting
-            .iter()
-            .filter(|one| one.client == client)
-            .count();
-        if self.connections.held_by(client) + waiting >= CONNECTIONS_MAX || waiting >= WAITING_MAX {
+        if self.has_enough(client) {
             return self.refuse(client, id, BusError::Quota);
         }
         if self.doors.has(&service) {

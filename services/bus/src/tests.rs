@@ -19,8 +19,11 @@ use protocol::membership::{Membership, MembershipCall};
 use protocol::start::{Order, Packed, Start};
 use protocol::wire::{Conversation, Numbered};
 use runtime::Given;
+use rustix::event::{PollFd, PollFlags};
 use rustix::net::{RecvFlags, SendFlags};
 use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::thread::JoinHandle;
 
@@ -37,6 +40,11 @@ struct Home {
 
 impl Home {
     fn start() -> Self {
+        Self::start_with("")
+    }
+
+    /// With these webhooks: `NAME=IP:PORT`, separated by spaces.
+    fn start_with(webhooks: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let control = directory.path().join("control.sock");
         let addresses = Addresses {
@@ -45,6 +53,7 @@ impl Home {
             control: control.to_str().unwrap().into(),
             web: None,
             ssh: Some("127.0.0.1:0".into()),
+            webhooks: webhooks.into(),
         };
         let sockets = Sockets::open(&addresses).unwrap();
         let policy = Policy::parse(BUILT_IN.iter().copied()).unwrap();
@@ -342,4 +351,136 @@ fn a_daemon_gets_the_listener_of_its_manifest_and_no_other() {
     };
     assert_eq!(open("metadata", "metadata"), Err(BusError::Denied));
     assert_eq!(open("init", "inspect"), Err(BusError::Denied));
+}
+
+fn dial(bus: &Channel, kind: &str, name: &str) -> Result<OwnedFd, BusError> {
+    let body = ConnectCall::Dial {
+        kind: kind.into(),
+        name: name.into(),
+    };
+    let (answer, descriptors) = ask_as_daemon(bus, body);
+    answer.map(|ConnectAnswer::Opened| descriptors.into_iter().next().unwrap())
+}
+
+/// Waits until the connecting is over, as the notifier does, and says how it went.
+fn connected(socket: OwnedFd) -> std::io::Result<TcpStream> {
+    let mut set = [PollFd::new(&socket, PollFlags::OUT)];
+    rustix::event::poll(&mut set, None).unwrap();
+    let stream = TcpStream::from(socket);
+    match stream.take_error().unwrap() {
+        None => Ok(stream),
+        Some(error) => Err(error),
+    }
+}
+
+#[test]
+fn who_dials_is_connected_to_what_the_operator_named_and_to_nothing_else() {
+    let outside = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = outside.local_addr().unwrap();
+    let six = TcpListener::bind("[::1]:0").unwrap();
+    let mut home = Home::start_with(&format!(
+        "orders={address} six={}",
+        six.local_addr().unwrap()
+    ));
+    let (notifier, front) = (home.pack("notifier"), home.pack("s3-frontend"));
+    let mut stream = connected(dial(&notifier["bus"], "webhook", "orders").unwrap()).unwrap();
+    let (mut there, _) = outside.accept().unwrap();
+    stream.write_all(b"hello").unwrap();
+    let mut heard = [0; 5];
+    there.read_exact(&mut heard).unwrap();
+    assert_eq!(&heard, b"hello");
+    connected(dial(&notifier["bus"], "webhook", "six").unwrap()).unwrap();
+    six.accept().unwrap();
+
+    for (kind, name, expected) in [
+        ("webhook", "others", BusError::Unknown),
+        ("webhook", "", BusError::Unknown),
+        ("webhook", &address.to_string(), BusError::Unknown),
+        ("listener", "orders", BusError::Denied),
+        ("", "orders", BusError::Denied),
+        ("s3", "s3", BusError::Denied),
+    ] {
+        let refused = dial(&notifier["bus"], kind, name).unwrap_err();
+        assert_eq!(refused, expected, "{kind} {name}");
+    }
+    for (service, conversation) in [("block-store", "blocks"), ("init", "inspect")] {
+        let refused = open(&notifier["bus"], service, conversation).unwrap_err();
+        assert_eq!(refused, BusError::Denied, "{service}");
+    }
+    let refused = dial(&front["bus"], "webhook", "orders").unwrap_err();
+    assert_eq!(refused, BusError::Denied, "its manifest has no `dials`");
+    let refused = dial(&home.ssh, "webhook", "orders").unwrap_err();
+    assert_eq!(refused, BusError::Denied, "nor has a daemon's");
+}
+
+#[test]
+fn a_dialled_connection_is_taken_back_and_a_closed_one_is_forgotten() {
+    let outside = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut home = Home::start_with(&format!("orders={}", outside.local_addr().unwrap()));
+    let notifier = home.pack("notifier");
+    let mut stream = connected(dial(&notifier["bus"], "webhook", "orders").unwrap()).unwrap();
+    let (mut there, _) = outside.accept().unwrap();
+    let (answer, _) = home.supply(SupplyCall::Revoke {
+        service: "notifier".into(),
+    });
+    assert_eq!(answer, Ok(SupplyAnswer::Revoked(1)));
+    let mut byte = [0];
+    assert_eq!(there.read(&mut byte).unwrap(), 0, "hung up for the one");
+    assert!(matches!(stream.read(&mut byte), Ok(0)), "and for the other");
+
+    // As many as it likes, as long as each is shut down before the next.
+    for _ in 0..3 * CONNECTIONS_MAX {
+        let stream = connected(dial(&notifier["bus"], "webhook", "orders").unwrap()).unwrap();
+        stream.shutdown(std::net::Shutdown::Both).unwrap();
+        let _ = outside.accept().unwrap();
+    }
+    // Not more than that at a time.
+    let held: Vec<_> = std::iter::from_fn(|| dial(&notifier["bus"], "webhook", "orders").ok())
+        .take(2 * CONNECTIONS_MAX)
+        .collect();
+    assert!(held.len() <= CONNECTIONS_MAX, "{}", held.len());
+    assert_eq!(
+        dial(&notifier["bus"], "webhook", "orders").unwrap_err(),
+        BusError::Quota
+    );
+}
+
+#[test]
+fn where_nobody_listens_the_socket_says_so_and_the_bus_forgets_it() {
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = nobody.local_addr().unwrap();
+    drop(nobody);
+    let mut home = Home::start_with(&format!("orders={address}"));
+    let notifier = home.pack("notifier");
+    for _ in 0..2 * CONNECTIONS_MAX {
+        let refused = connected(dial(&notifier["bus"], "webhook", "orders").unwrap());
+        let kind = refused.unwrap_err().kind();
+        assert_eq!(kind, std::io::ErrorKind::ConnectionRefused);
+    }
+}
+
+#[test]
+fn addresses_that_are_none_keep_the_bus_from_starting() {
+    let directory = tempfile::tempdir().unwrap();
+    let control = directory.path().join("control.sock");
+    let open = |webhooks: &str| {
+        let addresses = Addresses {
+            s3: "127.0.0.1:0".into(),
+            gossip: "127.0.0.1:0".into(),
+            control: control.to_str().unwrap().into(),
+            web: None,
+            ssh: None,
+            webhooks: webhooks.into(),
+        };
+        Sockets::open(&addresses)
+    };
+    assert!(open("orders=127.0.0.1:80").is_ok());
+    for wrong in [
+        "orders",
+        "orders=",
+        "orders=localhost:80",
+        "orders=127.0.0.1",
+    ] {
+        assert!(open(wrong).is_err(), "{wrong}");
+    }
 }

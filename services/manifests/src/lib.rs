@@ -7,5 +7,5 @@
 mod manifest;
 mod policy;
 
-pub use manifest::{Call, Grant, Kind, Limits, Manifest, ManifestError, Serve};
+pub use manifest::{Call, Dial, Grant, Kind, Limits, Manifest, ManifestError, Outside, Serve};
 pub use policy::{BUILT_IN, Policy, Reach, SERVICE_RANK_MIN, SETTING_PREFIX};

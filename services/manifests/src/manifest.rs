@@ -40,6 +40,9 @@ pub struct Manifest {
     /// Whom it may ask the bus for.
     #[serde(default)]
     pub calls: Vec<Call>,
+    /// Where outside of the node it may ask the bus to be connected to.
+    #[serde(default)]
+    pub dials: Vec<Dial>,
 }
 
 /// Bounds of one process.
@@ -152,6 +155,41 @@ pub struct Call {
     pub why: String,
 }
 
+/// Addresses outside of the node to which a service may be connected. The manifest names their kind; which they are, the operator
+/// says before the node starts, and a service that may dial where there are none does not run.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Dial {
+    /// Which of the operator's addresses.
+    pub kind: Outside,
+    /// What for, for people.
+    pub why: String,
+}
+
+/// A kind of addresses outside of the node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outside {
+    /// Where events are told: `--webhook`, `[webhooks]` of node.toml.
+    Webhook,
+}
+
+impl Outside {
+    /// As it is written in a manifest.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Webhook => "webhook",
+        }
+    }
+
+    /// The node's setting that has the addresses: `NAME=IP:PORT`, separated by spaces.
+    pub fn setting(self) -> &'static str {
+        match self {
+            Self::Webhook => "webhooks",
+        }
+    }
+}
+
 /// A manifest that cannot be used: where, and what to do.
 #[derive(Debug, PartialEq, Eq)]
 pub struct ManifestError {
@@ -261,11 +299,15 @@ impl Manifest {
                 "a service that serves has a grant of kind \"door\", and only such a one".into(),
             ));
         }
-        if !self.calls.is_empty() && !has(Kind::Bus) {
+        let asks = !self.calls.is_empty() || !self.dials.is_empty();
+        if asks && !has(Kind::Bus) {
             return Some((
                 &self.name,
-                "a service that calls needs a grant of kind \"bus\"".into(),
+                "a service that calls or dials needs a grant of kind \"bus\"".into(),
             ));
+        }
+        if let Some(broken) = self.broken_dial() {
+            return Some(broken);
         }
         if self.daemon && self.program.is_some() {
             return Some((
@@ -284,6 +326,26 @@ impl Manifest {
             return Some((&self.name, "limits: cpu_weight from 1 to 10000".into()));
         }
         None
+    }
+
+    /// The first rule that `dials` breaks.
+    fn broken_dial(&self) -> Option<(&str, String)> {
+        for (at, dial) in self.dials.iter().enumerate() {
+            let kind = dial.kind.as_str();
+            let mut earlier = self.dials.iter().take(at);
+            if earlier.any(|other| other.kind == dial.kind) {
+                return Some((kind, format!("two dials are of the kind {kind:?}")));
+            }
+            if dial.why.trim().is_empty() {
+                return Some((kind, format!("dial {kind:?} has no reason in `why`")));
+            }
+        }
+        None
+    }
+
+    /// Whether it may be connected to the operator's addresses of that kind, by its own word.
+    pub fn dials(&self, kind: &str) -> bool {
+        self.dials.iter().any(|dial| dial.kind.as_str() == kind)
     }
 
     /// Whether it may open `conversation` of `service`, by its own word.
@@ -398,6 +460,34 @@ why = "The front keeps its things here."
             "[[calls]]\nservice = \"a\"\nconversation = \"b\"\nwhy = \"x\"\n[[serves]]",
             "kind \"bus\"",
         );
+        let dial = "[[dials]]\nkind = \"webhook\"\nwhy = \"x\"\n";
+        let bus = "[[grant]]\nname = \"bus\"\nkind = \"bus\"\nwhy = \"x\"\n";
+        let dials = |all: &[&str]| format!("{}[[serves]]", all.concat());
+        check(
+            "[[serves]]",
+            &dials(&[dial]),
+            "calls or dials needs a grant of kind \"bus\"",
+        );
+        check(
+            "[[serves]]",
+            &dials(&[bus, dial, dial]),
+            "store.toml:19: two dials are of the kind \"webhook\"",
+        );
+        check(
+            "[[serves]]",
+            &dials(&[bus, &dial.replace("\"x\"", "\" \"")]),
+            "dial \"webhook\" has no reason",
+        );
+        check(
+            "[[serves]]",
+            &dials(&[bus, &dial.replace("webhook", "anywhere")]),
+            "store.toml:19: unknown variant `anywhere`",
+        );
+        Manifest::parse(
+            "store.toml",
+            &GOOD.replace("[[serves]]", &dials(&[bus, dial])),
+        )
+        .unwrap();
         check(
             "memory_mb = 64",
             "memory_mb = 0",

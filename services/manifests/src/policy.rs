@@ -54,6 +54,10 @@ pub const BUILT_IN: &[(&str, &str)] = &[
         "services/web/manifest.toml",
         include_str!("../../web/manifest.toml"),
     ),
+    (
+        "services/notifier/manifest.toml",
+        include_str!("../../notifier/manifest.toml"),
+    ),
 ];
 
 /// Extra manifests travel to the bus and the orchestrator as settings named so.
@@ -216,7 +220,8 @@ impl Policy {
 
     /// Everything that `from` holds or may ask for, one step away: what, and by which grant or call.
     ///
-    /// Names of things that are not services: `directory:<root>`, `listener:<name>`, `file:<name>`, `network` (the bus, which may make any socket),
+    /// Names of things that are not services: `directory:<root>`, `listener:<name>`, `file:<name>`, `outside:<kind>` (the addresses that the
+    /// operator has named of that kind), `network` (the bus, which may make any socket),
     /// `spawn` (the orchestrator), and `<service>` for a service that can be called.
     fn steps(&self, from: &str) -> Vec<(String, String)> {
         let Some(manifest) = self.get(from) else {
@@ -228,6 +233,16 @@ impl Policy {
                 format!(
                     "{from} calls {} for {}: {}",
                     call.service, call.conversation, call.why
+                ),
+            )
+        });
+        let dials = manifest.dials.iter().map(|dial| {
+            let kind = dial.kind.as_str();
+            (
+                format!("outside:{kind}"),
+                format!(
+                    "{from} may be connected to each {kind} of the operator's: {}",
+                    dial.why
                 ),
             )
         });
@@ -265,7 +280,8 @@ impl Policy {
             )),
             _ => None,
         };
-        calls.chain(root).chain(grants).chain(own).collect()
+        let all = calls.chain(dials).chain(root);
+        all.chain(grants).chain(own).collect()
     }
 
     /// Answers "can `from` ever reach `to`?" from the manifests alone, by the shortest path over everything that can be asked of
@@ -352,7 +368,7 @@ mod tests {
     #[test]
     fn the_built_in_manifests_fit_together_and_order_the_calls() {
         let policy = built_in();
-        assert_eq!(policy.services().len(), 5);
+        assert_eq!(policy.services().len(), 6);
         assert!(policy.allows("s3-frontend", "metadata", "metadata"));
         assert!(!policy.allows("metadata", "s3-frontend", "metadata"));
         assert!(!policy.allows("s3-frontend", "metadata", "blocks"));
@@ -377,6 +393,27 @@ mod tests {
             policy.can("s3-frontend", "nowhere"),
             Reach::Unknown("nowhere".into())
         );
+    }
+
+    #[test]
+    fn nobody_but_the_notifier_can_ever_reach_an_address_outside() {
+        let policy = built_in();
+        for manifest in policy.all() {
+            let name = manifest.name.as_str();
+            match policy.can(name, "outside:webhook") {
+                Reach::Path(path) => assert_eq!((name, path.len()), ("notifier", 1), "{path:?}"),
+                Reach::Never(all) => {
+                    assert!(name != "notifier" && !all.contains("outside:webhook"))
+                }
+                Reach::Unknown(what) => panic!("no manifest mentions {what}"),
+            }
+            assert_eq!(manifest.dials("webhook"), name == "notifier");
+            assert!(!manifest.dials("listener"));
+        }
+        let Reach::Never(all) = policy.can("notifier", "network") else {
+            panic!("the notifier must never make a socket of its own");
+        };
+        assert!(!all.contains("s3-frontend") && !all.contains("interfaces"));
     }
 
     #[test]

@@ -36,14 +36,15 @@ pub(crate) struct Means {
 }
 
 impl Means {
-    /// Whether the node listens wherever the service does. One whose address its operator left empty does not run.
+    /// Whether the node listens wherever the service does, and has somewhere to dial. One whose addresses its operator left empty does not run.
     fn has_addresses(&self, manifest: &Manifest) -> bool {
         let empty = |name: &str| {
             let mut settings = self.settings.iter();
             let found = settings.find(|(setting, _)| setting.strip_prefix("node:") == Some(name));
             found.is_some_and(|(_, address)| address.is_empty())
         };
-        !manifest.listens().any(empty)
+        let outside = manifest.dials.iter().map(|dial| dial.kind.setting());
+        !manifest.listens().chain(outside).any(empty)
     }
 }
 

@@ -206,6 +206,13 @@ impl Bus {
         self.ask(&ConnectCall::Listen { name }).await
     }
 
+    /// A TCP connection to what the operator calls `name` among the addresses of this kind outside of the node. It does not block and may
+    /// still be under way: see [`ConnectCall::Dial`]. To be shut down before it is closed.
+    pub async fn dial(&self, kind: &str, name: &str) -> Result<OwnedFd, CallError> {
+        let (kind, name) = (kind.into(), name.into());
+        self.ask(&ConnectCall::Dial { kind, name }).await
+    }
+
     async fn ask(&self, call: &ConnectCall) -> Result<OwnedFd, CallError> {
         let (answer, mut descriptors) = self.client.call(call, &[]).await?;
         match (answer.map_err(CallError::Bus)?, descriptors.pop()) {

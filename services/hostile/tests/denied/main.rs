@@ -14,7 +14,11 @@ use sandbox_profiles::{Otherwise, Profile, profile, profiles};
 use supervisor::{Ended, Settings};
 
 /// Attempts that are no crime for these: it is what the process is for.
-const RIGHTS: &[(&str, &str)] = &[("bus", "socketpair")];
+const RIGHTS: &[(&str, &str)] = &[
+    ("bus", "socketpair"),
+    ("bus", "socket-inet"),
+    ("bus", "socket-inet6"),
+];
 
 /// Services, which have a supervisor to ask. The other profile is the supervisor's own.
 fn watched() -> impl Iterator<Item = &'static Profile> {
