@@ -23,8 +23,8 @@ const REPLY_BYTES: usize = 32 * 1024;
 enum Known {
     /// Of the Unix domain: its peer, if it has one.
     Unix(Option<u64>),
-    /// Of TCP or UDP: its own address.
-    Inet(SocketAddr),
+    /// Of TCP or UDP: its own address, and its peer's if it has one.
+    Inet(SocketAddr, Option<SocketAddr>),
 }
 
 /// Says of every socket of `processes` where it leads. `net` reads a file of /proc/self/net.
@@ -33,10 +33,7 @@ pub(crate) fn tell_ends(processes: &mut [Process], net: impl Fn(&str) -> Option<
         for file in ["tcp", "tcp6", "udp", "udp6"] {
             let text = net(file).unwrap_or_default();
             let lines = text.lines().skip(1);
-            known
-                .extend(lines.filter_map(|line| {
-                    inet_line(line).map(|(inode, at)| (inode, Known::Inet(at)))
-                }));
+            known.extend(lines.filter_map(inet_line));
         }
         known
     });
@@ -49,7 +46,10 @@ pub(crate) fn tell_ends(processes: &mut [Process], net: impl Fn(&str) -> Option<
                 let end = match known.as_ref().map(|known| known.get(&inode)) {
                     Err(_) => SocketEnd::Untold,
                     Ok(None) => SocketEnd::EmptyNetwork,
-                    Ok(Some(Known::Inet(address))) => SocketEnd::Inet(address.to_string()),
+                    Ok(Some(Known::Inet(own, peer))) => SocketEnd::Inet {
+                        own: own.to_string(),
+                        peer: peer.map(|peer| peer.to_string()),
+                    },
                     Ok(Some(Known::Unix(peer))) => SocketEnd::Unix(
                         peer.and_then(|peer| holders.get(&peer))
                             .map(|names| names.iter().cloned().collect())
@@ -142,10 +142,19 @@ fn unix_sockets() -> Result<BTreeMap<u64, Known>, Errno> {
     }
 }
 
-/// A line of /proc/net/tcp or udp: the inode and the socket's own address, for example `0: 0100007F:0F3C …`.
-fn inet_line(line: &str) -> Option<(u64, SocketAddr)> {
+/// A line of /proc/net/tcp or udp: the inode, the socket's own address and its peer's, for example `0: 0100007F:0F3C 00000000:0000 …`.
+fn inet_line(line: &str) -> Option<(u64, Known)> {
     let mut words = line.split_whitespace();
-    let (address, port) = words.nth(1)?.split_once(':')?;
+    let own = inet_address(words.nth(1)?)?;
+    let peer = inet_address(words.next()?)?;
+    let peer = Some(peer).filter(|peer| peer.port() != 0);
+    // Behind the addresses: state, queues, timer, retransmits, user, timeouts; then the inode.
+    Some((words.nth(6)?.parse().ok()?, Known::Inet(own, peer)))
+}
+
+/// `0100007F:0F3C`.
+fn inet_address(text: &str) -> Option<SocketAddr> {
+    let (address, port) = text.split_once(':')?;
     let port = u16::from_str_radix(port, 16).ok()?;
     // Groups of four bytes, each written as a number of this machine.
     let groups: Option<Vec<u32>> = (0..address.len() / 8)
@@ -162,8 +171,7 @@ fn inet_line(line: &str) -> Option<(u64, SocketAddr)> {
         }
         _ => return None,
     };
-    // Behind the address: the peer's, state, queues, timer, retransmits, user, timeouts; then the inode.
-    Some((words.nth(7)?.parse().ok()?, SocketAddr::new(ip, port)))
+    Some(SocketAddr::new(ip, port))
 }
 
 #[cfg(test)]
@@ -198,8 +206,9 @@ mod tests {
         drop(gone);
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let udp = std::net::UdpSocket::bind("[::1]:0").unwrap();
+        let connected = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let mut processes = [
-            process("a", &[&ours, &lonely, &listener, &udp]),
+            process("a", &[&ours, &lonely, &listener, &udp, &connected]),
             process("b", &[&theirs]),
         ];
         tell_ends(&mut processes, read);
@@ -208,13 +217,19 @@ mod tests {
             .iter()
             .map(|(_, end)| end.clone())
             .collect();
+        let inet = |own: SocketAddr, peer: Option<SocketAddr>| SocketEnd::Inet {
+            own: own.to_string(),
+            peer: peer.map(|peer| peer.to_string()),
+        };
+        let listening = listener.local_addr().unwrap();
         assert_eq!(
             ends,
             [
                 SocketEnd::Unix(vec!["b".into()]),
                 SocketEnd::Unix(vec![]),
-                SocketEnd::Inet(listener.local_addr().unwrap().to_string()),
-                SocketEnd::Inet(udp.local_addr().unwrap().to_string()),
+                inet(listening, None),
+                inet(udp.local_addr().unwrap(), None),
+                inet(connected.local_addr().unwrap(), Some(listening)),
             ]
         );
     }

@@ -63,7 +63,7 @@ impl Conversation for Inspect {
     type Answer = InspectAnswer;
     const NAME: &'static str = "inspect";
     const NUMBER: u8 = 9;
-    const VERSION: u8 = 3;
+    const VERSION: u8 = 4;
 }
 
 /// What the console asks.
@@ -200,8 +200,13 @@ pub enum SocketEnd {
     /// A Unix socket: the processes of the node that hold its other end. None: it listens, its other end is closed, or
     /// somebody outside of the node holds it.
     Unix(Vec<String>),
-    /// TCP or UDP: its own `ip:port`.
-    Inet(String),
+    /// TCP or UDP.
+    Inet {
+        /// Its own `ip:port`.
+        own: String,
+        /// The `ip:port` that it is connected to, or connecting.
+        peer: Option<String>,
+    },
     /// Made in the services' empty network, where it leads nowhere but to the one who made it.
     EmptyNetwork,
     /// The kernel does not tell (it lacks UNIX_DIAG).

@@ -1,13 +1,46 @@
 //! Whether a process has reason to hold what it holds, by the manifests alone: what nobody declared is an alarm.
 
-use manifests::{Kind, Manifest, Policy};
+use manifests::{Kind, Manifest, Outside, Policy};
 use protocol::inspect::{Process, SocketEnd};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+/// The addresses outside of the node that its operator has named, by the kind under which manifests speak of them.
+#[derive(Debug, Default)]
+pub(crate) struct Named(BTreeMap<&'static str, Vec<(String, SocketAddr)>>);
+
+impl Named {
+    /// Of the node's settings: `NAME=IP:PORT`, separated by spaces.
+    pub(crate) fn new(webhooks: &str) -> Self {
+        let each = |word: &str| {
+            let (name, address) = word.split_once('=')?;
+            Some((name.to_owned(), address.parse().ok()?))
+        };
+        let webhooks = webhooks.split_whitespace().filter_map(each).collect();
+        Self(BTreeMap::from([(Outside::Webhook.as_str(), webhooks)]))
+    }
+
+    /// Those that a process with `manifest` may be connected to: name and address.
+    pub(crate) fn of<'a>(
+        &'a self,
+        manifest: &'a Manifest,
+    ) -> impl Iterator<Item = &'a (String, SocketAddr)> {
+        let dials = manifest.dials.iter();
+        dials.flat_map(|dial| self.0.get(dial.kind.as_str()).into_iter().flatten())
+    }
+}
 
 /// The descriptor on which the supervisor speaks (sandbox-profiles places it).
 const START_CHANNEL: u32 = 3;
 
 /// Whether the descriptor `number` of `process`, which the kernel calls `what`, follows from the manifests.
-pub(crate) fn is_explained(policy: &Policy, process: &Process, number: u32, what: &str) -> bool {
+pub(crate) fn is_explained(
+    policy: &Policy,
+    named: &Named,
+    process: &Process,
+    number: u32,
+    what: &str,
+) -> bool {
     let Some(manifest) = policy.get(&process.name) else {
         return false;
     };
@@ -21,7 +54,7 @@ pub(crate) fn is_explained(policy: &Policy, process: &Process, number: u32, what
         (2, pipe) => pipe.starts_with("pipe:"),
         (_, socket) if socket.starts_with("socket:") => {
             let end = process.sockets.iter().find(|(at, _)| *at == number);
-            end.is_some_and(|(_, end)| leads_where_it_may(policy, manifest, number, end))
+            end.is_some_and(|(_, end)| leads_where_it_may(policy, named, manifest, number, end))
         }
         (_, "anon_inode:[eventpoll]" | "anon_inode:[eventfd]") => true,
         (_, "anon_inode:[io_uring]") => profile.is_some_and(|profile| profile.ring.is_some()),
@@ -41,17 +74,25 @@ fn handles_files(manifest: &Manifest) -> bool {
 }
 
 /// Whether the manifests let a process with `manifest` talk to whoever is at the other end.
-fn leads_where_it_may(policy: &Policy, manifest: &Manifest, number: u32, end: &SocketEnd) -> bool {
+fn leads_where_it_may(
+    policy: &Policy,
+    named: &Named,
+    manifest: &Manifest,
+    number: u32,
+    end: &SocketEnd,
+) -> bool {
     let name = manifest.name.as_str();
     match end {
         // It leads nowhere, or the host's kernel does not tell (which the node says of itself).
         SocketEnd::EmptyNetwork | SocketEnd::Untold => true,
         // The bus opens every socket in the network; membership is brought the one for gossip.
-        SocketEnd::Inet(_) if matches!(name, "bus" | "membership") => true,
-        SocketEnd::Inet(_) => {
+        SocketEnd::Inet { .. } if matches!(name, "bus" | "membership") => true,
+        SocketEnd::Inet { peer, .. } => {
             let mut grants = manifest.grants.iter();
+            let peer = peer.as_ref().and_then(|peer| peer.parse().ok());
             grants.any(|grant| grant.kind == Kind::Datagram)
                 || listens(manifest, |address| address != "control")
+                || named.of(manifest).any(|(_, at)| Some(*at) == peer)
         }
         SocketEnd::Unix(peers) => peers.iter().all(|peer| {
             let peer = peer.as_str();
@@ -97,7 +138,8 @@ mod tests {
             sockets: end.map(|end| (number, end)).into_iter().collect(),
             ..Process::default()
         };
-        is_explained(&policy, &process, number, what)
+        let named = Named::new("a=10.0.0.5:80 b=[2001:db8::5]:8080");
+        is_explained(&policy, &named, &process, number, what)
     }
 
     fn unix(peers: &[&str]) -> Option<SocketEnd> {
@@ -144,12 +186,31 @@ mod tests {
 
     #[test]
     fn only_those_with_an_address_meet_the_network() {
-        let inet = || Some(SocketEnd::Inet("127.0.0.1:3900".into()));
+        let inet = || {
+            let own = "127.0.0.1:3900".into();
+            Some(SocketEnd::Inet { own, peer: None })
+        };
         for name in ["s3-frontend", "bus", "membership", "network", "clock"] {
             assert!(explained(name, 9, "socket:[1]", inet()), "{name}");
         }
-        for name in ["metadata", "block-store", "console"] {
+        for name in ["metadata", "block-store", "console", "notifier"] {
             assert!(!explained(name, 9, "socket:[1]", inet()), "{name}");
+        }
+    }
+
+    #[test]
+    fn only_who_dials_is_connected_outside_and_only_where_the_operator_said() {
+        let check = |name: &str, peer: &str| {
+            let own = "10.0.0.1:40000".into();
+            let peer = Some(peer.to_owned());
+            explained(name, 9, "socket:[1]", Some(SocketEnd::Inet { own, peer }))
+        };
+        assert!(check("notifier", "10.0.0.5:80") && check("notifier", "[2001:db8::5]:8080"));
+        for peer in ["10.0.0.5:81", "10.0.0.6:80", "[2001:db8::5]:80", "nonsense"] {
+            assert!(!check("notifier", peer), "{peer}");
+        }
+        for name in ["metadata", "block-store", "console"] {
+            assert!(!check(name, "10.0.0.5:80"), "{name}");
         }
     }
 

@@ -63,13 +63,15 @@ pub fn run(mut given: Given) -> Result<(), Error> {
     let door = given.channel("door")?;
     let bus = given.channel("bus")?;
     let (access_key, secret_key) = (given.setting("access_key")?, given.setting("secret_key")?);
+    let named = explain::Named::new(&given.setting("webhooks")?);
     let supervisor = given.finish()?;
     let tokio = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(Error::Loop)?;
     LocalSet::new().block_on(&tokio, async {
-        let verbs = Rc::new(verbs::Verbs::new(Bus::new(bus).map_err(Error::Loop)?));
+        let bus = Bus::new(bus).map_err(Error::Loop)?;
+        let verbs = Rc::new(verbs::Verbs::new(bus, named));
         let control = sessions::Control::new(control).map_err(Error::Loop)?;
         let door = sessions::Entrance::new(door).map_err(Error::Loop)?;
         if !access_key.is_empty() {

@@ -297,7 +297,7 @@ pub(crate) async fn caps(verbs: &Verbs) -> Answer {
         let unexplained: Vec<String> = process
             .descriptors
             .iter()
-            .filter(|(number, what)| !explain::is_explained(&policy, process, *number, what))
+            .filter(|(number, what)| !explain::is_explained(&policy, &verbs.named, process, *number, what))
             .map(|(number, what)| format!("{number} {what}"))
             .collect();
         json!({
@@ -305,6 +305,7 @@ pub(crate) async fn caps(verbs: &Verbs) -> Answer {
             "pid": process.host_pid,
             "declared": manifest.map(declared).unwrap_or_default(),
             "given": service.map(given).unwrap_or_default(),
+            "outside": manifest.map(|manifest| outside(verbs, manifest)).unwrap_or_default(),
             "actual": process.descriptors.iter().map(|(number, what)| format!("{number} {what}")).collect::<Vec<_>>(),
             "unexplained": unexplained,
             "alarm": !unexplained.is_empty(),
@@ -334,10 +335,19 @@ pub(crate) async fn caps(verbs: &Verbs) -> Answer {
 }
 
 fn declared(manifest: &Manifest) -> Vec<String> {
-    manifest
-        .grants
-        .iter()
+    let grants = manifest.grants.iter();
+    let dials = manifest.dials.iter();
+    grants
         .map(|grant| format!("{}:{}", grant.name, grant.kind.as_str()))
+        .chain(dials.map(|dial| format!("{}:outside", dial.kind.as_str())))
+        .collect()
+}
+
+/// The addresses outside of the node that the bus may connect it to, by the operator's names.
+fn outside(verbs: &Verbs, manifest: &Manifest) -> Vec<String> {
+    let named = verbs.named.of(manifest);
+    named
+        .map(|(name, address)| format!("{name}={address}"))
         .collect()
 }
 

@@ -8,6 +8,7 @@
 mod people;
 mod world;
 
+use crate::explain::Named;
 use crate::verbs::Verbs;
 use proptest::prelude::*;
 use protocol::inspect::{
@@ -31,7 +32,7 @@ fn run(test: impl Future<Output = ()>) {
 
 /// A console whose bus leads into `world`.
 fn console(world: &Rc<World>) -> Rc<Verbs> {
-    Rc::new(Verbs::new(world.bus()))
+    Rc::new(Verbs::new(world.bus(), Named::default()))
 }
 
 async fn say(console: &Verbs, words: &[&str], json: bool) -> (u8, String) {

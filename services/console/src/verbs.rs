@@ -1,5 +1,6 @@
 //! The verbs: which words mean what. Words are hostile input: bounded, and nothing but these few forms is understood.
 
+use crate::explain::Named;
 use crate::report::{Answer, Refusal};
 use crate::{access, buckets, can, metrics, node, policy, trace};
 use protocol::block::Blocks;
@@ -29,10 +30,12 @@ pub(crate) struct Verbs {
     pub(crate) blocks: Link<Blocks>,
     /// Held while rights are read, changed and written: of two people who change them at a time, both count.
     pub(crate) changing_rights: Mutex<()>,
+    /// Where processes may be connected to outside of the node.
+    pub(crate) named: Named,
 }
 
 impl Verbs {
-    pub(crate) fn new(bus: Bus) -> Self {
+    pub(crate) fn new(bus: Bus, named: Named) -> Self {
         Self {
             init: Link::new(bus.clone(), "init"),
             orchestrator: Link::new(bus.clone(), "orchestrator"),
@@ -40,6 +43,7 @@ impl Verbs {
             metadata: Link::new(bus.clone(), "metadata"),
             blocks: Link::new(bus, "block-store"),
             changing_rights: Mutex::new(()),
+            named,
         }
     }
 
