@@ -26,6 +26,7 @@ const ROLES: &[(&str, Role)] = &[
     ("metadata", |given| Ok(metadata::run(given)?)),
     ("s3-frontend", |given| Ok(s3_frontend::run(given)?)),
     ("web", |given| Ok(web::run(given)?)),
+    ("notifier", |given| Ok(notifier::run(given)?)),
     ("console", |given| Ok(console::run(given)?)),
     ("debug-ssh", |given| Ok(debug_ssh::run(given)?)),
     ("network", |given| Ok(network::run(given)?)),

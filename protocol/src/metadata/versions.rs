@@ -33,6 +33,16 @@ pub enum VersionId {
     Number(u64),
 }
 
+impl std::fmt::Display for VersionId {
+    /// As clients of S3 see it: 16 hexadecimal digits that mean nothing to them, or `null`.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Null => f.write_str("null"),
+            Self::Number(number) => write!(f, "{number:016x}"),
+        }
+    }
+}
+
 /// How strictly a version is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RetentionMode {

@@ -9,10 +9,7 @@ pub const HEADER: &str = "x-amz-version-id";
 
 /// A version as text: 16 hexadecimal digits that mean nothing to a client, or `null`.
 pub fn text(version: VersionId) -> String {
-    match version {
-        VersionId::Null => "null".to_owned(),
-        VersionId::Number(number) => format!("{number:016x}"),
-    }
+    version.to_string()
 }
 
 /// A version out of a client's text.
