@@ -5,6 +5,7 @@ that is looked at: the orchestrator that starts it, the log that names the call,
 """
 
 import re
+import socket
 import time
 
 import pytest
@@ -23,7 +24,7 @@ ATTEMPTS = {
 
 CALLS = sorted(name for name, call in ATTEMPTS.items() if call)
 DEEDS = sorted(name for name, call in ATTEMPTS.items() if not call)
-PROFILES = ["block-store", "metadata", "s3-frontend", "console", "membership"]
+PROFILES = ["block-store", "metadata", "s3-frontend", "console", "membership", "notifier"]
 AT_ONCE = 16
 """Hostile services in one node; each makes one attempt, again and again, for as long as it is started again."""
 BATCHES = [CALLS[begin:begin + AT_ONCE] for begin in range(0, len(CALLS), AT_ONCE)]
@@ -33,10 +34,10 @@ def manifest(home, number, attempt, profile, **settings):
     return hostile_manifest(home.own, f"hostile-{number}", number, attempt, profile, **settings)
 
 
-def start_with(home, manifests):
+def start_with(home, manifests, *more):
     """Starts the node again, now with guests. They may keep it from ever being ready as a whole; it has to serve all the same."""
     home.log_path.write_text("")
-    home.arguments = [word for path in manifests for word in ("--service", str(path))]
+    home.arguments = [word for path in manifests for word in ("--service", str(path))] + list(more)
     home.run(await_ready=False)
     home.until_serving()
 
@@ -100,6 +101,17 @@ def test_other_misdeeds_hinder_nobody(home, attempt):
     assert after == others, "another process was restarted"
     assert home.get("before") == b"x" * 100_000
     print(f"{attempt}: {home.services()['hostile-0']['last_reason'] or 'still runs'}; slowest put and get {slowest * 1000:.0f} ms")
+
+
+def test_who_has_no_leave_to_dial_is_not_connected_outside(home):
+    """A guest whose manifest has no `dials` asks for the webhook that there is, and for one that there is not."""
+    with socket.create_server(("127.0.0.1", 0)) as outside:
+        start_with(home, [manifest(home, 0, "dial-a-webhook", "s3-frontend")], "--webhook", f"hook=http://127.0.0.1:{outside.getsockname()[1]}/")
+        until(lambda: "attempt dial-a-webhook: EACCES" in home.log(), 60, "it is refused")
+        assert 'hostile-0 asked to dial the "webhook" "hook": denied by the manifests' in home.log()
+        outside.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            outside.accept()
 
 
 def test_memory_flood_ends_at_its_limit(home):

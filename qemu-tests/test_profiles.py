@@ -19,10 +19,11 @@ from machine import Image, Machine, node_toml
 from samples import KIB, MIB, PART_MIN, bytes_of
 from ssh import Keys, SshHome
 from time_server import TimeServer
+from webhook import Receiver, told_to
 
 LOAD_S = 10
 """Of mixed load before the first process is ended, and between two."""
-SERVICES = ["s3-frontend", "web", "block-store", "metadata", "console"]
+SERVICES = ["s3-frontend", "web", "notifier", "block-store", "metadata", "console"]
 DAEMONS = ["membership", "debug-ssh", "bus", "orchestrator"]
 
 
@@ -40,8 +41,11 @@ def learner():
 
 @pytest.mark.timeout(1200)
 def test_every_rule_is_needed_and_every_call_has_a_rule(learner, chance, tmp_path):
-    with SshHome.start(keys=Keys(tmp_path), built=learner / "trousseau", web_domains=[]) as home:
+    with Receiver() as hook, SshHome.start(
+        keys=Keys(tmp_path), built=learner / "trousseau", web_domains=[], webhooks=[f"hook={hook.url}"]
+    ) as home:
         home.until_serving(120)
+        events_are_told(home, hook)
         all_ways_to_keep_an_object(home)
         all_ways_to_see_a_page(home)
         all_verbs(home)
@@ -146,6 +150,18 @@ def all_ways_to_see_a_page(home):
     assert home.get("o/encrypted") == home.visit("home.localhost", "/o/encrypted")[2] == bytes_of(MIB)
     assert home.visit("home.localhost", "/none")[0] == 404
     assert home.visit("none.localhost")[0] == 404
+
+
+def events_are_told(home, hook):
+    """To one that listens, that is away and that is back. From here on it is told of all that the other tests do."""
+    home.s3.put_bucket_notification_configuration(Bucket="home", NotificationConfiguration=told_to("hook", "s3:ObjectCreated:*"))
+    home.put("told")
+    until(lambda: hook.events("home"), 120, "an event is told")
+    hook.stop()
+    home.put("kept")
+    until(lambda: "webhook hook: no connection" in home.log(), 120, "nobody listens")
+    hook.start()
+    until(lambda: hook.events("home")[-1].key == "kept", 120, "the event is told when somebody listens")
 
 
 def all_verbs(home):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from home import REPOSITORY, USERS, Home, until
+from home import REPOSITORY, USERS, Home, free_port, until
 from ssh import Keys, SshHome
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root may look into confined processes")
@@ -24,7 +24,8 @@ OWN_NAMESPACES = ["user", "mnt", "pid", "ipc", "uts", "cgroup"]
 
 @pytest.fixture(scope="module", params=USERS)
 def home(request, tmp_path_factory):
-    with SshHome.start(user=request.param, keys=Keys(tmp_path_factory.mktemp("keys")), web_domains=[]) as home:
+    webhooks = [f"hook=http://127.0.0.1:{free_port()}/"]
+    with SshHome.start(user=request.param, keys=Keys(tmp_path_factory.mktemp("keys")), web_domains=[], webhooks=webhooks) as home:
         home.until_serving()
         yield home
 
@@ -166,11 +167,12 @@ def test_caps_show_declared_and_actual_descriptors(home):
     caps = until(matches, 30, "the node tells the same descriptors as the kernel")
     assert set(caps) == set(MANIFESTS)
     for name in FILTERED:
-        declared = {f"{grant['name']}:{grant['kind']}" for grant in MANIFESTS[name].get("grant", [])}
+        granted = {f"{grant['name']}:{grant['kind']}" for grant in MANIFESTS[name].get("grant", [])}
+        dials = {f"{dial['kind']}:outside" for dial in MANIFESTS[name].get("dials", [])}
         told = caps[name]
-        assert set(told["declared"]) == declared
+        assert set(told["declared"]) == granted | dials
         if name in SERVICES:
-            assert set(told["given"]) == declared
+            assert set(told["given"]) == granted
         assert (told["unexplained"], told["alarm"]) == ([], False), told
         assert told["seccomp"] == 2 and told["no_new_privs"] is True
         assert told["system_calls"] and told["allowed_calls"] == len(told["system_calls"])
@@ -192,6 +194,8 @@ REACH = [
     ("s3-frontend", "metadata", True), ("s3-frontend", "block-store", True), ("s3-frontend", "directory:metadata", True),
     ("metadata", "block-store", True), ("metadata", "network", False), ("block-store", "network", False), ("block-store", "metadata", False),
     ("block-store", "s3-frontend", False), ("s3-frontend", "network", False), ("s3-frontend", "spawn", False), ("metadata", "s3-frontend", False),
+    ("notifier", "outside:webhook", True), ("notifier", "network", False), ("notifier", "s3-frontend", False), ("s3-frontend", "outside:webhook", False),
+    ("metadata", "outside:webhook", False), ("web", "outside:webhook", False), ("console", "notifier", False),
     ("metadata", "directory:run", False), ("membership", "metadata", False), ("bus", "network", True), ("orchestrator", "spawn", True),
 ]
 
