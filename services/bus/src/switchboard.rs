@@ -365,31 +365,33 @@ impl Switchboard {
         if self.has_enough(client) {
             return self.refuse(client, id, BusError::Quota);
         }
-        if self.doors.has(&service) {
-            self.connect(client, id, &service, &conversation);
-        } else {
-            let until = Instant::now() + Duration::from_millis(CONNECT_WAIT_MS);
-            self.waiting.push(Waiting {
-                client: client.into(),
-                id,
-                service,
-                conversation,
-                until,
-            });
-        }
+        let one = Waiting {
+            client: client.into(),
+            id,
+            service,
+            conversation,
+            until: Instant::now() + Duration::from_millis(CONNECT_WAIT_MS),
+        };
+        self.connect_or_wait(one);
     }
 
-    fn connect(&mut self, client: &str, id: u32, service: &str, conversation: &str) {
-        let (theirs, served) = match self.connections.make(client, service) {
+    /// Connects a client whose server has a door. A door that turns out to be closed is that of a server which has just ended, and is waited
+    /// for as one that had ended before.
+    fn connect_or_wait(&mut self, one: Waiting) {
+        if !self.doors.has(&one.service) {
+            return self.waiting.push(one);
+        }
+        let (client, id) = (one.client.as_str(), one.id);
+        let (theirs, served) = match self.connections.make(client, &one.service) {
             Ok(ends) => ends,
             Err(errno) => return self.refuse(client, id, BusError::System(errno.raw_os_error())),
         };
         let accept = Accept {
             client: client.into(),
-            conversation: conversation.into(),
+            conversation: one.conversation.clone(),
         };
-        if self.doors.bring(service, &accept, &served).is_err() {
-            return self.refuse(client, id, BusError::Unavailable);
+        if self.doors.bring(&one.service, &accept, &served).is_err() {
+            return self.waiting.push(one);
         }
         // One end to each of the two.
         trace::begin(Side::Asked, Door::NAME, &accept.client).over(0, 2);
@@ -400,12 +402,10 @@ impl Switchboard {
     fn serve_waiting(&mut self) {
         let now = Instant::now();
         for one in std::mem::take(&mut self.waiting) {
-            if self.doors.has(&one.service) {
-                self.connect(&one.client, one.id, &one.service, &one.conversation);
-            } else if one.until <= now {
+            if one.until <= now && !self.doors.has(&one.service) {
                 self.refuse(&one.client, one.id, BusError::Unavailable);
             } else {
-                self.waiting.push(one);
+                self.connect_or_wait(one);
             }
         }
     }
