@@ -7,24 +7,30 @@
 mod changes;
 mod encryption;
 mod entries;
+mod error;
 mod notification;
+mod objects;
+mod registry;
 mod versions;
 
 pub use changes::Change;
 pub use encryption::{DataKey, Encryption, KeySource, Salt};
-pub use entries::{Entries, Entry};
+pub use entries::{After, Entries, Entry};
+pub use error::MetadataError;
 pub use notification::{
     Destination, EVENTS_PAGE_MAX, EVENTS_WAITING_MAX, Event, EventId, EventKind, EventPattern,
     NOTIFICATION_RULES_MAX, Notification, NotificationRule, WEBHOOK_NAME_BYTES_MAX,
     is_webhook_name,
 };
+pub use objects::{Checksum, Content, NewObject, Object, Part, Precondition, Upload};
+pub use registry::{ALIASES_MAX, AccessKey, Bucket, BucketId, BucketUsage, Quota, Rights};
 pub use versions::{
     AfterVersion, AttributeChange, Attributes, Conditions, ObjectLock, Retention, RetentionMode,
     RetentionSpan, TAG_NAME_BYTES_MAX, TAG_VALUE_BYTES_MAX, TAGS_MAX, TOKEN_BYTES_MAX,
     VersionEntry, VersionId, Versioning,
 };
 
-use crate::block::{BlockRef, HashKey};
+use crate::block::HashKey;
 use crate::settings::{AccessDocuments, SettingKind};
 use crate::wire::Conversation;
 use serde::{Deserialize, Serialize};
@@ -43,9 +49,6 @@ pub const BLOCKS_MAX: usize = 2_600;
 pub const HEADERS_BYTES_MAX: usize = 12 * 1024;
 /// The most entries of one page. A page may be shorter, since it also has to fit a message; `next` says whether more follow.
 pub const PAGE_MAX: u32 = 1_000;
-
-/// The most further names of a bucket.
-pub const ALIASES_MAX: usize = 16;
 
 /// Marker of this conversation.
 pub enum Metadata {}
@@ -82,212 +85,6 @@ pub struct Answer {
     pub revision: u64,
     /// What came of it.
     pub result: Result<Reply, MetadataError>,
-}
-
-/// A bucket's number, never used again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct BucketId(pub u64);
-
-/// What a key may do with a bucket.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Rights {
-    /// Get, head and list.
-    pub read: bool,
-    /// Put, delete and multipart.
-    pub write: bool,
-    /// Delete the bucket and change its settings.
-    pub owner: bool,
-}
-
-/// An access key. Its secret is kept in clear: SigV4 needs it to verify a signature.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AccessKey {
-    /// As in `AWS_ACCESS_KEY_ID`: 20 characters.
-    pub access_key: String,
-    /// As in `AWS_SECRET_ACCESS_KEY`: 40 characters.
-    pub secret_key: String,
-    /// The operator's name for it.
-    pub name: String,
-    /// May do everything: the key of the node's operator.
-    pub root: bool,
-    /// May create buckets (and then owns them).
-    pub create_buckets: bool,
-    /// Milliseconds since 1970.
-    pub created_ms: u64,
-}
-
-impl std::fmt::Debug for AccessKey {
-    // A secret does not belong in a log.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "AccessKey({} {:?})", self.access_key, self.name)
-    }
-}
-
-/// A bucket.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Bucket {
-    /// Its number.
-    pub id: BucketId,
-    /// Its name, valid by S3's rules.
-    pub name: String,
-    /// The access key that created it; empty for the command line.
-    pub owner: String,
-    /// Milliseconds since 1970.
-    pub created_ms: u64,
-    /// Names its blocks.
-    pub hash_key: HashKey,
-    /// Has or had versioning: answers name versions, also the version `null`.
-    pub versioned: bool,
-    /// Its further names, at most [`ALIASES_MAX`]; each is one bucket's only.
-    pub aliases: Vec<String>,
-}
-
-/// How much a bucket holds, and how much it may hold.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct BucketUsage {
-    /// Objects, noncurrent versions included, delete markers not.
-    pub objects: u64,
-    /// Their bytes.
-    pub bytes: u64,
-    /// Judged by each write that adds.
-    pub quota: Quota,
-}
-
-/// How much a bucket may hold. A bucket that holds more already keeps it, and takes nothing that adds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Quota {
-    /// Objects, as they are counted; `None`: any number.
-    pub objects_max: Option<u64>,
-    /// Bytes; `None`: any number.
-    pub bytes_max: Option<u64>,
-}
-
-/// A checksum that the client sent or asked for, kept and given back.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Checksum {
-    /// In AWS's spelling: `CRC32`, `CRC64NVME`, `SHA256`, …
-    pub algorithm: String,
-    /// Over the parts' checksums (`COMPOSITE`) instead of over the bytes (`FULL_OBJECT`).
-    pub composite: bool,
-    /// In base64, with `-N` behind a composite one, as the header has it.
-    pub value: String,
-}
-
-/// An object as a caller writes it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct NewObject {
-    /// Bytes.
-    pub size: u64,
-    /// Without quotes: hex of MD5, or `hex-N` of a multipart upload.
-    pub etag: String,
-    /// Lowercase names: `content-type`, `cache-control`, …, `x-amz-meta-*`. At most [`HEADERS_BYTES_MAX`].
-    pub headers: Vec<(String, String)>,
-    /// If the client sent one.
-    pub checksum: Option<Checksum>,
-    /// Tags and protection. The bucket's default retention is added where there is none.
-    pub attributes: Attributes,
-    /// If its bytes are encrypted: then the content is longer than `size`, and a [`DataKey`] is given in clear.
-    pub encryption: Option<Encryption>,
-    /// The bytes, or where they are; never [`Content::Parts`].
-    pub content: Content,
-}
-
-/// An object as it is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Object {
-    /// Bytes.
-    pub size: u64,
-    /// Without quotes.
-    pub etag: String,
-    /// Lowercase names.
-    pub headers: Vec<(String, String)>,
-    /// If the client sent one.
-    pub checksum: Option<Checksum>,
-    /// Milliseconds since 1970.
-    pub modified_ms: u64,
-    /// Which version this is.
-    pub version: VersionId,
-    /// Tags and protection.
-    pub attributes: Attributes,
-    /// If its bytes are encrypted, with the [`DataKey`] in clear.
-    pub encryption: Option<Encryption>,
-    /// The bytes, or where they are.
-    pub content: Content,
-}
-
-/// Where an object's bytes are.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Content {
-    /// Here; at most [`INLINE_BYTES_MAX`].
-    Inline(#[serde(with = "crate::block::serde_bytes_vec")] Vec<u8>),
-    /// In these blocks, in order; at most [`BLOCKS_MAX`].
-    Blocks(Vec<BlockRef>),
-    /// In the parts of a completed upload, in order, at most [`PARTS_MAX`]: ask for each part's blocks with [`Operation::GetPart`].
-    Parts {
-        /// The upload that made them.
-        upload: String,
-        /// Number and bytes of each.
-        parts: Vec<(u16, u64)>,
-    },
-}
-
-/// One part of an upload.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Part {
-    /// Bytes.
-    pub size: u64,
-    /// Hex of MD5.
-    pub etag: String,
-    /// If the client sent one.
-    pub checksum: Option<Checksum>,
-    /// Milliseconds since 1970; set by the service, ignored in a call.
-    pub modified_ms: u64,
-    /// If the upload is encrypted: of this part's bytes, which are longer in the blocks than `size`.
-    pub salt: Option<Salt>,
-    /// In order; at most [`BLOCKS_MAX`], empty only for a part of no bytes.
-    pub blocks: Vec<BlockRef>,
-}
-
-/// An upload under way.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Upload {
-    /// Its name; unique.
-    pub upload: String,
-    /// The object's key.
-    pub key: String,
-    /// The object's headers.
-    pub headers: Vec<(String, String)>,
-    /// The checksum algorithm asked for at creation, in AWS's spelling, and whether it is composite.
-    pub checksum: Option<(String, bool)>,
-    /// The object's tags and protection.
-    pub attributes: Attributes,
-    /// If the object is to be encrypted. Lists and [`Reply::Parts`] show it without the key.
-    pub encryption: Option<Encryption>,
-    /// Milliseconds since 1970.
-    pub initiated_ms: u64,
-}
-
-/// What must be true of the present object for a write to happen, judged at the instant of the write.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub enum Precondition {
-    /// Nothing.
-    #[default]
-    None,
-    /// `If-None-Match: *`.
-    Absent,
-    /// `If-Match: *`.
-    Present,
-    /// `If-Match: "etag"`, without quotes. An absent object is [`MetadataError::NoSuchKey`].
-    Etag(String),
-}
-
-/// Where a listing goes on.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum After {
-    /// Behind this key.
-    Key(String),
-    /// Behind every key that starts so.
-    Prefix(String),
 }
 
 /// What is asked of metadata.
@@ -528,7 +325,7 @@ pub enum Reply {
     },
     /// To [`Operation::GetBucketSetting`] and [`Operation::GetKeyPolicy`]; `None` if it is not set.
     Setting(#[serde(with = "crate::settings::optional_bytes")] Option<Vec<u8>>),
-    /// To [`Operation::FirstKey`] and [`Operation::CreateKey`].
+    /// To [`Change::FirstKey`] and [`Change::CreateKey`].
     Key(AccessKey),
     /// Keys and their rights by bucket name.
     Keys {
@@ -561,7 +358,7 @@ pub enum Reply {
         /// Which version it made; `None` in a bucket without versions.
         version: Option<VersionId>,
     },
-    /// To [`Operation::DeleteObject`].
+    /// To [`Change::DeleteObject`].
     Deleted {
         /// The version that was removed, or the delete marker that was made; `None` in a bucket without versions.
         version: Option<VersionId>,
@@ -600,7 +397,7 @@ pub enum Reply {
         /// If it has one.
         lock: Option<ObjectLock>,
     },
-    /// To [`Operation::ChangeAttributes`].
+    /// To [`Change::ChangeAttributes`].
     Changed {
         /// Of which version.
         version: VersionId,
@@ -662,103 +459,3 @@ pub struct Shard {
     /// Voters' names.
     pub voters: Vec<String>,
 }
-
-/// Why metadata did not do it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum MetadataError {
-    /// The caller's revision is not the present one: learn keys and buckets again, then ask again.
-    Stale,
-    /// No such access key.
-    NoSuchAccessKey,
-    /// The id or the name of the key is taken.
-    KeyExists,
-    /// No such bucket (any more).
-    NoSuchBucket,
-    /// The name is taken by `owner`'s bucket.
-    BucketExists {
-        /// Its owner's access key.
-        owner: String,
-    },
-    /// It holds objects or uploads.
-    BucketNotEmpty,
-    /// No such object.
-    NoSuchKey,
-    /// No such upload.
-    NoSuchUpload,
-    /// This part is missing or not the one that the caller means.
-    InvalidPart {
-        /// Which; 0 if the whole does not fit.
-        number: u16,
-    },
-    /// This part is too small to be followed by another.
-    EntityTooSmall {
-        /// Which.
-        number: u16,
-    },
-    /// The object is not as the precondition wants it.
-    PreconditionFailed,
-    /// A block of the copy's source is gone: read the source again.
-    SourceChanged,
-    /// The key has no such version.
-    NoSuchVersion,
-    /// What is there is a delete marker.
-    DeleteMarker {
-        /// Its version.
-        version: VersionId,
-        /// When it was made, in milliseconds since 1970.
-        modified_ms: u64,
-    },
-    /// The version is protected by retention or legal hold.
-    Locked,
-    /// The bucket has no object lock.
-    NoObjectLock,
-    /// The bucket's versioning or object lock does not allow it; why.
-    WrongBucketState(String),
-    /// The client's token belongs to another request.
-    TokenReused,
-    /// No space beside the reserve for deletions. Reading and deleting go on.
-    Full,
-    /// The bucket would hold more than its quota; in the words of the bound.
-    QuotaExceeded(String),
-    /// The bucket has no such further name.
-    NoSuchAlias,
-    /// It has [`ALIASES_MAX`] of them.
-    TooManyAliases,
-    /// The call breaks a bound of this conversation; which one.
-    Refused(String),
-    /// The shard has no leader, or the disk failed. Ask again later; a change may have happened.
-    Unavailable(String),
-}
-
-impl std::fmt::Display for MetadataError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Stale => write!(f, "keys or buckets have changed"),
-            Self::NoSuchAccessKey => write!(f, "no such access key"),
-            Self::KeyExists => write!(f, "a key of that name exists"),
-            Self::NoSuchBucket => write!(f, "no such bucket"),
-            Self::BucketExists { .. } => write!(f, "a bucket of that name exists"),
-            Self::BucketNotEmpty => write!(f, "the bucket is not empty"),
-            Self::NoSuchKey => write!(f, "no such object"),
-            Self::NoSuchUpload => write!(f, "no such upload"),
-            Self::InvalidPart { number } => write!(f, "part {number} is missing or another"),
-            Self::EntityTooSmall { number } => write!(f, "part {number} is too small"),
-            Self::PreconditionFailed => write!(f, "the precondition does not hold"),
-            Self::SourceChanged => write!(f, "the source of the copy has changed"),
-            Self::NoSuchVersion => write!(f, "no such version"),
-            Self::DeleteMarker { .. } => write!(f, "a delete marker"),
-            Self::Locked => write!(f, "the version is protected by object lock"),
-            Self::NoObjectLock => write!(f, "the bucket has no object lock"),
-            Self::WrongBucketState(why) => write!(f, "not with this bucket: {why}"),
-            Self::TokenReused => write!(f, "the token belongs to another request"),
-            Self::Full => write!(f, "no space left for metadata"),
-            Self::QuotaExceeded(why) => write!(f, "quota: {why}"),
-            Self::NoSuchAlias => write!(f, "the bucket has no such alias"),
-            Self::TooManyAliases => write!(f, "the bucket has {ALIASES_MAX} aliases already"),
-            Self::Refused(why) => write!(f, "refused: {why}"),
-            Self::Unavailable(why) => write!(f, "not available: {why}"),
-        }
-    }
-}
-
-impl std::error::Error for MetadataError {}

@@ -53,12 +53,12 @@ pub enum Change {
         #[serde(with = "crate::settings::optional_bytes")]
         document: Option<Vec<u8>>,
     },
-    /// Makes the object visible, in place of the one before or on top of it → [`Reply::Written`]. `NoObjectLock` if it comes with a
+    /// Makes the object visible, in place of the one before or on top of it → [`Reply::Written`](super::Reply::Written). `NoObjectLock` if it comes with a
     /// protection that the bucket does not know.
     PutObject {
         /// Where.
         bucket: BucketId,
-        /// At most [`KEY_BYTES_MAX`] bytes.
+        /// At most [`KEY_BYTES_MAX`](super::KEY_BYTES_MAX) bytes.
         key: String,
         /// What.
         object: NewObject,
@@ -70,7 +70,7 @@ pub enum Change {
         event: EventKind,
     },
     /// Without a version: removes the object or puts a delete marker on it, as the bucket's versioning wants it. With one: removes exactly that →
-    /// [`Reply::Deleted`], also when there is none. `Locked` if the version is protected.
+    /// [`Reply::Deleted`](super::Reply::Deleted), also when there is none. `Locked` if the version is protected.
     DeleteObject {
         /// Where.
         bucket: BucketId,
@@ -98,15 +98,15 @@ pub enum Change {
         key: String,
         /// Which.
         upload: String,
-        /// 1 to [`PARTS_MAX`].
+        /// 1 to [`PARTS_MAX`](super::PARTS_MAX).
         number: u16,
         /// What.
         part: Part,
         /// The blocks belong to an object of this bucket already (UploadPartCopy): if one of them no longer does, `SourceChanged`.
         copied: bool,
     },
-    /// Makes the object of the upload visible out of the listed parts, drops the others → [`Reply::Written`]. `InvalidPart` if a part is missing or the parts'
-    /// ETags no longer give `etag`; `EntityTooSmall` if a part but the last is below [`PART_BYTES_MIN`]. Repeating it after success
+    /// Makes the object of the upload visible out of the listed parts, drops the others → [`Reply::Written`](super::Reply::Written). `InvalidPart` if a part is missing or the parts'
+    /// ETags no longer give `etag`; `EntityTooSmall` if a part but the last is below [`PART_BYTES_MIN`](super::PART_BYTES_MIN). Repeating it after success
     /// succeeds while the object is still the one that it made.
     CompleteUpload {
         /// Where.
@@ -140,7 +140,7 @@ pub enum Change {
         /// What from now on; versions that are there already keep what they have.
         lock: ObjectLock,
     },
-    /// Changes tags or protection of a version → [`Reply::Changed`]. `NoSuchKey`, `NoSuchVersion`, `DeleteMarker`; `Locked` if the retention does not
+    /// Changes tags or protection of a version → [`Reply::Changed`](super::Reply::Changed). `NoSuchKey`, `NoSuchVersion`, `DeleteMarker`; `Locked` if the retention does not
     /// allow it; `NoObjectLock` if the bucket has none. Harmless to repeat.
     ChangeAttributes {
         /// Where.
@@ -152,7 +152,7 @@ pub enum Change {
         /// What.
         change: AttributeChange,
     },
-    /// Gives an object another key, in place of the object that has it → [`Reply::Written`]. `WrongBucketState` in a bucket with versions. With a
+    /// Gives an object another key, in place of the object that has it → [`Reply::Written`](super::Reply::Written). `WrongBucketState` in a bucket with versions. With a
     /// token, repeating it succeeds while the object is still where it was moved; `TokenReused` if it was moved from another key then.
     RenameObject {
         /// Where.
@@ -165,7 +165,7 @@ pub enum Change {
         source_conditions: Conditions,
         /// Of the object that has the new key.
         conditions: Conditions,
-        /// The client's, at most [`TOKEN_BYTES_MAX`] bytes.
+        /// The client's, at most [`TOKEN_BYTES_MAX`](super::TOKEN_BYTES_MAX) bytes.
         token: Option<String>,
     },
     /// Sets who is told of a bucket's changes, in place of what was set before. Harmless to repeat.

@@ -1,8 +1,16 @@
 //! The lines of a listing, one behind the other in one run of bytes, so that a thousand of them cost neither side a thousand allocations.
 
-use super::After;
 use crate::wire::DecodeError;
 use serde::{Deserialize, Serialize};
+
+/// Where a listing goes on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum After {
+    /// Behind this key.
+    Key(String),
+    /// Behind every key that starts so.
+    Prefix(String),
+}
 
 /// One line of a listing. `T` is its text: owned, or borrowed from [`Entries`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
