@@ -11,12 +11,15 @@ mod damage;
 mod lifecycle;
 pub(crate) mod model;
 mod notifications;
-mod promises;
+mod objects;
+mod pages;
 mod quotas;
+mod registry;
 mod renames;
 mod sequences;
 mod settings;
 mod told;
+mod uploads;
 mod versions;
 
 use super::*;
@@ -44,6 +47,45 @@ fn opened() -> MemoryStore {
     )
     .unwrap();
     store
+}
+
+/// Bytes in the row itself.
+fn inline(text: &str) -> Content {
+    Content::Inline(text.as_bytes().to_vec())
+}
+
+/// A key of that id.
+fn key(id: &str, root: bool) -> AccessKey {
+    AccessKey {
+        access_key: id.into(),
+        secret_key: format!("secret of {id}"),
+        name: format!("name of {id}"),
+        root,
+        create_buckets: false,
+        created_ms: 0,
+    }
+}
+
+/// Opens and registers a bucket.
+fn register(store: &mut MemoryStore, id: u64, name: &str, owner: &str) -> Outcome {
+    run(
+        store,
+        AnyChange::OpenBucket {
+            id: BucketId(id),
+            name: name.into(),
+            locked: false,
+        },
+    )?;
+    run(
+        store,
+        AnyChange::RegisterBucket {
+            id: BucketId(id),
+            name: name.into(),
+            owner: owner.into(),
+            hash_key: HashKey([7; 32]),
+            versioned: false,
+        },
+    )
 }
 
 /// Applies a change at time 1,000.
