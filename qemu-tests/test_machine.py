@@ -18,6 +18,7 @@ from damage import crash, hang
 from home import until
 from machine import Image, Machine, node_toml, public, ssh_key
 from time_server import TimeServer
+from webhook import Receiver, told_to
 
 IMAGE_BYTES_MAX = 16 << 20
 IDLE_BYTES_MAX = 96 << 20
@@ -37,8 +38,16 @@ def time_server():
 
 
 @pytest.fixture(scope="module")
-def image(time_server):
-    image = Image(node_toml(admin=[public(ssh_key())], clock=[time_server.address]))
+def hook():
+    with Receiver() as hook:
+        yield hook
+
+
+@pytest.fixture(scope="module")
+def image(time_server, hook):
+    # QEMU leads 10.0.2.2 to the loopback of this host.
+    webhooks = f'[webhooks]\nhook = "{hook.url.replace("127.0.0.1", "10.0.2.2")}"'
+    image = Image(node_toml(admin=[public(ssh_key())], clock=[time_server.address], more=webhooks))
     yield image
     image.remove()
 
@@ -125,6 +134,13 @@ def test_the_clock_is_set_by_its_server(machine, time_server):
     head = machine.s3.list_buckets()["ResponseMetadata"]["HTTPHeaders"]["date"]
     ahead = parsedate_to_datetime(head).timestamp() - time.time()
     assert abs(ahead - AHEAD_S) < 60
+
+
+def test_a_webhook_of_node_toml_is_told(machine, hook):
+    machine.s3.create_bucket(Bucket="told")
+    machine.s3.put_bucket_notification_configuration(Bucket="told", NotificationConfiguration=told_to("hook", "s3:ObjectCreated:*"))
+    machine.s3.put_object(Bucket="told", Key="k", Body=b"x")
+    until(lambda: {event.key for event in hook.events("told")} == {"k"}, 120, "the webhook is told")
 
 
 def test_only_init_is_unconfined_and_no_file_can_be_executed(machine):

@@ -121,6 +121,12 @@ def test_second_start_on_the_same_data_is_refused(user):
         assert home.get("k") == b"x"
 
 
+def test_a_killed_node_can_be_started_again_while_its_processes_are_still_ending(own_home):
+    for _ in range(5):
+        own_home.kill_tree()
+        own_home.run()
+
+
 @pytest.mark.parametrize("user", USERS)
 def test_start_on_a_used_port_is_refused(user):
     with socket.create_server(("127.0.0.1", 0)) as taken:

@@ -9,12 +9,17 @@ use rustix::fs::{
 use rustix::io::Errno;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// Services run as this user id plus their rank where the node has root's power over user ids.
 pub(crate) const FIRST_USER: u32 = 770_000;
 const DIRECTORY: OFlags = OFlags::RDONLY
     .union(OFlags::DIRECTORY)
     .union(OFlags::CLOEXEC);
+/// How long the end of a killed node may take.
+const ENDING: Duration = Duration::from_secs(2);
+/// How often its lock is tried meanwhile.
+const AGAIN: Duration = Duration::from_millis(10);
 /// In the identity file, in bytes.
 const IDENTITY_BYTES_MAX: usize = 4_096;
 
@@ -53,6 +58,20 @@ pub enum OpenError {
     System(Errno),
 }
 
+/// Takes the lock. Whoever starts a node again right after it was killed meets processes of the old one that are still ending: they are
+/// waited for.
+fn take(lock: &OwnedFd) -> Result<(), OpenError> {
+    let begin = Instant::now();
+    loop {
+        match flock(lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(()),
+            Err(Errno::WOULDBLOCK) if begin.elapsed() < ENDING => std::thread::sleep(AGAIN),
+            Err(Errno::WOULDBLOCK) => return Err(OpenError::InUse),
+            Err(errno) => return Err(OpenError::System(errno)),
+        }
+    }
+}
+
 impl DataDir {
     /// Opens `path`, making it if it is not there, and locks it.
     pub fn open(path: &Path) -> Result<Self, OpenError> {
@@ -67,15 +86,12 @@ impl DataDir {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC;
         let lock = openat(&directory, "lock", flags, Mode::RUSR | Mode::WUSR)
             .map_err(OpenError::System)?;
-        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Self {
-                path,
-                directory,
-                _lock: lock,
-            }),
-            Err(Errno::WOULDBLOCK) => Err(OpenError::InUse),
-            Err(errno) => Err(OpenError::System(errno)),
-        }
+        take(&lock)?;
+        Ok(Self {
+            path,
+            directory,
+            _lock: lock,
+        })
     }
 
     /// Makes what is missing, gives each part to its service's user, and reads (at first start: makes) the identity.
