@@ -3,7 +3,7 @@
 //!
 //! No timer per connection: the socket notes what moves, by a clock that is advanced once a second.
 
-use crate::limits::{HEAD_S, IDLE_S, REST_S, STALL_S};
+use crate::limits::{HEAD_PRESSED_S, HEAD_S, IDLE_S, REST_S, STALL_S};
 use std::cell::Cell;
 use std::rc::Rc;
 use tokio::sync::Notify;
@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 pub(crate) struct Common {
     /// Seconds since the thread started, as of its last tick.
     pub(crate) seconds: Cell<u64>,
-    /// Connections that have a request and wait for a place at work: whoever becomes idle then rests at once.
+    /// Connections that have a request and wait for a place at work: whoever becomes idle then rests at once, and heads have less time.
     pub(crate) waiting: Cell<usize>,
 }
 
@@ -148,13 +148,8 @@ impl Activity {
     }
 
     /// Waits until it is to close, at once or behind its request.
-    pub async fn told_to_end(&self) -> Order {
-        loop {
-            match self.ordered().await {
-                Order::Rest => {}
-                end => return end,
-            }
-        }
+    pub async fn told_to_end(&self) {
+        while self.ordered().await == Order::Rest {}
     }
 
     /// Gives it an order; a stronger one that it has not seen yet stays.
@@ -185,6 +180,7 @@ impl Activity {
         stalled
             || match self.phase.get() {
                 Phase::Idle | Phase::Resting => for_s > IDLE_S,
+                Phase::Head if self.common.waiting.get() > 0 => for_s > HEAD_PRESSED_S,
                 Phase::Head | Phase::Waiting => for_s > HEAD_S,
                 Phase::Busy | Phase::Leaving => false,
             }

@@ -201,7 +201,7 @@ impl Drop for Entry {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test that fails may panic")]
     use super::*;
-    use crate::limits::{HEAD_S, IDLE_S, REST_S, STALL_S};
+    use crate::limits::{HEAD_PRESSED_S, HEAD_S, IDLE_S, REST_S, STALL_S};
     use std::pin::pin;
     use std::task::{Context, Poll, Waker};
 
@@ -356,6 +356,27 @@ mod tests {
         drop(waits);
         drop(waiting);
         assert_eq!((table.common.waiting.get(), table.count()), (0, 1));
+    }
+
+    #[test]
+    fn who_only_drips_loses_its_place_to_who_waits() {
+        let table = table(10, 1);
+        let (slow, waiting) = (table.enter().unwrap(), table.enter().unwrap());
+        let place = wake(&slow);
+        slow.activity.received();
+        table.tick(HEAD_PRESSED_S + 1);
+        assert_eq!(order(&slow), None, "nobody waits");
+        let mut context = Context::from_waker(Waker::noop());
+        let mut waits = Box::pin(waiting.wake());
+        assert!(waits.as_mut().poll(&mut context).is_pending());
+        table.tick(HEAD_PRESSED_S + 2);
+        assert_eq!(
+            (order(&slow), order(&waiting)),
+            (Some(Order::Cut), None),
+            "and who waits is not given up with it"
+        );
+        drop((slow, place));
+        assert!(waits.as_mut().poll(&mut context).is_ready());
     }
 
     #[test]

@@ -144,6 +144,10 @@ pub const UNAVAILABLE_WAIT: Duration = Duration::from_millis(protocol::bus::CONN
 /// From the first byte of a request to the end of its head, in seconds: whoever drips headers is
 /// cut off.
 pub const HEAD_S: u64 = 15;
+/// The same while another connection has a request and waits for a place at work: so it gets one
+/// from who only drips, and long before it is given up itself.
+pub const HEAD_PRESSED_S: u64 = 3;
+const _: () = assert!(HEAD_PRESSED_S < HEAD_S);
 /// A connection between two requests, in seconds.
 pub const IDLE_S: u64 = 120;
 /// A client that takes nothing of its answer, in seconds.

@@ -117,7 +117,7 @@ async fn connection<H: Handler>(
         let place = tokio::select! {
             biased;
             // Nothing of ours is on its way that a reset could hurt.
-            _end = entry.activity.told_to_end() => break,
+            () = entry.activity.told_to_end() => break,
             place = async {
                 if before.is_empty() {
                     stream.readable().await.ok()?;
