@@ -24,7 +24,7 @@ pub(crate) struct Addresses {
     pub(crate) control: String,
     pub(crate) ssh: Option<String>,
     pub(crate) web: Option<String>,
-    /// `NAME=IP:PORT`, separated by spaces.
+    /// See [`Outside::addresses`].
     pub(crate) webhooks: String,
 }
 
@@ -63,7 +63,7 @@ impl Sockets {
             gossip: udp_socket(&addresses.gossip).map_err(fails("gossip", &addresses.gossip))?,
             ssh: optional("ssh", &addresses.ssh)?,
             web: optional("web", &addresses.web)?,
-            webhooks: named(&addresses.webhooks)
+            webhooks: Outside::addresses(&addresses.webhooks)
                 .ok_or(Errno::INVAL)
                 .map_err(fails("webhooks", &addresses.webhooks))?,
         })
@@ -104,15 +104,6 @@ fn address_of(socket: BorrowedFd<'_>) -> String {
     let address = rustix::net::getsockname(socket).ok();
     let address = address.and_then(|any| SocketAddr::try_from(any).ok());
     address.map_or_else(|| "?".into(), |address| address.to_string())
-}
-
-/// `NAME=IP:PORT`, separated by spaces.
-fn named(addresses: &str) -> Option<BTreeMap<String, SocketAddr>> {
-    let each = |word: &str| {
-        let (name, address) = word.split_once('=')?;
-        Some((name.to_owned(), address.parse().ok()?))
-    };
-    addresses.split_whitespace().map(each).collect()
 }
 
 /// A TCP connection that does not block, and may still be under way when this returns.

@@ -324,12 +324,11 @@ impl Switchboard {
     /// A connection out of the node, to an address that the operator has named.
     fn dial(&mut self, client: &str, id: u32, kind: &str, name: &str) {
         let manifest = self.policy.get(client);
-        let mut dials = manifest.iter().flat_map(|manifest| &manifest.dials);
-        let Some(kind) = dials.find(|dial| dial.kind.as_str() == kind) else {
+        let Some(outside) = manifest.and_then(|manifest| manifest.dials(kind)) else {
             runtime::warn!("{client} asked to dial the {kind:?} {name:?}: denied by the manifests");
             return self.refuse(client, id, BusError::Denied);
         };
-        let Some(address) = self.sockets.outside(kind.kind, name) else {
+        let Some(address) = self.sockets.outside(outside, name) else {
             return self.refuse(client, id, BusError::Unknown);
         };
         if self.has_enough(client) {

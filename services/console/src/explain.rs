@@ -7,26 +7,27 @@ use std::net::SocketAddr;
 
 /// The addresses outside of the node that its operator has named, by the kind under which manifests speak of them.
 #[derive(Debug, Default)]
-pub(crate) struct Named(BTreeMap<&'static str, Vec<(String, SocketAddr)>>);
+pub(crate) struct Named {
+    webhooks: BTreeMap<String, SocketAddr>,
+}
 
 impl Named {
-    /// Of the node's settings: `NAME=IP:PORT`, separated by spaces.
+    /// Of the node's setting; of one that is not understood nothing, so that every connection outside is an alarm.
     pub(crate) fn new(webhooks: &str) -> Self {
-        let each = |word: &str| {
-            let (name, address) = word.split_once('=')?;
-            Some((name.to_owned(), address.parse().ok()?))
-        };
-        let webhooks = webhooks.split_whitespace().filter_map(each).collect();
-        Self(BTreeMap::from([(Outside::Webhook.as_str(), webhooks)]))
+        Self {
+            webhooks: Outside::addresses(webhooks).unwrap_or_default(),
+        }
     }
 
     /// Those that a process with `manifest` may be connected to: name and address.
     pub(crate) fn of<'a>(
         &'a self,
         manifest: &'a Manifest,
-    ) -> impl Iterator<Item = &'a (String, SocketAddr)> {
+    ) -> impl Iterator<Item = (&'a String, &'a SocketAddr)> {
         let dials = manifest.dials.iter();
-        dials.flat_map(|dial| self.0.get(dial.kind.as_str()).into_iter().flatten())
+        dials.flat_map(|dial| match dial.kind {
+            Outside::Webhook => &self.webhooks,
+        })
     }
 }
 

@@ -65,10 +65,7 @@ pub fn run(mut given: Given) -> Result<(), Error> {
     let (access_key, secret_key) = (given.setting("access_key")?, given.setting("secret_key")?);
     let named = explain::Named::new(&given.setting("webhooks")?);
     let supervisor = given.finish()?;
-    let tokio = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(Error::Loop)?;
+    let tokio = runtime::event_loop().map_err(Error::Loop)?;
     LocalSet::new().block_on(&tokio, async {
         let bus = Bus::new(bus).map_err(Error::Loop)?;
         let verbs = Rc::new(verbs::Verbs::new(bus, named));

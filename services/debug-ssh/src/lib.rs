@@ -94,10 +94,7 @@ pub fn run(mut given: Given) -> Result<(), Error> {
     let host_key = authority::host_key(&host_key).ok_or(Error::HostKey)?;
     let fingerprint = authority::fingerprint(host_key.public_key());
     let config = Arc::new(transport::config(host_key));
-    let tokio = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(Error::Loop)?;
+    let tokio = runtime::event_loop().map_err(Error::Loop)?;
     LocalSet::new().block_on(&tokio, async {
         let bus = Bus::new(bus).map_err(Error::Loop)?;
         let listener = bus.listen("ssh").await.map_err(Error::Listener)?;

@@ -4,6 +4,7 @@ use protocol::bus::NAME_BYTES_MAX;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::SocketAddr;
 
 /// Everything that is packed for one process, and why.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -182,11 +183,20 @@ impl Outside {
         }
     }
 
-    /// The node's setting that has the addresses: `NAME=IP:PORT`, separated by spaces.
+    /// The node's setting that has the addresses ([`Outside::addresses`]).
     pub fn setting(self) -> &'static str {
         match self {
             Self::Webhook => "webhooks",
         }
+    }
+
+    /// The addresses of such a setting, by the operator's names: `NAME=IP:PORT`, separated by spaces. `None` if it is something else.
+    pub fn addresses(setting: &str) -> Option<BTreeMap<String, SocketAddr>> {
+        let each = |word: &str| {
+            let (name, address) = word.split_once('=')?;
+            Some((name.to_owned(), address.parse().ok()?))
+        };
+        setting.split_whitespace().map(each).collect()
     }
 }
 
@@ -343,9 +353,10 @@ impl Manifest {
         None
     }
 
-    /// Whether it may be connected to the operator's addresses of that kind, by its own word.
-    pub fn dials(&self, kind: &str) -> bool {
-        self.dials.iter().any(|dial| dial.kind.as_str() == kind)
+    /// The kind of the operator's addresses that is called so, if it may be connected to them by its own word.
+    pub fn dials(&self, kind: &str) -> Option<Outside> {
+        let mut kinds = self.dials.iter().map(|dial| dial.kind);
+        kinds.find(|one| one.as_str() == kind)
     }
 
     /// Whether it may open `conversation` of `service`, by its own word.

@@ -60,11 +60,8 @@ pub fn run_in(mut given: Given, home: &Path, clock: Clock) -> Result<(), Error> 
         shards: given.parsed("shards")?,
     };
     let supervisor = given.finish()?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    let local = LocalSet::new();
-    local.block_on(&runtime, serve(setup, supervisor, home, clock))
+    let tokio = runtime::event_loop()?;
+    LocalSet::new().block_on(&tokio, serve(setup, supervisor, home, clock))
 }
 
 /// What the service is given.

@@ -62,10 +62,7 @@ pub fn run(mut given: Given) -> Result<(), Error> {
     let webhooks = webhook::parse(&given.setting("webhooks")?)?;
     let supervisor = given.finish()?; // A descriptor nobody asked for is an error, not a spare.
 
-    let tokio = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(Error::Loop)?;
+    let tokio = runtime::event_loop().map_err(Error::Loop)?;
     LocalSet::new().block_on(&tokio, async {
         let bus = Bus::new(bus).map_err(Error::Loop)?;
         let metadata = Rc::new(Link::new(bus.clone(), "metadata"));

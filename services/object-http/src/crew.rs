@@ -16,7 +16,7 @@ use crate::relay;
 use crate::server::{self, Handler};
 use crate::worker::{Memory, Settings, Worker};
 use protocol::Channel;
-use runtime::{Bus, Supervisor};
+use runtime::{Bus, Supervisor, event_loop};
 use rustix::process::{Resource, getrlimit};
 use std::io;
 use std::net::TcpListener as StdTcpListener;
@@ -60,13 +60,6 @@ pub struct Crew {
 
 fn system(what: &'static str) -> impl Fn(io::Error) -> Error {
     move |error| Error::System(what, error)
-}
-
-fn event_loop() -> io::Result<Runtime> {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_io()
-        .enable_time()
-        .build()
 }
 
 /// One per core that this process may use.

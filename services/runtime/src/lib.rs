@@ -17,5 +17,5 @@ mod wait;
 pub use client::{Bus, CallError, Client, Link};
 pub use doorway::Doorway;
 pub use given::{Error, Given, Supervisor};
-pub use serve::{AsyncChannel, CALLS_MAX, Serve, serve, supervise};
+pub use serve::{AsyncChannel, CALLS_MAX, Serve, event_loop, serve, supervise};
 pub use wait::{wait, wait_for};

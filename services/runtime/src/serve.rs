@@ -156,6 +156,13 @@ pub trait Serve<C: Conversation>: 'static {
     ) -> impl Future<Output = (C::Answer, Vec<OwnedFd>)>;
 }
 
+/// The event loop of one thread, in which all that is asynchronous here runs.
+pub fn event_loop() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+}
+
 /// Accepts connections at `door` and answers their calls until the supervisor says stop (then calls under way are finished) or hangs up.
 ///
 /// A connection that speaks anything else is hung up. Runs on one thread, in a context where tasks may be spawned locally.
