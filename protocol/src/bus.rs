@@ -3,6 +3,7 @@
 //! Three conversations: [`Supply`] (the orchestrator asks for what a manifest declares), [`Connect`] (a service asks, at run
 //! time, by name) and [`Door`] (a server is told of a new connection).
 
+use crate::cluster::NodeKey;
 use crate::wire::Conversation;
 use serde::{Deserialize, Serialize};
 
@@ -106,7 +107,7 @@ impl Conversation for Door {
     type Answer = ();
     const NAME: &'static str = "door";
     const NUMBER: u8 = 4;
-    const VERSION: u8 = 1;
+    const VERSION: u8 = 2;
 }
 
 /// A new connection for a server.
@@ -116,6 +117,27 @@ pub struct Accept {
     pub client: String,
     /// Which of the server's conversations.
     pub conversation: String,
+    /// Where the client is. From elsewhere the descriptor is a byte stream ([`crate::stream`]), not a packet socket.
+    pub origin: Origin,
+}
+
+/// Where a client is, as the bus has proven it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Origin {
+    /// On this node.
+    Here,
+    /// On another node that belongs.
+    Member {
+        /// Its name in the roster.
+        name: String,
+        /// Its key.
+        key: NodeKey,
+    },
+    /// On a node that nobody knows: its key is proven and says nothing yet.
+    Stranger {
+        /// Its key.
+        key: NodeKey,
+    },
 }
 
 /// Why the bus gives no descriptor.

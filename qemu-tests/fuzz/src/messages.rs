@@ -3,7 +3,7 @@
 use protocol::block::{
     BlockAnswer, BlockCall, BlockError, BlockId, BlockRef, Blocks, HashKey, Place,
 };
-use protocol::bus::{Accept, Connect, ConnectCall, Door, Supply};
+use protocol::bus::{Accept, Connect, ConnectCall, Door, Origin, Supply};
 use protocol::inspect::{Inspect, Operator, Outcome, Verb};
 use protocol::membership::{Member, MemberState, Membership, MembershipAnswer};
 use protocol::metadata::{
@@ -138,6 +138,7 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
         encode::<Door>(&Accept {
             client: "s3-frontend".into(),
             conversation: "metadata".into(),
+            origin: Origin::Here,
         }),
         encode::<Connect>(&numbered(ConnectCall::Open {
             service: "metadata".into(),

@@ -21,7 +21,7 @@ use protocol::Channel;
 use protocol::block::{
     BlockAnswer, BlockCall, BlockError, BlockId, BlockRef, Blocks, HashKey, PACKED_BYTES_MAX,
 };
-use protocol::bus::{Accept, Door};
+use protocol::bus::{Accept, Door, Origin};
 use protocol::start::{Order, Packed, Start};
 use protocol::wire::Conversation;
 use runtime::{Client, Given};
@@ -86,6 +86,7 @@ impl<D: Disk + Clone> Node<D> {
         let accept = Accept {
             client: client.into(),
             conversation: Blocks::NAME.into(),
+            origin: Origin::Here,
         };
         self.door
             .send_message::<Door>(&accept, &[theirs.as_fd()], SendFlags::empty())

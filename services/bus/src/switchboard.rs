@@ -8,7 +8,7 @@ use manifests::{Kind, Policy};
 use protocol::Channel;
 use protocol::bus::{
     Accept, BusError, CONNECT_WAIT_MS, CONNECTIONS_MAX, Connect, ConnectAnswer, ConnectCall, Door,
-    Supply, SupplyAnswer, SupplyCall,
+    Origin, Supply, SupplyAnswer, SupplyCall,
 };
 use protocol::channel::ReceiveBuffer;
 use protocol::membership::{Membership, MembershipCall};
@@ -156,6 +156,7 @@ impl Switchboard {
         let accept = Accept {
             client: "bus".into(),
             conversation: Membership::NAME.into(),
+            origin: Origin::Here,
         };
         let Ok((ours, theirs)) = Channel::pair() else {
             return;
@@ -388,6 +389,7 @@ impl Switchboard {
         let accept = Accept {
             client: client.into(),
             conversation: one.conversation.clone(),
+            origin: Origin::Here,
         };
         if self.doors.bring(&one.service, &accept, &served).is_err() {
             return self.waiting.push(one);

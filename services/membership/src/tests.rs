@@ -8,7 +8,7 @@
 use super::*;
 use proptest::prelude::*;
 use protocol::Channel;
-use protocol::bus::{Accept, Door};
+use protocol::bus::{Accept, Door, Origin};
 use protocol::membership::{Member, MemberState};
 use protocol::start::{Packed, Say, Start};
 use protocol::wire::{Conversation, Numbered};
@@ -76,6 +76,7 @@ fn connect(door: &Channel, client: &str) -> Channel {
     let accept = Accept {
         client: client.into(),
         conversation: Membership::NAME.into(),
+        origin: Origin::Here,
     };
     door.send_message::<Door>(&accept, &[theirs.as_fd()], SendFlags::empty())
         .unwrap();

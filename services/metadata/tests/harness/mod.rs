@@ -5,7 +5,7 @@ use protocol::Channel;
 use protocol::block::{
     BlockAnswer, BlockCall, BlockError, BlockId, BlockRef, Blocks, Place, Usage,
 };
-use protocol::bus::{Accept, BusError, Connect, ConnectAnswer, ConnectCall, Door};
+use protocol::bus::{Accept, BusError, Connect, ConnectAnswer, ConnectCall, Door, Origin};
 use protocol::channel::ReceiveBuffer;
 use protocol::metadata::{Answer, Call, Metadata, MetadataError, Operation, Reply};
 use protocol::start::{Order, Packed, Say, Start};
@@ -104,6 +104,7 @@ impl Home {
         let accept = Accept {
             client: client.into(),
             conversation: "metadata".into(),
+            origin: Origin::Here,
         };
         self.door
             .send_message::<Door>(&accept, &[theirs.as_fd()], SendFlags::empty())
