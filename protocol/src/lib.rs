@@ -9,6 +9,7 @@ pub mod block;
 pub mod bus;
 pub mod channel;
 pub mod cluster;
+pub mod copies;
 pub mod inspect;
 pub mod membership;
 pub mod metadata;

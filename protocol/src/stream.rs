@@ -4,8 +4,8 @@
 
 use crate::wire::DecodeError;
 
-/// The largest frame without its length, in bytes. Larger than a packet, since the kernel bounds only those.
-pub const FRAME_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// The largest frame without its length, in bytes: a block of [`crate::block::BLOCK_BYTES_MAX`] and what is said of it.
+pub const FRAME_BYTES_MAX: usize = 4 * 1024 * 1024 + 4 * 1024;
 /// The length in front.
 pub const LENGTH_BYTES: usize = 4;
 

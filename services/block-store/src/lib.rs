@@ -7,6 +7,7 @@
 //! from outside, any read of a large block's bytes except to check them.
 
 mod check;
+mod copies;
 pub mod disk;
 mod files;
 mod footer;
@@ -35,6 +36,7 @@ use std::mem::ManuallyDrop;
 use std::rc::Rc;
 use std::time::Duration;
 
+pub use copies::{CopyService, PeerAnswer, PeerError, Peers};
 pub use store::{Session, Store};
 
 /// Entries of the ring's submission queue. More I/O than that at a time is submitted in several turns.
@@ -82,7 +84,7 @@ pub fn run(mut given: Given) -> Result<(), Error> {
     // Never torn down: the process ends when this function has returned, and the kernel cancels what is under way.
     let ring = ManuallyDrop::new(tokio_uring::Runtime::new(&ring).map_err(Error::Ring)?);
     ring.block_on(async {
-            let store = Rc::new(Store::open(root, Ring).await?);
+            let store = Rc::new(Store::open(root, Ring, Rc::new(Alone)).await?);
             supervisor.ready("blocks").map_err(Error::Given)?;
             tokio::task::spawn_local(store.clone().scrub());
             tokio::select! {
@@ -93,4 +95,13 @@ pub fn run(mut given: Given) -> Result<(), Error> {
                 }
             }
         })
+}
+
+/// Until the bus connects nodes: nobody can be reached.
+struct Alone;
+
+impl Peers for Alone {
+    fn call<'a>(&'a self, _node: &'a str, _call: protocol::copies::CopyCall) -> PeerAnswer<'a> {
+        Box::pin(async { Err(PeerError::Unreachable("no way to other nodes".into())) })
+    }
 }
