@@ -17,6 +17,11 @@ use protocol::copies::{NAMES_MAX, PARTITIONS, PlacedNode};
 use runtime::Client;
 use std::path::PathBuf;
 
+/// In memory where the host has a file system there: these tests are about what is told to whom, and a disk would be most of their time.
+fn directory() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").unwrap_or_else(|_| tempfile::tempdir().unwrap())
+}
+
 /// The wire between the stores.
 #[derive(Default)]
 struct Network {
@@ -85,7 +90,7 @@ impl World {
     async fn of(nodes: usize) -> Self {
         let mut world = Self {
             network: Rc::default(),
-            homes: (0..nodes).map(|_| tempfile::tempdir().unwrap()).collect(),
+            homes: (0..nodes).map(|_| directory()).collect(),
             nodes: (0..nodes).map(|_| None).collect(),
         };
         for node in 0..nodes {

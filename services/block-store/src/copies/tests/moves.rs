@@ -62,7 +62,7 @@ fn a_disk_that_was_lost_is_filled_by_the_others_and_nothing_is_sent_twice() {
         world.place(1, THREE, None).await;
         let blocks = fill(&world, 12).await;
         world.crash(1).await;
-        world.homes[1] = tempfile::tempdir().unwrap();
+        world.homes[1] = directory();
         world.start(1).await;
         world.place(2, THREE, None).await;
         world.network.puts.set(0);

@@ -6,7 +6,7 @@ use rand::{RngExt, SeedableRng};
 
 const NODES: usize = 5;
 const STEPS: usize = 60;
-const SEEDS: u64 = 60;
+const SEEDS: u64 = 12;
 /// Each partition on three of five nodes.
 const LISTS: &[&[u8]] = &[&[0, 1, 2], &[1, 2, 3], &[2, 3, 4], &[3, 4, 0], &[4, 0, 1]];
 
