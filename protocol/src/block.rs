@@ -201,6 +201,8 @@ pub struct Usage {
     pub damaged: u64,
     /// Blocks that were acknowledged while not all of their copies were made, and still are not.
     pub behind: u64,
+    /// The version of the placement in which every block of this node was found on every node that it belongs to; 0: in none since the start.
+    pub settled: u64,
 }
 
 /// Why the block-store did not do it.

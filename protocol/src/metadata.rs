@@ -8,6 +8,7 @@ mod changes;
 mod encryption;
 mod entries;
 mod error;
+mod layout;
 mod notification;
 mod objects;
 mod registry;
@@ -17,6 +18,9 @@ pub use changes::Change;
 pub use encryption::{DataKey, Encryption, KeySource, Salt};
 pub use entries::{After, Entries, Entry};
 pub use error::MetadataError;
+pub use layout::{
+    ArrangementReport, LayoutEdit, LayoutReport, MovingReport, NodeShare, Role, StagedReport,
+};
 pub use notification::{
     Destination, EVENTS_PAGE_MAX, EVENTS_WAITING_MAX, Event, EventId, EventKind, EventPattern,
     NOTIFICATION_RULES_MAX, Notification, NotificationRule, WEBHOOK_NAME_BYTES_MAX,
@@ -277,6 +281,16 @@ pub enum Operation {
     /// One change of a shard.
     Change(Change),
 
+    /// Which nodes keep blocks, what moves and what waits to be applied → [`Reply::Layout`]. `Refused` where the node is alone. Read.
+    Layout,
+    /// A change of the layout that waits to be applied → [`Reply::Layout`]. Harmless to repeat.
+    EditLayout(LayoutEdit),
+    /// Blocks move to what waits → [`Reply::Layout`]. `LayoutChanged` if somebody has changed it since; `Refused` with the reason where it cannot be. Also
+    /// while blocks move: then they move there instead.
+    ApplyLayout {
+        /// Of the layout that was looked at.
+        version: u64,
+    },
     /// The state of the shards, for the operator → [`Reply::Shards`]. Read.
     Shards,
     /// Runs the lifecycle now instead of at its next hour, and answers when it has run once → [`Reply::Expired`].
@@ -323,6 +337,8 @@ pub enum Reply {
         /// What else says who may do what.
         documents: AccessDocuments,
     },
+    /// To [`Operation::Layout`] and its changes.
+    Layout(LayoutReport),
     /// To [`Operation::GetBucketSetting`] and [`Operation::GetKeyPolicy`]; `None` if it is not set.
     Setting(#[serde(with = "crate::settings::optional_bytes")] Option<Vec<u8>>),
     /// To [`Change::FirstKey`] and [`Change::CreateKey`].

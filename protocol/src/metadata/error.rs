@@ -64,6 +64,8 @@ pub enum MetadataError {
     NoSuchAlias,
     /// It has [`ALIASES_MAX`] of them.
     TooManyAliases,
+    /// The layout is not the one that was looked at: look again.
+    LayoutChanged,
     /// The call breaks a bound of this conversation; which one.
     Refused(String),
     /// The shard has no leader, or the disk failed. Ask again later; a change may have happened.
@@ -95,6 +97,7 @@ impl std::fmt::Display for MetadataError {
             Self::QuotaExceeded(why) => write!(f, "quota: {why}"),
             Self::NoSuchAlias => write!(f, "the bucket has no such alias"),
             Self::TooManyAliases => write!(f, "the bucket has {ALIASES_MAX} aliases already"),
+            Self::LayoutChanged => write!(f, "the layout has changed meanwhile: look at it again"),
             Self::Refused(why) => write!(f, "refused: {why}"),
             Self::Unavailable(why) => write!(f, "not available: {why}"),
         }

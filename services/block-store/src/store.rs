@@ -227,6 +227,7 @@ impl<D: Disk> Store<D> {
             packs: self.packs.count(),
             damaged: self.shared.damaged.borrow().count(),
             behind: self.copies.behind(),
+            settled: self.copies.settled(),
         })
     }
 

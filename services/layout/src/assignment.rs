@@ -4,17 +4,24 @@ use crate::flow::Network;
 use crate::shares::{Shares, shares, zones};
 use crate::{Error, PARTITIONS, REPLICATIONS, Site};
 use protocol::cluster::NodeKey;
-use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Which nodes keep each partition.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Assignment {
     /// One list for each partition, ordered by key: as many nodes as there are copies.
     partitions: Vec<Vec<NodeKey>>,
 }
 
 impl Assignment {
+    /// The nodes of each partition, as they were once assigned.
+    pub fn new(mut partitions: Vec<Vec<NodeKey>>) -> Self {
+        for nodes in &mut partitions {
+            nodes.sort_unstable();
+        }
+        Self { partitions }
+    }
+
     /// The nodes of a partition; none where there is no such partition.
     pub fn nodes(&self, partition: usize) -> &[NodeKey] {
         self.partitions.get(partition).map_or(&[], Vec::as_slice)

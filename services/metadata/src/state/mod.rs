@@ -9,6 +9,7 @@
 mod aliases;
 mod bounds;
 mod changes;
+mod layout;
 mod lifecycle;
 mod listing;
 mod locks;
@@ -29,6 +30,7 @@ mod versions;
 pub(crate) mod tests;
 
 pub use bounds::check;
+pub use layout::{Arrangement, Layout, LayoutChange, Moving, layout};
 pub use lifecycle::{Cursor, Due, Expired, Look, look};
 pub(crate) use listing::Room;
 pub use notifications::next_events;
@@ -110,6 +112,8 @@ pub enum AnyChange {
     Reclaim,
     /// The events for a webhook up to this number were told. Refused for one that [`next_events`] cannot have shown. Harmless to repeat.
     ForgetEvents { webhook: String, upto: u64 },
+    /// Shard 0: which nodes keep blocks.
+    Layout(LayoutChange),
 }
 
 impl From<Change> for AnyChange {
@@ -270,6 +274,7 @@ fn change<R: Rows>(changes: &mut Changes<'_, R>, change: &AnyChange) -> Result<O
         AnyChange::ForgetGarbage { garbage } => sweeping::forget(changes, garbage),
         AnyChange::Reclaim => sweeping::reclaim(changes),
         AnyChange::ForgetEvents { webhook, upto } => notifications::forget(changes, webhook, *upto),
+        AnyChange::Layout(change) => layout::change(changes, change),
     }
 }
 

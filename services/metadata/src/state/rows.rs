@@ -13,6 +13,7 @@
 //! | `L` | a bucket's alias | the bucket's name | shard 0 |
 //! | `P` | access key | the key's policy, as it came | shard 0 |
 //! | `S` | bucket, number of the kind | a setting's document, as it came | shard 0 |
+//! | `D` | | [`Layout`](super::Layout): which nodes keep blocks | shard 0 |
 //! | `b` | bucket | [`BucketRow`] | the bucket's shard, as all below |
 //! | `o` | bucket, object key | [`ObjectHead`] of the current version, unless that is a delete marker | |
 //! | `v` | bucket, object key (escaped), order from high to low | [`Older`]: a noncurrent version, or a delete marker | |
@@ -266,6 +267,10 @@ fn key(letter: u8, bucket: Option<BucketId>, rest: &[&[u8]]) -> Vec<u8> {
 
 pub(crate) fn registry() -> Vec<u8> {
     key(b'R', None, &[])
+}
+
+pub(crate) fn layout() -> Vec<u8> {
+    key(b'D', None, &[])
 }
 
 pub(crate) fn access_key(id: &str) -> Vec<u8> {
