@@ -67,6 +67,8 @@ struct Material {
     run: OwnedFd,
     network: OwnedFd,
     cgroups: Cgroups,
+    /// Of the node's key.
+    seed: [u8; 32],
     /// How people come in, and where the keys lie.
     ssh: Option<(Ssh, OwnedFd)>,
     settings: Vec<(&'static str, String)>,
@@ -105,6 +107,7 @@ impl Daemons {
             ("s3", config.s3.clone()),
             ("gossip", config.gossip.clone()),
             ("web", config.web.clone().unwrap_or_default()),
+            ("mesh", String::new()),
             ("web_domain", config.web_domains.clone()),
             ("webhooks", config.webhooks.addresses()),
             ("webhook_names", config.webhooks.names()),
@@ -124,6 +127,9 @@ impl Daemons {
         let ssh = ssh.transpose()?;
         settings.extend(config.settings.iter().cloned());
         let data = config.data.as_fd().try_clone_to_owned();
+        let mut seed = [0; 32];
+        rustix::rand::getrandom(&mut seed, rustix::rand::GetRandomFlags::empty())
+            .map_err(|errno| Error::Host("getrandom", errno))?;
         let network = sandbox_profiles::empty_network()
             .map_err(|error| Error::Failed(format!("empty network namespace: {error}")))?;
         Ok(Self {
@@ -145,6 +151,7 @@ impl Daemons {
                 run: config.data.part("run")?,
                 network,
                 cgroups,
+                seed,
                 ssh,
                 settings,
                 manifests: config.manifests.clone(),
@@ -264,6 +271,10 @@ impl Daemons {
                 ends.push(file);
             }
         }
+        if name == "bus" {
+            grants.push("identity".to_owned());
+            ends.push(crate::ssh::sealed("identity", &material.seed).map_err(fails)?);
+        }
         let mut lent: Vec<BorrowedFd<'_>> = ends.iter().map(AsFd::as_fd).collect();
         if name == "orchestrator" {
             for (grant, descriptor) in material.for_orchestrator() {
@@ -357,7 +368,11 @@ impl Daemons {
                             news.ready = true;
                             news.missing.extend(about.lines().map(str::to_owned));
                         } else {
-                            log.line("init", &format!("info: {name} is ready {about}"));
+                            // A further line is something that the host does not give.
+                            let mut about = about.lines();
+                            let first = about.next().unwrap_or_default();
+                            log.line("init", &format!("info: {name} is ready {first}"));
+                            news.missing.extend(about.map(str::to_owned));
                         }
                     }
                     Event::Ended(reason) => {
@@ -506,7 +521,7 @@ impl Material {
         let mut settings = match daemon {
             "membership" => return chosen(&["node", "zone"], ""),
             "debug-ssh" => return chosen(&["node"], ""),
-            "bus" => chosen(&["s3", "gossip", "ssh", "web", "webhooks"], ""),
+            "bus" => chosen(&["s3", "gossip", "ssh", "web", "webhooks", "mesh"], ""),
             "network" => return chosen(&["node", "addresses", "gateways", "interface"], ""),
             "clock" => return chosen(&["servers"], ""),
             _ => {
@@ -522,6 +537,7 @@ impl Material {
                     "webhooks",
                     "webhook_names",
                     "webhook_requests",
+                    "mesh",
                     "access_key",
                     "secret_key",
                 ];

@@ -91,7 +91,7 @@ fn read(part: &OwnedFd, name: &str) -> Result<Vec<u8>, Errno> {
 }
 
 /// A memory file with these bytes that nobody can change any more.
-fn sealed(name: &str, bytes: &[u8]) -> Result<OwnedFd, Errno> {
+pub(crate) fn sealed(name: &str, bytes: &[u8]) -> Result<OwnedFd, Errno> {
     let file = memfd_create(name, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
     write_all(file.as_fd(), bytes)?;
     let all = SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL;

@@ -3,6 +3,7 @@
 //! Like every server, membership is given a `door`, by which connections come ([`crate::bus::Accept`] tells whose). The bus opens one
 //! itself, as client `bus`, and only on that one is [`MembershipCall::Use`] taken. `init` may `Attach` a fresh `door` when the bus was restarted.
 
+use crate::cluster::{NodeEntry, NodeKey, Roster};
 use crate::wire::Conversation;
 use serde::{Deserialize, Serialize};
 
@@ -17,7 +18,7 @@ impl Conversation for Membership {
     type Answer = MembershipAnswer;
     const NAME: &'static str = "members";
     const NUMBER: u8 = 5;
-    const VERSION: u8 = 1;
+    const VERSION: u8 = 2;
 }
 
 /// What is asked of membership.
@@ -28,9 +29,26 @@ pub enum MembershipCall {
     Use {
         /// The address that the descriptor is bound to, as the others see it: `ip:port`.
         address: String,
+        /// The address that the bus answers other buses at; empty: it does not.
+        mesh: String,
     },
     /// All members that are known, this node first. No side effect.
     Members,
+    /// From the bus: whose keys count, if that is newer than `version`. No side effect.
+    Roster {
+        /// The version that the bus knows; 0: none.
+        newer_than: u64,
+    },
+    /// From the bus, after [`MembershipAnswer::Wanting`]: one descriptor comes along, a byte stream to the node that was wanted, whose key the bus has
+    /// checked, for [`crate::cluster::Admission`].
+    Join,
+    /// From metadata: this node's own entry, for the roster.
+    Own,
+    /// From metadata: the roster as shard 0 has it. Kept on the disk when answered; an older one is ignored.
+    Learn {
+        /// Whole.
+        roster: Roster,
+    },
 }
 
 /// What membership answers.
@@ -40,6 +58,19 @@ pub enum MembershipAnswer {
     Using,
     /// At most [`MEMBERS_MAX`].
     Members(Vec<Member>),
+    /// `None`: nothing newer.
+    Roster(Option<Roster>),
+    /// This node belongs to no cluster yet, and wants to be connected to the one whose token it has.
+    Wanting {
+        /// `ip:port` of that node's bus.
+        mesh: String,
+        /// Its key.
+        key: NodeKey,
+    },
+    /// This node, as it knows itself.
+    Own(NodeEntry),
+    /// The roster is kept.
+    Learned,
     /// The call needs a descriptor which did not come, or came with one that it must not have.
     Refused,
 }

@@ -6,10 +6,12 @@ use protocol::block::{
 use protocol::bus::{Accept, Connect, ConnectCall, Door, Origin, Supply};
 use protocol::inspect::{Inspect, Operator, Outcome, Verb};
 use protocol::membership::{Member, MemberState, Membership, MembershipAnswer};
+use protocol::mesh::{Mesh, OpenRemote};
 use protocol::metadata::{
     Answer, Attributes, BucketId, Call, Change, Checksum, Content, DataKey, Encryption, EventKind,
     KeySource, Metadata, NewObject, Operation, Precondition, Reply, Salt,
 };
+use protocol::relay::{RecordKeys, Relay, Relayed};
 use protocol::start::{Order, Packed, Say, Start};
 use protocol::verbs::Role;
 use protocol::wire::{Conversation, Numbered, decode, encode};
@@ -26,6 +28,8 @@ pub(crate) fn run(packet: &[u8]) -> bool {
         both::<Connect>(packet),
         both::<Door>(packet),
         both::<Membership>(packet),
+        both::<Mesh>(packet),
+        both::<Relay>(packet),
         both::<Blocks>(packet),
         both::<Metadata>(packet),
         both::<Operator>(packet),
@@ -56,6 +60,14 @@ fn survives<C: Conversation, T: Serialize + DeserializeOwned + Debug>(packet: &[
         "what was decoded encodes to the same"
     );
     true
+}
+
+fn keys(byte: u8) -> RecordKeys {
+    RecordKeys {
+        key: [byte; 16],
+        iv: [byte; 12],
+        sequence: 2,
+    }
 }
 
 pub(crate) fn seeds() -> Vec<Vec<u8>> {
@@ -144,6 +156,21 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
             service: "metadata".into(),
             conversation: "metadata".into(),
         })),
+        encode::<Connect>(&numbered(ConnectCall::OpenOn {
+            node: "n2".into(),
+            service: "metadata".into(),
+            conversation: "peers".into(),
+        })),
+        encode::<Mesh>(&OpenRemote {
+            client: "metadata".into(),
+            service: "metadata".into(),
+            conversation: "peers".into(),
+        }),
+        encode::<Relay>(&Relayed {
+            seal: keys(1),
+            open: keys(2),
+            about: "metadata to metadata on n2".into(),
+        }),
         encode::<Membership>(&numbered(MembershipAnswer::Members(vec![member]))),
         encode::<Blocks>(&numbered(BlockCall::Store {
             id: BlockId([7; 32]),

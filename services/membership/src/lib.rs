@@ -120,7 +120,7 @@ impl Node {
         let Some(door) = doorway else { return };
         let ended = door.turn(buffer, |client, call, mut descriptors| match call {
             MembershipCall::Members => MembershipAnswer::Members(gossip.members()),
-            MembershipCall::Use { address } if client == "bus" => {
+            MembershipCall::Use { address, .. } if client == "bus" => {
                 match (address.parse(), descriptors.pop()) {
                     (Ok(address), Some(descriptor)) => {
                         gossip.use_address(address);
@@ -130,7 +130,12 @@ impl Node {
                     _ => MembershipAnswer::Refused,
                 }
             }
-            MembershipCall::Use { .. } => MembershipAnswer::Refused,
+            MembershipCall::Roster { .. } if client == "bus" => MembershipAnswer::Roster(None),
+            MembershipCall::Use { .. }
+            | MembershipCall::Roster { .. }
+            | MembershipCall::Join
+            | MembershipCall::Own
+            | MembershipCall::Learn { .. } => MembershipAnswer::Refused,
         });
         if ended.is_err() {
             *doorway = None;

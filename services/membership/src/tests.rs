@@ -102,7 +102,10 @@ fn call(
 
 fn use_udp(udp: &UdpSocket) -> MembershipCall {
     let address = udp.local_addr().unwrap().to_string();
-    MembershipCall::Use { address }
+    MembershipCall::Use {
+        address,
+        mesh: String::new(),
+    }
 }
 
 #[test]
@@ -127,6 +130,7 @@ fn it_answers_members_and_takes_its_descriptor_from_the_bus_only() {
     assert_eq!(call(&bus, use_udp(&udp), &[]), MembershipAnswer::Refused);
     let nowhere = MembershipCall::Use {
         address: "nowhere".into(),
+        mesh: String::new(),
     };
     let refused = call(&bus, nowhere, &[udp.as_fd()]);
     assert_eq!(refused, MembershipAnswer::Refused);

@@ -36,7 +36,8 @@ pub(crate) struct Means {
 }
 
 impl Means {
-    /// Whether the node listens wherever the service does, and has somewhere to dial. One whose addresses its operator left empty does not run.
+    /// Whether the node listens wherever the service does, has somewhere to dial, and has what the service needs. One whose addresses its operator
+    /// left empty does not run.
     fn has_addresses(&self, manifest: &Manifest) -> bool {
         let empty = |name: &str| {
             let mut settings = self.settings.iter();
@@ -44,7 +45,8 @@ impl Means {
             found.is_some_and(|(_, address)| address.is_empty())
         };
         let outside = manifest.dials.iter().map(|dial| dial.kind.setting());
-        !manifest.listens().chain(outside).any(empty)
+        let needs = manifest.needs.iter().map(String::as_str);
+        !manifest.listens().chain(outside).chain(needs).any(empty)
     }
 }
 
