@@ -12,6 +12,7 @@ pub mod cluster;
 pub mod inspect;
 pub mod membership;
 pub mod metadata;
+pub mod peers;
 pub mod settings;
 pub mod start;
 pub mod stream;
