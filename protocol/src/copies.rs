@@ -5,6 +5,7 @@
 
 use crate::block::serde_bytes_vec;
 use crate::block::{BlockError, BlockId, BlockRef, HashKey};
+use crate::stream::FRAME_BYTES_MAX;
 use crate::wire::Conversation;
 use serde::{Deserialize, Serialize};
 
@@ -26,6 +27,7 @@ impl Conversation for Copies {
     const NAME: &'static str = "copies";
     const NUMBER: u8 = 23;
     const VERSION: u8 = 1;
+    const BYTES_MAX: usize = FRAME_BYTES_MAX;
     fn kind(call: &CopyCall) -> &dyn std::fmt::Debug {
         match call {
             CopyCall::Put { .. } => &"Put",

@@ -15,6 +15,7 @@ pub mod membership;
 pub mod mesh;
 pub mod metadata;
 pub mod relay;
+pub mod peers;
 pub mod settings;
 pub mod start;
 pub mod stream;

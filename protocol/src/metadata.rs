@@ -72,7 +72,7 @@ impl Conversation for Metadata {
 }
 
 /// One operation, together with what the caller believes of keys and buckets.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Call {
     /// The revision at which the caller learnt the keys, rights and buckets that it used to admit this operation; 0 if it used
     /// none. If it is not the present one, nothing is done and [`MetadataError::Stale`] is answered: so a caller may cache

@@ -25,6 +25,9 @@ pub trait Conversation: 'static {
     const NUMBER: u8;
     /// The second byte: raised with every change of the messages.
     const VERSION: u8;
+    /// The largest message, header included, in bytes. More than a packet holds only where the conversation is between nodes, over a
+    /// byte stream ([`crate::stream`]).
+    const BYTES_MAX: usize = MESSAGE_BYTES_MAX;
     /// What is shown of a call where calls are counted by kind: the first word of its `Debug` form, which for an enum is the variant.
     fn kind(call: &Self::Call) -> &dyn fmt::Debug {
         call
@@ -45,7 +48,7 @@ pub struct Numbered<T> {
 pub enum DecodeError {
     /// Shorter than the header.
     Short,
-    /// Longer than the transport carries: [`MESSAGE_BYTES_MAX`] in a packet.
+    /// Longer than [`Conversation::BYTES_MAX`].
     Long,
     /// The number of another conversation.
     Conversation {
@@ -69,7 +72,7 @@ impl fmt::Display for DecodeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Short => write!(f, "message shorter than its header"),
-            Self::Long => write!(f, "message longer than its transport carries"),
+            Self::Long => write!(f, "message longer than its conversation allows"),
             Self::Conversation { found, expected } => {
                 write!(f, "message of conversation {found}, expected {expected}")
             }
@@ -91,20 +94,11 @@ impl std::error::Error for DecodeError {}
 /// Errors with [`DecodeError::Long`] where the message would not fit one packet; the caller's own limits (keys, pages,
 /// inlined bytes) keep every well-formed message below it.
 pub fn encode<C: Conversation>(message: &impl Serialize) -> Result<Vec<u8>, DecodeError> {
-    encode_within::<C>(message, MESSAGE_BYTES_MAX)
-}
-
-/// The same where the transport carries messages of up to `bytes_max` bytes: [`MESSAGE_BYTES_MAX`] in a packet,
-/// [`crate::stream::FRAME_BYTES_MAX`] in a frame.
-pub fn encode_within<C: Conversation>(
-    message: &impl Serialize,
-    bytes_max: usize,
-) -> Result<Vec<u8>, DecodeError> {
     // Most messages fit at once; growing from nothing would move each of them half a dozen times.
     let mut bytes = Vec::with_capacity(USUAL_BYTES);
     bytes.extend([C::NUMBER, C::VERSION]);
     let bytes = postcard::to_extend(message, bytes).map_err(|_| DecodeError::Malformed)?;
-    if bytes.len() > bytes_max {
+    if bytes.len() > C::BYTES_MAX {
         Err(DecodeError::Long)
     } else {
         Ok(bytes)
@@ -116,15 +110,7 @@ pub fn encode_within<C: Conversation>(
 /// Refuses what [`encode`] would not have made: another conversation or version, bytes left over, over-long packets. Memory
 /// used is bounded by the packet: postcard allocates as it reads, never by a length it was told.
 pub fn decode<C: Conversation, T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
-    decode_within::<C, T>(bytes, MESSAGE_BYTES_MAX)
-}
-
-/// The same for messages of up to `bytes_max` bytes: see [`encode_within`].
-pub fn decode_within<C: Conversation, T: DeserializeOwned>(
-    bytes: &[u8],
-    bytes_max: usize,
-) -> Result<T, DecodeError> {
-    if bytes.len() > bytes_max {
+    if bytes.len() > C::BYTES_MAX {
         return Err(DecodeError::Long);
     }
     let [conversation, version, body @ ..] = bytes else {

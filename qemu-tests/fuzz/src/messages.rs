@@ -12,6 +12,7 @@ use protocol::metadata::{
     KeySource, Metadata, NewObject, Operation, Precondition, Reply, Salt,
 };
 use protocol::relay::{RecordKeys, Relay, Relayed};
+use protocol::peers::{Chunk, Peers, PeersAnswer, PeersCall, RaftMessage, SnapshotPart};
 use protocol::start::{Order, Packed, Say, Start};
 use protocol::verbs::Role;
 use protocol::wire::{Conversation, Numbered, decode, encode};
@@ -32,6 +33,7 @@ pub(crate) fn run(packet: &[u8]) -> bool {
         both::<Relay>(packet),
         both::<Blocks>(packet),
         both::<Metadata>(packet),
+        both::<Peers>(packet),
         both::<Operator>(packet),
         both::<Inspect>(packet),
     ]
@@ -182,6 +184,21 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
         })),
         encode::<Blocks>(&numbered(Err::<BlockAnswer, _>(BlockError::Full))),
         encode::<Metadata>(&numbered(answer(Reply::Done))),
+        encode::<Peers>(&numbered(PeersCall::Raft {
+            shard: 3,
+            message: RaftMessage::Append(vec![1, 2, 3]),
+        })),
+        encode::<Peers>(&numbered(PeersCall::Snapshot {
+            shard: 3,
+            transfer: 4,
+            part: SnapshotPart::Rows {
+                number: 0,
+                chunks: vec![Chunk(vec![0, 1]); 2],
+            },
+        })),
+        encode::<Peers>(&numbered(PeersAnswer::NotLeader {
+            leader: Some("attic".into()),
+        })),
         encode::<Operator>(&Verb {
             words: vec!["key".into(), "create".into(), "laptop".into()],
             json: true,

@@ -3,6 +3,9 @@
 //! A bucket's name is in shard 0, its objects are in a shard of their own. It is made there first and named last, unnamed last but one and forgotten
 //! last; so a bucket that has a name always has a place, and a crash leaves at most a place without a name, or a name whose bucket
 //! was found empty and closed. [`Buckets::repair`] finds both. Nothing was answered for either.
+//!
+//! All of this is done by the leader of shard 0, and it changes shard 0 only as long as it is: a former one, whose bucket's number another may have given
+//! out again, can neither name nor unname a bucket.
 
 use crate::Error;
 use crate::proposer::Proposer;
@@ -12,7 +15,11 @@ use protocol::block::HashKey;
 use protocol::metadata::{BucketId, MetadataError, Reply, Versioning};
 use std::collections::HashMap;
 use std::rc::Rc;
+use std::time::Duration;
 use tokio::sync::Mutex;
+
+/// How often it is looked for what was cut off, where others may have begun it.
+const REPAIR_EVERY: Duration = Duration::from_secs(60);
 
 /// The way to make and delete buckets, one at a time.
 pub(crate) struct Buckets {
@@ -65,12 +72,9 @@ impl Buckets {
             hash_key,
             versioned: locked,
         };
-        let registered = self
-            .proposer
-            .propose(self.proposer.registry(), register)
-            .await;
-        if registered.is_err() {
-            // It got no name. If this fails, the repair does it.
+        let registered = self.register(register).await;
+        if registered.is_err() && self.proposer.is_alone() {
+            // It got no name. If this fails, the repair does it; and always where another leader may have given out the number again.
             self.forget(place, id).await?;
         }
         registered
@@ -87,9 +91,7 @@ impl Buckets {
         self.proposer
             .propose(place, AnyChange::CloseBucket { id })
             .await?;
-        let unregister = AnyChange::UnregisterBucket { id, name };
-        self.proposer
-            .propose(self.proposer.registry(), unregister)
+        self.register(AnyChange::UnregisterBucket { id, name })
             .await?;
         self.proposer
             .propose(place, AnyChange::ForgetBucket { id })
@@ -113,16 +115,34 @@ impl Buckets {
         if bucket.versioned {
             return Ok(Reply::Done);
         }
-        self.proposer
-            .propose(
-                self.proposer.registry(),
-                AnyChange::MarkVersioned { id, name },
-            )
-            .await
+        self.register(AnyChange::MarkVersioned { id, name }).await
     }
 
-    /// Finishes what was cut off: to be called once after the start.
-    pub(crate) async fn repair(&self) -> Result<(), MetadataError> {
+    /// A change of shard 0, by its leader.
+    async fn register(&self, change: AnyChange) -> Outcome {
+        let registry = self.proposer.registry();
+        Ok(self.proposer.propose_here(registry, change).await?)
+    }
+
+    /// Looks after what was cut off for as long as the service lives: whenever this node has become the leader of shard 0, and again each [`REPAIR_EVERY`] where
+    /// it could not be finished, or other nodes lead the buckets' shards.
+    pub(crate) async fn look_after(&self) {
+        let registry = self.proposer.registry();
+        loop {
+            if registry.leads() {
+                if let Err(error) = self.repair().await {
+                    runtime::warn!("looking for buckets whose deletion was cut off: {error}");
+                } else if self.proposer.is_alone() {
+                    self.proposer.store().company().await;
+                    continue;
+                }
+            }
+            let _ = tokio::time::timeout(REPAIR_EVERY, registry.leadership()).await;
+        }
+    }
+
+    /// Finishes what was cut off in the shards that this node leads, as the leader of shard 0.
+    async fn repair(&self) -> Result<(), MetadataError> {
         let _one = self.one_at_a_time.lock().await;
         let mut named = HashMap::new();
         let registry = self.proposer.read(self.proposer.registry()).await?;
@@ -131,6 +151,9 @@ impl Buckets {
         })
         .map_err(|error| unavailable(&error))?;
         for group in self.proposer.groups() {
+            if !group.leads() {
+                continue;
+            }
             let (mut cut_off, mut unmarked) = (Vec::new(), Vec::new());
             let rows = self.proposer.read(group).await?;
             let find = |place: state::Place| match named.get(&place.id) {
@@ -144,19 +167,12 @@ impl Buckets {
             state::rowed(rows, find).map_err(|error| unavailable(&error))?;
             for (id, name) in cut_off {
                 runtime::info!("bucket {name:?}: finishing its deletion, which was cut off");
-                let unregister = AnyChange::UnregisterBucket { id, name };
-                self.proposer
-                    .propose(self.proposer.registry(), unregister)
+                self.register(AnyChange::UnregisterBucket { id, name })
                     .await?;
                 self.forget(group, id).await?;
             }
             for (id, name) in unmarked {
-                self.proposer
-                    .propose(
-                        self.proposer.registry(),
-                        AnyChange::MarkVersioned { id, name },
-                    )
-                    .await?;
+                self.register(AnyChange::MarkVersioned { id, name }).await?;
             }
         }
         Ok(())

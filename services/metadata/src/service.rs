@@ -1,24 +1,30 @@
-//! Answers calls: judges the caller's revision, finds the shard, reads or proposes.
+//! Answers calls: judges the caller's revision, finds the shard, reads or proposes; or has the node do it that leads the shard.
+//!
+//! [`Service::here`] does what this node can. Where other nodes are members of groups, too, [`Service::anywhere`] looks for the leader of the call's shard first:
+//! most often it is one question to another node, whose [`Service::asked`] judges the call anew. A write is sent again only if it is
+//! known that nothing has happened.
 
 use crate::buckets::Buckets;
 use crate::events;
-use crate::fence::Fence;
+use crate::fence::{Entry, Fence};
 use crate::keyring::Keyring;
 use crate::lifecycle;
-use crate::proposer::Proposer;
-use crate::raft::Consensus;
+use crate::proposer::{Failure, Found, Proposer, search_until, unexpected};
+use crate::raft::{Consensus, Group};
+use crate::rights::Rights;
 use crate::space::Space;
 use crate::state::{self, Outcome};
 use crate::sweep::{Orders, Sweep};
 use protocol::block::BlockRef;
 use protocol::bus::Accept;
 use protocol::metadata::{
-    Answer, AttributeChange, BucketId, Call, Change, Metadata, MetadataError, Operation, Reply,
+    Answer, AttributeChange, BucketId, BucketUsage, Call, Change, Metadata, MetadataError,
+    Operation, Reply,
 };
+use protocol::peers::{PeersAnswer, PeersCall};
 use runtime::Serve;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
-use tokio::sync::RwLock;
 
 /// Who asks, as far as it decides what they are answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +34,8 @@ pub(crate) enum Caller {
     Reader,
     /// Tells events, and nobody else does: a fault in it costs events and nothing more.
     Notifier,
+    /// Judges by itself who may do what, and does not ask how much the buckets of a list hold.
+    Frontend,
     /// Judges by itself who may do what.
     Trusted,
 }
@@ -38,7 +46,18 @@ impl Caller {
         match client {
             "web" => Self::Reader,
             "notifier" => Self::Notifier,
+            "s3-frontend" => Self::Frontend,
             _ => Self::Trusted,
+        }
+    }
+
+    /// The name of such a client, for the metadata of another node.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Reader => "web",
+            Self::Notifier => "notifier",
+            Self::Frontend => "s3-frontend",
+            Self::Trusted => "console",
         }
     }
 
@@ -50,7 +69,7 @@ impl Caller {
         match self {
             Self::Reader => operation.is_public_read(),
             Self::Notifier => is_about_events,
-            Self::Trusted => !is_about_events,
+            Self::Frontend | Self::Trusted => !is_about_events,
         }
     }
 }
@@ -65,9 +84,7 @@ pub(crate) struct Service {
     pub(crate) lifecycle: Rc<lifecycle::Worker>,
     pub(crate) orders: Orders,
     pub(crate) space: Rc<Space>,
-    /// Held shared by every write in a bucket from the look at the revision to its end. A change of the revision takes it once for
-    /// itself before it is answered: so when a withdrawn right is confirmed, nothing that was admitted with it is still to come.
-    pub(crate) admitted: RwLock<()>,
+    pub(crate) rights: Rc<Rights>,
 }
 
 impl Serve<Metadata> for Service {
@@ -83,17 +100,7 @@ impl Serve<Metadata> for Service {
         call: Call,
         _descriptors: Vec<OwnedFd>,
     ) -> (Answer, Vec<OwnedFd>) {
-        let result = match caller.may_ask(&call.operation) {
-            true => self.outcome(call).await,
-            false => Err(MetadataError::Refused("not from this caller".into())),
-        };
-        (
-            Answer {
-                revision: self.revision(),
-                result,
-            },
-            Vec::new(),
-        )
+        (self.answer_to(*caller, call).await, Vec::new())
     }
 }
 
@@ -105,13 +112,169 @@ impl Service {
 
     /// Whether what the caller knows of keys and buckets still holds.
     fn admit(&self, revision: u64) -> Result<(), MetadataError> {
+        self.entitled(revision)?;
         if revision != 0 && revision != self.revision() {
             return Err(MetadataError::Stale);
         }
         Ok(())
     }
 
-    async fn outcome(&self, call: Call) -> Outcome {
+    /// Whether this node may judge by its copy of the registry now.
+    fn entitled(&self, revision: u64) -> Result<(), MetadataError> {
+        if revision != 0 && !self.rights.hold() {
+            let why = "this node cannot know who may do what at the moment, because it does not reach the leader of shard 0: try again";
+            return Err(MetadataError::Unavailable(why.into()));
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn answer_to(&self, caller: Caller, call: Call) -> Answer {
+        if !caller.may_ask(&call.operation) {
+            return self.answer_with(Err(MetadataError::Refused("not from this caller".into())));
+        }
+        if !self.proposer.is_alone() {
+            return self.anywhere(caller, call).await;
+        }
+        let result = self.here(caller, call, Guard::Here).await;
+        self.answer_with(result.map_err(MetadataError::from))
+    }
+
+    fn answer_with(&self, result: Outcome) -> Answer {
+        Answer {
+            revision: self.revision(),
+            result,
+        }
+    }
+
+    /// A call where other nodes lead shards, too.
+    async fn anywhere(&self, caller: Caller, call: Call) -> Answer {
+        if let Err(error) = state::check(&call.operation) {
+            return self.answer_with(Err(error));
+        }
+        let Some(group) = self.group(&call.operation) else {
+            self.rights.reach(call.revision).await;
+            let result = self.here(caller, call, Guard::Here).await;
+            return self.answer_with(result.map_err(MetadataError::from));
+        };
+        let guard = match self.guard(&call.operation).await {
+            Ok(guard) => guard,
+            Err(error) => return self.answer_with(Err(error)),
+        };
+        let answer = self.searched(caller, group, call).await;
+        if let (Err(MetadataError::Unavailable(_)), Some(guard)) = (&answer.result, guard) {
+            guard.keep();
+        }
+        answer
+    }
+
+    /// Has a call done by whoever leads its shard.
+    async fn searched(&self, caller: Caller, group: &Rc<Group>, call: Call) -> Answer {
+        let until = search_until();
+        let is_read = place_of_read(&call.operation).is_some();
+        let ask = PeersCall::Ask {
+            client: caller.name().into(),
+            call: call.clone(),
+        };
+        loop {
+            let by_copy = self.is_registry_read(&call.operation) && self.rights.hold();
+            let found = match by_copy {
+                true => Ok(Found::Here),
+                false => self.proposer.ask_leader(group, &ask, is_read, until).await,
+            };
+            match found {
+                Ok(Found::Here) => {
+                    self.rights.reach(call.revision).await;
+                    let done = self.here(caller, call.clone(), Guard::Elsewhere).await;
+                    let Err(Failure::NotHere(leader)) = done else {
+                        return self.answer_with(done.map_err(MetadataError::from));
+                    };
+                    if let Err(error) = self.proposer.again(group, leader, until).await {
+                        return self.answer_with(Err(error));
+                    }
+                }
+                Ok(Found::Answer(PeersAnswer::Asked(answer))) => {
+                    return self.caught_up(answer).await;
+                }
+                Ok(Found::Answer(other)) => return self.answer_with(Err(unexpected(&other))),
+                Err(error) => return self.answer_with(Err(error)),
+            }
+        }
+    }
+
+    /// An answer of another node. Its revision may be ahead of this node's copy, by which the caller's next call is judged: that is waited for.
+    async fn caught_up(&self, answer: Answer) -> Answer {
+        if self.rights.hold() {
+            self.rights.reach(answer.revision).await;
+        }
+        let own = self.revision();
+        let revision = if own == 0 { answer.revision } else { own };
+        Answer { revision, ..answer }
+    }
+
+    /// A call that another node has for the leader of a shard.
+    pub(crate) async fn asked(&self, client: &str, call: Call) -> PeersAnswer {
+        let caller = Caller::named(client);
+        let refused = |error| PeersAnswer::Asked(self.answer_with(Err(error)));
+        if !caller.may_ask(&call.operation) {
+            return refused(MetadataError::Refused("not from this caller".into()));
+        }
+        if let Err(error) = state::check(&call.operation) {
+            return refused(error);
+        }
+        let Some(group) = self.group(&call.operation) else {
+            return refused(MetadataError::Refused("not for another node".into()));
+        };
+        if !group.leads() {
+            let leader = group.leader();
+            return PeersAnswer::NotLeader { leader };
+        }
+        self.rights.reach(call.revision).await;
+        match self.here(caller, call, Guard::Elsewhere).await {
+            Err(Failure::NotHere(leader)) => PeersAnswer::NotLeader { leader },
+            done => PeersAnswer::Asked(self.answer_with(done.map_err(MetadataError::from))),
+        }
+    }
+
+    /// The shard that an operation is about; `None` for what each node does for itself.
+    fn group(&self, operation: &Operation) -> Option<&Rc<Group>> {
+        let registry = self.proposer.registry();
+        Some(match (place_of_read(operation), operation) {
+            (Some(Place::Bucket(bucket)), _) => self.proposer.shard(bucket),
+            (Some(Place::Registry), _) => registry,
+            (None, Operation::Change(change)) => match change.bucket() {
+                Some(bucket) => self.proposer.shard(bucket),
+                None => registry,
+            },
+            (
+                None,
+                Operation::CreateBucket { .. }
+                | Operation::PutVersioning { .. }
+                | Operation::DeleteBucket { .. },
+            ) => registry,
+            _ => return None,
+        })
+    }
+
+    fn is_registry_read(&self, operation: &Operation) -> bool {
+        matches!(place_of_read(operation), Some(Place::Registry))
+    }
+
+    /// Holds the blocks that a write names against the sweep of this node, on which they lie, while another node does the write.
+    async fn guard(&self, operation: &Operation) -> Result<Option<Entry>, MetadataError> {
+        let Operation::Change(change) = operation else {
+            return Ok(None);
+        };
+        let blocks = state::brought_blocks(change);
+        if blocks.is_empty() {
+            return Ok(None);
+        }
+        let (entry, doubtful) = self.fence.enter(blocks, self.proposer.now_ms()).await;
+        self.exist(&doubtful).await?;
+        Ok(Some(entry))
+    }
+
+    /// What this node can do by itself: everything of the shards that it leads.
+    async fn here(&self, caller: Caller, call: Call, guard: Guard) -> Result<Reply, Failure> {
         let Call {
             revision,
             operation,
@@ -119,22 +282,22 @@ impl Service {
         self.admit(revision)?;
         state::check(&operation)?;
         if let Some(place) = place_of_read(&operation) {
-            return self.read(place, &operation).await;
+            return self.read(caller, place, &operation, revision).await;
         }
         if self.space.is_full() && (grows(&operation) || self.marks(&operation).await?) {
-            return Err(MetadataError::Full);
+            return Err(MetadataError::Full.into());
         }
-        match operation {
+        Ok(match operation {
             Operation::Shards => {
                 let shards = self.proposer.groups().iter().map(|group| group.status());
-                Ok(Reply::Shards(shards.collect()))
+                Reply::Shards(shards.collect())
             }
-            Operation::RunLifecycle => self.lifecycle.pass().await,
-            Operation::NextEvents { webhook } => events::next(&self.proposer, &webhook).await,
+            Operation::RunLifecycle => self.lifecycle.pass().await?,
+            Operation::NextEvents { webhook } => events::next(&self.proposer, &webhook).await?,
             Operation::ForgetEvents { webhook, events } => {
-                events::forget(&self.proposer, &webhook, &events).await
+                events::forget(&self.proposer, &webhook, &events).await?
             }
-            Operation::Sweep { grace_ms } => self.orders.order(grace_ms).await,
+            Operation::Sweep { grace_ms } => self.orders.order(grace_ms).await?,
             Operation::CreateBucket {
                 name,
                 owner,
@@ -142,33 +305,36 @@ impl Service {
                 locked,
             } => {
                 let outcome = self.buckets.create(name, owner, hash_key, locked).await;
-                self.revised(outcome).await
+                self.revised(outcome).await?
             }
             Operation::PutVersioning { name, versioning } => {
                 let outcome = self.buckets.put_versioning(name, versioning).await;
-                self.revised(outcome).await
+                self.revised(outcome).await?
             }
             Operation::DeleteBucket { name } => {
                 let outcome = self.buckets.delete(name).await;
-                self.revised(outcome).await
+                self.revised(outcome).await?
             }
             Operation::Change(mut change) => {
                 self.keyring.wrap(&mut change)?;
                 match change.bucket() {
-                    Some(bucket) => self.write(bucket, change, revision).await,
+                    Some(bucket) => self.write(bucket, change, revision, guard).await?,
                     None => {
-                        let outcome = self.register(change, revision).await;
-                        self.revised(outcome).await
+                        let outcome = match self.register(change, revision).await {
+                            Err(Failure::NotHere(leader)) => return Err(Failure::NotHere(leader)),
+                            outcome => outcome.map_err(MetadataError::from),
+                        };
+                        self.revised(outcome).await?
                     }
                 }
             }
             // Every read was answered above.
-            _ => Err(MetadataError::Refused("no such operation".into())),
-        }
+            _ => return Err(MetadataError::Refused("no such operation".into()).into()),
+        })
     }
 
     /// Whether an operation leaves a delete marker. What frees space is the deletion of a version by its name.
-    async fn marks(&self, operation: &Operation) -> Result<bool, MetadataError> {
+    async fn marks(&self, operation: &Operation) -> Result<bool, Failure> {
         let Operation::Change(Change::DeleteObject {
             bucket,
             version: None,
@@ -178,61 +344,115 @@ impl Service {
             return Ok(false);
         };
         let rows = self.proposer.read(self.proposer.shard(*bucket)).await?;
-        state::is_versioned(rows, *bucket)
-            .map_err(|error| MetadataError::Unavailable(error.to_string()))
+        Ok(state::is_versioned(rows, *bucket)?)
     }
 
-    async fn read(&self, place: Place, operation: &Operation) -> Outcome {
-        let group = match place {
-            Place::Registry => self.proposer.registry(),
-            Place::Bucket(bucket) => self.proposer.shard(bucket),
+    async fn read(
+        &self,
+        caller: Caller,
+        place: Place,
+        operation: &Operation,
+        revision: u64,
+    ) -> Result<Reply, Failure> {
+        let rows = match place {
+            Place::Registry => self.rights.registry().await?,
+            Place::Bucket(bucket) => self.proposer.read(self.proposer.shard(bucket)).await?,
         };
-        let rows = self.proposer.read(group).await?;
-        let mut outcome = match state::read(rows, operation) {
-            Ok(Some(outcome)) => outcome,
-            Ok(None) => Err(MetadataError::Refused("not a read".into())),
+        if !self.proposer.is_alone() {
+            // Again, because making sure of the lead took its time.
+            self.admit(revision)?;
+        }
+        let mut reply = match state::read(rows, operation) {
+            Ok(Some(outcome)) => outcome?,
+            Ok(None) => return Err(MetadataError::Refused("not a read".into()).into()),
             Err(error) => {
                 runtime::error!("reading: {error}");
-                Err(MetadataError::Unavailable(error.to_string()))
+                return Err(error.into());
             }
         };
-        if let (Place::Bucket(bucket), Ok(reply)) = (place, &mut outcome) {
-            self.keyring.unwrap(bucket, reply)?;
+        if let Place::Bucket(bucket) = place {
+            self.keyring.unwrap(bucket, &mut reply)?;
         }
-        if let Ok(Reply::Buckets { buckets, .. }) = &mut outcome {
+        if let Reply::Buckets { buckets, .. } = &mut reply {
             for (bucket, usage) in buckets {
-                let rows = self.proposer.read(self.proposer.shard(bucket.id)).await?;
-                *usage = state::usage(rows, bucket.id).unwrap_or_default();
+                *usage = self.usage(caller, bucket.id).await?;
             }
         }
-        outcome
+        Ok(reply)
+    }
+
+    /// How much a bucket of a list holds. Frontends do not tell it, so they need not wait for another node to say it.
+    async fn usage(&self, caller: Caller, bucket: BucketId) -> Result<BucketUsage, MetadataError> {
+        let group = self.proposer.shard(bucket);
+        let ask = || PeersCall::Ask {
+            client: caller.name().into(),
+            call: Call {
+                revision: 0,
+                operation: Operation::GetUsage { bucket },
+            },
+        };
+        let until = search_until();
+        loop {
+            if !group.leads() && caller == Caller::Frontend {
+                return Ok(BucketUsage::default());
+            }
+            // The alone have no need of a question.
+            if group.leads() {
+                match self.proposer.read(group).await {
+                    Ok(rows) => return Ok(state::usage(rows, bucket).unwrap_or_default()),
+                    Err(Failure::NotHere(leader)) => {
+                        self.proposer.again(group, leader, until).await?;
+                        continue;
+                    }
+                    Err(Failure::Failed(error)) => return Err(error),
+                }
+            }
+            match self.proposer.ask_leader(group, &ask(), true, until).await? {
+                Found::Here => {}
+                Found::Answer(PeersAnswer::Asked(answer)) => {
+                    return Ok(match answer.result {
+                        Ok(Reply::Usage(usage)) => usage,
+                        _ => BucketUsage::default(),
+                    });
+                }
+                Found::Answer(other) => return Err(unexpected(&other)),
+            }
+        }
     }
 
     /// A change of objects or uploads.
-    async fn write(&self, bucket: BucketId, change: Change, revision: u64) -> Outcome {
-        let _admitted = self.admitted.read().await;
+    async fn write(
+        &self,
+        bucket: BucketId,
+        change: Change,
+        revision: u64,
+        guard: Guard,
+    ) -> Result<Reply, Failure> {
+        let _admitted = self.rights.admit().await;
         // Again, because it may have changed while this write waited to be admitted.
         self.admit(revision)?;
         let group = self.proposer.shard(bucket);
         let blocks = state::brought_blocks(&change);
-        if blocks.is_empty() {
-            return self.proposer.propose(group, change).await;
+        if blocks.is_empty() || guard == Guard::Elsewhere {
+            return self.proposer.propose_here(group, change).await;
         }
         let (entry, doubtful) = self.fence.enter(blocks, self.proposer.now_ms()).await;
         self.exist(&doubtful).await?;
-        let outcome = self.proposer.propose(group, change).await;
-        if let Err(MetadataError::Unavailable(_)) = outcome {
+        // At the last moment, because all of this took its time.
+        self.entitled(revision)?;
+        let outcome = self.proposer.propose_here(group, change).await;
+        if let Err(Failure::Failed(MetadataError::Unavailable(_))) = outcome {
             entry.keep();
         }
         outcome
     }
 
     /// A change of the registry.
-    async fn register(&self, change: Change, revision: u64) -> Outcome {
-        let _admitted = self.admitted.read().await;
+    async fn register(&self, change: Change, revision: u64) -> Result<Reply, Failure> {
+        let _admitted = self.rights.admit().await;
         self.admit(revision)?;
         self.proposer
-            .propose(self.proposer.registry(), change)
+            .propose_here(self.proposer.registry(), change)
             .await
     }
 
@@ -247,11 +467,20 @@ impl Service {
         Ok(())
     }
 
-    /// Waits until every write has ended that was admitted before the revision changed.
+    /// Waits until nobody acts any more by what was before the revision changed.
     async fn revised(&self, outcome: Outcome) -> Outcome {
-        drop(self.admitted.write().await);
+        self.rights.revised().await?;
         outcome
     }
+}
+
+/// Who holds the blocks of a write against the sweep.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Guard {
+    /// The write itself, here.
+    Here,
+    /// Somebody already: on this node, or on the one that asks.
+    Elsewhere,
 }
 
 /// Where the rows of a read are.
@@ -358,6 +587,7 @@ mod tests {
             ("web", false, true, false),
             ("notifier", true, false, false),
             ("s3-frontend", false, true, true),
+            (Caller::Trusted.name(), false, true, true),
             ("console", false, true, true),
         ] {
             check(client, &of_events, events);

@@ -18,17 +18,20 @@
 //!   longer than a call can lie unread, and for such a block the store is asked whether it is there (again). It cannot vanish after that question, since
 //!   the put is in the fence by then. If it is gone, the put is refused and nothing becomes visible.
 //!
+//! Where other nodes lead shards, a put waits in the fence of the node that its client asked and whose store has the blocks, whoever does it in the end.
+//!
 //! A put of a *copy* names blocks that are referenced at the instant when it takes effect, or it is refused; (2) sees the same counts.
 //! If this process dies at any step, the garbage is still written down, and marks and pins of the store do no harm.
 
 use crate::Error;
 use crate::fence::Fence;
-use crate::proposer::Proposer;
+use crate::proposer::{self, Failure, Found, Proposer, search_until};
 use crate::raft::Group;
 use crate::space::Space;
 use crate::state::{self, AnyChange, Outcome};
 use protocol::block::{BlockAnswer, BlockCall, BlockError, BlockRef, Blocks, Usage};
 use protocol::metadata::{MetadataError, Reply};
+use protocol::peers::{PeersAnswer, PeersCall, REFERENCED_MAX};
 use runtime::Link;
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
@@ -194,6 +197,10 @@ impl Sweep {
         let mut removed = 0;
         let mut full = None;
         for group in self.proposer.groups() {
+            if !group.leads() {
+                // The sweep of the node that does drops its parts; the blocks on this node are found by the full pass.
+                continue;
+            }
             while state::reclaimable(self.proposer.read(group).await?).map_err(failed)? {
                 self.proposer.propose(group, AnyChange::Reclaim).await?;
             }
@@ -240,12 +247,7 @@ impl Sweep {
         let held = garbage.len() < before;
         // The same block may have become garbage twice.
         let unique: HashSet<BlockRef> = garbage.iter().map(|(_, block)| *block).collect();
-        let mut unreferenced = Vec::new();
-        for block in unique {
-            if !self.is_referenced(&block).await? {
-                unreferenced.push(block);
-            }
-        }
+        let unreferenced = self.unreferenced(unique.into_iter().collect()).await?;
         let condemned = match self
             .call(&BlockCall::Condemn {
                 blocks: unreferenced,
@@ -285,10 +287,7 @@ impl Sweep {
             swept.seen += blocks.len() as u64;
             let now_ms = self.proposer.now_ms();
             let mut due = Vec::new();
-            for block in blocks {
-                if self.is_referenced(&block).await? {
-                    continue;
-                }
+            for block in self.unreferenced(blocks).await? {
                 let since_ms = orphans.get(&block).copied().unwrap_or(now_ms);
                 if since_ms + grace_ms <= now_ms {
                     due.push(block);
@@ -321,12 +320,7 @@ impl Sweep {
     }
 
     async fn delete_fenced(&self, fenced: Vec<BlockRef>) -> Result<Vec<BlockRef>, MetadataError> {
-        let mut blocks = Vec::new();
-        for block in fenced {
-            if !self.is_referenced(&block).await? {
-                blocks.push(block);
-            }
-        }
+        let blocks = self.unreferenced(fenced).await?;
         if blocks.is_empty() {
             return Ok(blocks);
         }
@@ -336,15 +330,61 @@ impl Sweep {
         }
     }
 
-    /// Whether any shard refers to the block. Blocks are named by the bucket's key, but the name does not tell the bucket.
-    async fn is_referenced(&self, block: &BlockRef) -> Result<bool, MetadataError> {
+    /// Those of `blocks` that no shard refers to. Blocks are named by the bucket's key, but the name does not tell the bucket. Every shard has to say so,
+    /// whoever leads it: if one does not, nothing is known and nothing is deleted.
+    pub(crate) async fn unreferenced(
+        &self,
+        mut blocks: Vec<BlockRef>,
+    ) -> Result<Vec<BlockRef>, MetadataError> {
         for group in self.proposer.groups() {
-            let rows = self.proposer.read(group).await?;
-            if state::is_referenced(rows, block).map_err(failed)? {
-                return Ok(true);
+            if blocks.is_empty() {
+                break;
+            }
+            let referenced = self.referenced(group, &blocks).await?;
+            let mut referenced = referenced.into_iter();
+            // An answer that is too short speaks for keeping.
+            blocks.retain(|_| !referenced.next().unwrap_or(true));
+        }
+        Ok(blocks)
+    }
+
+    /// Which of `blocks` a shard refers to.
+    async fn referenced(
+        &self,
+        group: &Rc<Group>,
+        blocks: &[BlockRef],
+    ) -> Result<Vec<bool>, MetadataError> {
+        let until = search_until();
+        loop {
+            if group.leads() {
+                match referenced(&self.proposer, group, blocks).await {
+                    Err(Failure::NotHere(leader)) => {
+                        self.proposer.again(group, leader, until).await?;
+                        continue;
+                    }
+                    found => return Ok(found?),
+                }
+            }
+            let mut found = Vec::new();
+            for part in blocks.chunks(REFERENCED_MAX) {
+                let call = PeersCall::Referenced {
+                    shard: group.number(),
+                    blocks: part.to_vec(),
+                };
+                match self.proposer.ask_leader(group, &call, true, until).await? {
+                    Found::Here => break,
+                    Found::Answer(PeersAnswer::Referenced(answer))
+                        if answer.len() == part.len() =>
+                    {
+                        found.extend(answer);
+                    }
+                    Found::Answer(other) => return Err(proposer::unexpected(&other)),
+                }
+            }
+            if found.len() == blocks.len() {
+                return Ok(found);
             }
         }
-        Ok(false)
     }
 
     async fn is_nearly_full(&self) -> Result<bool, MetadataError> {
@@ -371,6 +411,19 @@ impl Sweep {
             Err(error) => Err(MetadataError::Unavailable(format!("block-store: {error}"))),
         }
     }
+}
+
+/// Which of `blocks` a shard refers to that this node leads.
+pub(crate) async fn referenced(
+    proposer: &Proposer,
+    group: &Rc<Group>,
+    blocks: &[BlockRef],
+) -> Result<Vec<bool>, Failure> {
+    let rows = proposer.read(group).await?;
+    let referenced = blocks
+        .iter()
+        .map(|block| state::is_referenced(rows, block).map_err(failed));
+    Ok(referenced.collect::<Result<_, _>>()?)
 }
 
 fn failed(error: Error) -> MetadataError {

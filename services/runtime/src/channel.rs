@@ -3,8 +3,8 @@
 use crate::Stream;
 use crate::sys::Watchable;
 use protocol::channel::{MessageError, ReceiveBuffer, ReceiveError};
-use protocol::stream::FRAME_BYTES_MAX;
-use protocol::wire::{Conversation, MESSAGE_BYTES_MAX};
+use protocol::wire::Conversation;
+
 use protocol::{Channel, Packet};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
@@ -75,14 +75,6 @@ impl AsyncChannel {
 
     fn transport(&self) -> &Transport {
         &self.shared.socket.get_ref().0
-    }
-
-    /// The largest message that it carries.
-    pub(crate) fn bytes_max(&self) -> usize {
-        match self.transport() {
-            Transport::Packets(_) => MESSAGE_BYTES_MAX,
-            Transport::Frames(_) => FRAME_BYTES_MAX,
-        }
     }
 
     /// Whether another connection should take its place: see [`Stream::is_worn`].

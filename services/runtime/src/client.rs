@@ -135,7 +135,7 @@ impl<C: Conversation> Client<C> {
         let id = self.shared.next.get();
         self.shared.next.set(id.wrapping_add(1));
         let call = Numbered { id, body: call };
-        let bytes = wire::encode_within::<C>(&call, self.shared.channel.bytes_max());
+        let bytes = wire::encode::<C>(&call);
         let bytes = bytes.map_err(|error| match error {
             DecodeError::Long => CallError::TooLong,
             _ => CallError::NotSent,

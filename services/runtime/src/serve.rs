@@ -197,7 +197,7 @@ async fn connection<C: Conversation, S: Serve<C>>(
             let (body, descriptors) = service.answer(&session, body, descriptors).await;
             begun.over(received, descriptors.len());
             let lent: Vec<BorrowedFd<'_>> = descriptors.iter().map(AsFd::as_fd).collect();
-            match wire::encode_within::<C>(&Numbered { id, body }, channel.bytes_max()) {
+            match wire::encode::<C>(&Numbered { id, body }) {
                 // Whatever keeps the answer from going (the client has gone, or the kernel has no room for its
                 // descriptors): the caller must not wait for ever, it sees the connection end.
                 Ok(bytes) => {

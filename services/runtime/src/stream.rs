@@ -73,8 +73,7 @@ impl Stream {
     pub fn receive_message<C: Conversation, T: DeserializeOwned>(
         &self,
     ) -> Result<Option<T>, MessageError> {
-        let decode = |bytes: &[u8]| wire::decode_within::<C, T>(bytes, FRAME_BYTES_MAX);
-        let received = self.receive_with(decode).map_err(MessageError::Receive)?;
+        let received = self.receive_with(wire::decode::<C, T>).map_err(MessageError::Receive)?;
         received.transpose().map_err(MessageError::Decode)
     }
 
@@ -135,7 +134,7 @@ impl Stream {
         message: &impl Serialize,
     ) -> Result<(), MessageError> {
         let bytes =
-            wire::encode_within::<C>(message, FRAME_BYTES_MAX).map_err(MessageError::Decode)?;
+            wire::encode::<C>(message).map_err(MessageError::Decode)?;
         self.flush().map_err(MessageError::Send)?;
         self.begin(&bytes).map_err(MessageError::Send)
     }

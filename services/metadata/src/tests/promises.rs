@@ -1,0 +1,591 @@
+//! What several nodes promise, one promise each.
+
+use super::*;
+use protocol::block::{BlockId, BlockRef, Place};
+use protocol::metadata::AccessKey;
+
+fn padded(bucket: BucketId, key: &str, bytes: usize) -> Operation {
+    let Operation::Change(Change::PutObject {
+        object,
+        precondition,
+        event,
+        ..
+    }) = put(bucket, key, 1, Precondition::None)
+    else {
+        unreachable!()
+    };
+    Operation::Change(Change::PutObject {
+        bucket,
+        key: key.into(),
+        object: NewObject {
+            size: bytes as u64,
+            content: Content::Inline(vec![7; bytes]),
+            ..object
+        },
+        precondition,
+        copied: false,
+        event,
+    })
+}
+
+/// One way between homes takes this long.
+fn between_homes(world: &World) {
+    world.net.from_ms.set(40);
+    world.net.to_ms.set(60);
+}
+
+fn new_key(id: &str) -> Operation {
+    Operation::Change(Change::CreateKey {
+        key: AccessKey {
+            access_key: id.into(),
+            secret_key: "secret".into(),
+            name: format!("name of {id}"),
+            root: false,
+            create_buckets: true,
+            created_ms: 0,
+        },
+    })
+}
+
+fn drop_key(id: &str) -> Operation {
+    Operation::Change(Change::DeleteKey {
+        access_key: id.into(),
+    })
+}
+
+fn authorize(id: &str) -> Operation {
+    Operation::Authorize {
+        access_key: Some(id.into()),
+        bucket: None,
+    }
+}
+
+/// Puts until one is answered; how long that took.
+async fn service_is_back(world: &World, node: &str, bucket: BucketId) -> Duration {
+    let began = Instant::now();
+    for attempt in 0.. {
+        let put = put(bucket, &format!("after-{attempt}"), 1, Precondition::None);
+        if world.call(node, put).await.is_ok() {
+            break;
+        }
+        assert!(began.elapsed() < Duration::from_secs(60));
+    }
+    began.elapsed()
+}
+
+#[test]
+fn a_node_alone_asks_nobody_and_waits_for_nobody() {
+    World::run(1, 4, |world| async move {
+        world.join("n1", "zone-1", 1).await;
+        let bucket = world.bucket("n1", "home").await;
+        let began = Instant::now();
+        for number in 0..100 {
+            let key = format!("key-{number}");
+            world
+                .call("n1", put(bucket, &key, number, Precondition::Absent))
+                .await
+                .unwrap();
+            world.call("n1", new_key(&key)).await.unwrap();
+            let read = world.call("n1", get(bucket, &key)).await.unwrap();
+            assert_eq!(value_of(&read), number);
+        }
+        assert!(world.node("n1").parts.store.is_alone());
+        assert!(began.elapsed() < Duration::from_secs(10));
+        assert_eq!(world.net.calls.get(), 0);
+    });
+}
+
+#[test]
+fn newcomers_get_everything_become_voters_and_share_the_lead() {
+    World::run(2, 4, |world| async move {
+        world.join("n1", "zone-1", 1).await;
+        let bucket = world.bucket("n1", "home").await;
+        // More than the log of a lone node keeps, and more than one part of a snapshot.
+        for number in 0..400 {
+            let key = format!("key-{number:03}");
+            world.call("n1", padded(bucket, &key, 3_000)).await.unwrap();
+        }
+        let began = Instant::now();
+        world.join("n2", "zone-2", 1).await;
+        world.join("n3", "zone-3", 1).await;
+        world.until("three voters", || world.voters_are(3)).await;
+        let joined = began.elapsed();
+        let spread = || {
+            let leaders: Vec<_> = (0..4).map(|shard| world.leader(shard)).collect();
+            ["n1", "n2", "n3"]
+                .iter()
+                .all(|name| leaders.contains(&Some((*name).into())))
+        };
+        let shared = world.until("each leads a shard", spread).await;
+        println!("three voters after {joined:?}, the lead shared after {shared:?} more");
+        let own = world.node("n1").parts.service.keyring.lines();
+        for node in ["n1", "n2", "n3"] {
+            for number in 0..400 {
+                let read = world
+                    .call(node, get(bucket, &format!("key-{number:03}")))
+                    .await;
+                assert!(
+                    matches!(read, Ok(Reply::Object(_))),
+                    "{node} {number} {read:?}"
+                );
+            }
+            let keys = world.node(node).parts.service.keyring.lines();
+            assert!(
+                keys.0.ends_with(&own.0),
+                "{node} cannot read what n1 encrypted"
+            );
+        }
+    });
+}
+
+#[test]
+fn of_racing_puts_that_want_to_be_first_exactly_one_is() {
+    World::run(3, 4, |world| async move {
+        world.of(3).await;
+        between_homes(&world);
+        let bucket = world.bucket("n2", "home").await;
+        for round in 0..5 {
+            let racing = (0..32_u64).map(|number| {
+                let (world, key) = (world.clone(), format!("race-{round}"));
+                async move {
+                    let node = format!("n{}", number % 3 + 1);
+                    world
+                        .call(&node, put(bucket, &key, number, Precondition::Absent))
+                        .await
+                }
+            });
+            let outcomes = futures_util::future::join_all(racing).await;
+            let winners: Vec<usize> = (0..32).filter(|one| outcomes[*one].is_ok()).collect();
+            assert_eq!(winners.len(), 1, "{outcomes:?}");
+            let lost = outcomes
+                .iter()
+                .filter(|one| **one == Err(MetadataError::PreconditionFailed));
+            assert_eq!(lost.count(), 31);
+            for node in ["n1", "n2", "n3"] {
+                let read = world
+                    .call(node, get(bucket, &format!("race-{round}")))
+                    .await
+                    .unwrap();
+                assert_eq!(value_of(&read), winners[0] as u64);
+            }
+        }
+    });
+}
+
+#[test]
+fn a_killed_leader_is_replaced_within_five_seconds() {
+    World::run(4, 2, |world| async move {
+        world.of(3).await;
+        between_homes(&world);
+        let bucket = world.bucket("n1", "home").await;
+        let mut taken = Vec::new();
+        for round in 0..4 {
+            world.until("all voters", || world.voters_are(3)).await;
+            tokio::time::sleep(Duration::from_secs(10)).await;
+            let shard = world
+                .node("n1")
+                .parts
+                .service
+                .proposer
+                .shard(bucket)
+                .number();
+            let leader = world.leader(usize::from(shard)).unwrap();
+            let other = world
+                .names()
+                .into_iter()
+                .find(|name| *name != leader)
+                .unwrap();
+            let key = format!("key-{round}");
+            world
+                .call(&leader, put(bucket, &key, round, Precondition::None))
+                .await
+                .unwrap();
+            world.kill(&leader);
+            taken.push(service_is_back(&world, &other, bucket).await);
+            let read = world.call(&other, get(bucket, &key)).await.unwrap();
+            assert_eq!(value_of(&read), round, "acknowledged, and lost");
+            world.start(&leader).await;
+        }
+        println!("service back after {taken:?}");
+        assert!(
+            taken.iter().all(|taken| *taken < Duration::from_secs(5)),
+            "{taken:?}"
+        );
+    });
+}
+
+#[test]
+fn all_nodes_may_be_killed_at_once_and_come_back_with_everything() {
+    World::run(5, 2, |world| async move {
+        world.of(3).await;
+        let bucket = world.bucket("n3", "home").await;
+        for number in 0..50 {
+            let key = format!("key-{number}");
+            world
+                .call("n2", put(bucket, &key, number, Precondition::None))
+                .await
+                .unwrap();
+        }
+        for name in ["n1", "n2", "n3"] {
+            world.kill(name);
+        }
+        for name in ["n3", "n1", "n2"] {
+            world.start(name).await;
+        }
+        println!(
+            "service back after {:?}",
+            service_is_back(&world, "n1", bucket).await
+        );
+        for number in 0..50 {
+            let read = world
+                .call("n1", get(bucket, &format!("key-{number}")))
+                .await
+                .unwrap();
+            assert_eq!(value_of(&read), number);
+        }
+    });
+}
+
+#[test]
+fn who_is_cut_off_neither_writes_nor_reads_what_may_be_old() {
+    World::run(6, 2, |world| async move {
+        world.of(3).await;
+        let bucket = world.bucket("n1", "home").await;
+        world
+            .call("n1", put(bucket, "k", 1, Precondition::None))
+            .await
+            .unwrap();
+        let shard = world
+            .node("n1")
+            .parts
+            .service
+            .proposer
+            .shard(bucket)
+            .number();
+        let leader = world.leader(usize::from(shard)).unwrap();
+        let other = world
+            .names()
+            .into_iter()
+            .find(|name| *name != leader)
+            .unwrap();
+        world.isolate(&leader);
+        service_is_back(&world, &other, bucket).await;
+        world
+            .call(&other, put(bucket, "k", 2, Precondition::None))
+            .await
+            .unwrap();
+        let read = world.call(&leader, get(bucket, "k")).await;
+        assert!(
+            matches!(read, Err(MetadataError::Unavailable(_))),
+            "{read:?}"
+        );
+        let written = world
+            .call(&leader, put(bucket, "k", 3, Precondition::None))
+            .await;
+        assert!(
+            matches!(written, Err(MetadataError::Unavailable(_))),
+            "{written:?}"
+        );
+        world.heal();
+        let is_back = || world.voters_are(3);
+        world.until("everybody agrees", is_back).await;
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        let read = world.call(&leader, get(bucket, "k")).await.unwrap();
+        assert_eq!(value_of(&read), 2);
+    });
+}
+
+#[test]
+fn a_voter_is_replaced_while_everything_is_served() {
+    World::run(7, 2, |world| async move {
+        world.of(3).await;
+        world.join("n4", "zone-3", 1).await;
+        let bucket = world.bucket("n1", "home").await;
+        let done = Rc::new(Cell::new(false));
+        let clients = ["n1", "n2", "n4"].map(|node| {
+            let (world, done) = (world.clone(), done.clone());
+            tokio::task::spawn_local(async move {
+                let (mut written, mut failed) = (Vec::new(), 0);
+                for number in 0_u64.. {
+                    if done.get() {
+                        break;
+                    }
+                    let key = format!("{node}-{number}");
+                    match world
+                        .call(node, put(bucket, &key, number, Precondition::Absent))
+                        .await
+                    {
+                        Ok(_) => written.push((key, number)),
+                        Err(MetadataError::Unavailable(_)) => failed += 1,
+                        Err(error) => panic!("{error:?}"),
+                    }
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+                (written, failed)
+            })
+        });
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        world.edit("n3", |node| node.standing = Standing::Revoked);
+        world.isolate("n3");
+        let replaced = || {
+            (0..2).all(|shard| {
+                world.voters(shard).is_some_and(|(_, voters)| {
+                    voters.len() == 3
+                        && voters.contains(&"n4".into())
+                        && !voters.contains(&"n3".into())
+                })
+            })
+        };
+        println!(
+            "replaced after {:?}",
+            world.until("n4 in the place of n3", replaced).await
+        );
+        done.set(true);
+        for client in clients {
+            let (written, failed) = client.await.unwrap();
+            assert!(
+                written.len() > 20,
+                "{} written, {failed} failed",
+                written.len()
+            );
+            for (key, number) in written {
+                let read = world.call("n4", get(bucket, &key)).await.unwrap();
+                assert_eq!(value_of(&read), number);
+            }
+        }
+    });
+}
+
+#[test]
+fn a_node_without_capacity_loses_its_votes_and_serves_on() {
+    World::run(8, 2, |world| async move {
+        world.of(3).await;
+        world.join("n4", "zone-3", 1).await;
+        world.join("n5", "zone-1", 0).await;
+        let bucket = world.bucket("n5", "home").await;
+        world.edit("n3", |node| node.capacity_bytes = 0);
+        let drained = || {
+            (0..2).all(|shard| {
+                let voters = world.voters(shard);
+                voters.is_some_and(|(_, voters)| voters == ["n1", "n2", "n4"])
+            }) && world
+                .node("n3")
+                .parts
+                .store
+                .groups()
+                .iter()
+                .all(|group| !group.leads())
+        };
+        world.until("n4 has the votes of n3", drained).await;
+        for (number, node) in (0..).zip(["n3", "n5"]) {
+            let key = format!("key-{number}");
+            world
+                .call(node, put(bucket, &key, number, Precondition::Absent))
+                .await
+                .unwrap();
+            let read = world.call("n1", get(bucket, &key)).await.unwrap();
+            assert_eq!(value_of(&read), number);
+            let list = Operation::ListBuckets {
+                access_key: None,
+                after: None,
+                limit: 10,
+            };
+            let listed = world.call(node, list).await;
+            assert!(matches!(listed, Ok(Reply::Buckets { buckets, .. }) if buckets.len() == 1));
+        }
+    });
+}
+
+#[test]
+fn a_withdrawn_key_is_withdrawn_on_every_node_once_that_is_confirmed() {
+    World::run(9, 2, |world| async move {
+        world.of(3).await;
+        between_homes(&world);
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        let mut longest = Duration::ZERO;
+        for round in 0..10 {
+            let id = format!("key-{round}");
+            let node = format!("n{}", round % 3 + 1);
+            world.call(&node, new_key(&id)).await.unwrap();
+            for name in world.names() {
+                world.call(&name, authorize(&id)).await.unwrap();
+            }
+            let began = Instant::now();
+            world.call(&node, drop_key(&id)).await.unwrap();
+            longest = longest.max(began.elapsed());
+            for name in world.names() {
+                let calls = world.net.calls.get();
+                let asked = world.call(&name, authorize(&id)).await;
+                assert_eq!(asked, Err(MetadataError::NoSuchAccessKey), "{name}");
+                let is_leader = world.leader(0).as_deref() == Some(&name);
+                let renewals = 4; // May fall into the same moment.
+                assert!(is_leader || world.net.calls.get() < calls + renewals);
+            }
+        }
+        println!("confirmed within {longest:?}");
+        assert!(longest < Duration::from_secs(1));
+    });
+}
+
+#[test]
+fn a_right_is_withdrawn_from_a_node_out_of_reach_when_its_lease_has_ended() {
+    World::run(10, 2, |world| async move {
+        world.of(3).await;
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        let leader = world.leader(0).unwrap();
+        let bucket = world.bucket(&leader, "home").await;
+        world.call(&leader, new_key("k")).await.unwrap();
+        let away = world
+            .names()
+            .into_iter()
+            .find(|name| *name != leader)
+            .unwrap();
+        let known = world.ask(&away, 0, authorize("k")).await.unwrap();
+        known.result.unwrap();
+        world.isolate(&away);
+        // It holds its lease yet, and may answer by its copy.
+        world.call(&away, authorize("k")).await.unwrap();
+        let began = Instant::now();
+        let withdrawn = {
+            let (world, leader) = (world.clone(), leader.clone());
+            tokio::task::spawn_local(async move { world.call(&leader, drop_key("k")).await })
+        };
+        // Whoever may still act by the old right does so before the withdrawal is confirmed.
+        let mut last_use = began;
+        while !withdrawn.is_finished() {
+            if world.node(&away).parts.service.rights.hold() {
+                last_use = Instant::now();
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        withdrawn.await.unwrap().unwrap();
+        let (confirmed, used) = (began.elapsed(), last_use - began);
+        println!("the last use was possible after {used:?}, confirmed after {confirmed:?}");
+        assert!(used > Duration::from_millis(500) && used < confirmed);
+        let asked = world.call(&away, authorize("k")).await;
+        assert!(
+            matches!(asked, Err(MetadataError::Unavailable(_))),
+            "{asked:?}"
+        );
+        let write = put(bucket, "x", 1, Precondition::None);
+        let written = world
+            .ask(&away, known.revision, write)
+            .await
+            .unwrap()
+            .result;
+        assert!(
+            matches!(written, Err(MetadataError::Unavailable(_))),
+            "{written:?}"
+        );
+        world.heal();
+        let knows = async {
+            while world.call(&away, authorize("k")).await != Err(MetadataError::NoSuchAccessKey) {}
+        };
+        tokio::time::timeout(Duration::from_secs(60), knows)
+            .await
+            .unwrap();
+    });
+}
+
+#[test]
+fn a_write_by_a_withdrawn_right_does_not_take_effect_behind_the_withdrawal() {
+    for seed in 11..15 {
+        World::run(seed, 4, |world| async move {
+            world.of(3).await;
+            between_homes(&world);
+            let bucket = world.bucket("n1", "home").await;
+            world.call("n1", new_key("k")).await.unwrap();
+            let shard = world
+                .node("n1")
+                .parts
+                .service
+                .proposer
+                .shard(bucket)
+                .number();
+            let two_leaders = || {
+                let (registry, data) = (world.leader(0), world.leader(usize::from(shard)));
+                registry.is_some() && data.is_some() && registry != data
+            };
+            assert_ne!(shard, 0, "the test wants a bucket in a shard of its own");
+            world.until("two nodes lead", two_leaders).await;
+            tokio::time::sleep(Duration::from_secs(8)).await;
+            let (registry, data) = (
+                world.leader(0).unwrap(),
+                world.leader(usize::from(shard)).unwrap(),
+            );
+            let known = world.ask(&data, 0, authorize("k")).await.unwrap();
+            known.result.unwrap();
+            // Admitted and on its way to the others when the node is cut off.
+            let write = {
+                let (world, data, revision) = (world.clone(), data.clone(), known.revision);
+                tokio::task::spawn_local(async move {
+                    world
+                        .ask(&data, revision, put(bucket, "x", 1, Precondition::None))
+                        .await
+                })
+            };
+            tokio::time::sleep(Duration::from_millis(world.net.roll(120))).await;
+            world.isolate(&data);
+            let withdrawn = world.call(&registry, drop_key("k")).await;
+            withdrawn.unwrap();
+            let at_once = world.call(&registry, get(bucket, "x")).await;
+            world.heal();
+            let told = write.await.unwrap().unwrap().result;
+            tokio::time::sleep(Duration::from_secs(15)).await;
+            let later = world.call(&registry, get(bucket, "x")).await;
+            assert_eq!(
+                at_once.is_ok(),
+                later.is_ok(),
+                "{told:?} {at_once:?} {later:?}"
+            );
+            assert!(told.is_err() || later.is_ok());
+        });
+    }
+}
+
+#[test]
+fn nothing_is_known_to_be_unreferenced_while_a_shard_does_not_say_so() {
+    World::run(16, 4, |world| async move {
+        world.of(3).await;
+        let bucket = world.bucket("n1", "home").await;
+        let block = |number| BlockRef {
+            id: BlockId([number; 32]),
+            length: 1 << 20,
+            place: Place::File,
+        };
+        let Operation::Change(Change::PutObject { object, event, .. }) =
+            put(bucket, "k", 1, Precondition::None)
+        else {
+            unreachable!()
+        };
+        let change = Change::PutObject {
+            bucket,
+            key: "k".into(),
+            object: NewObject {
+                size: 1 << 20,
+                content: Content::Blocks(vec![block(1)]),
+                ..object
+            },
+            precondition: Precondition::None,
+            copied: false,
+            event,
+        };
+        world.call("n2", change).await.unwrap();
+        let ask = |node: &str| {
+            let node = world.node(node);
+            let sweep = node.parts.sweep.clone();
+            let asked = async move { sweep.unreferenced(vec![block(1), block(2)]).await };
+            node.set.spawn_local(asked)
+        };
+        for node in ["n1", "n2", "n3"] {
+            assert_eq!(ask(node).await.unwrap(), Ok(vec![block(2)]), "{node}");
+        }
+        world.isolate("n2");
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        let asked = ask("n2").await.unwrap();
+        assert!(
+            matches!(asked, Err(MetadataError::Unavailable(_))),
+            "{asked:?}"
+        );
+    });
+}
