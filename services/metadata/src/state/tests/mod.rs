@@ -8,6 +8,7 @@
 
 mod aliases;
 mod damage;
+mod layout;
 mod lifecycle;
 pub(crate) mod model;
 mod notifications;
