@@ -15,6 +15,7 @@ pub mod metadata;
 pub mod settings;
 pub mod start;
 pub mod stream;
+pub mod token;
 pub mod trace;
 pub mod verbs;
 pub mod wire;

@@ -76,6 +76,8 @@ impl From<runtime::Error> for Error {
 
 /// Takes the descriptors, opens the sockets, closes the door behind the start, connects until its supervisor hangs up.
 pub fn run(mut given: Given) -> Result<(), Error> {
+    // Other buses are not spoken with yet: the key is proven to nobody.
+    drop(given.descriptor("identity")?);
     let doors = [
         ("init", given.channel("door:init")?),
         ("membership", given.channel("door:membership")?),
@@ -91,6 +93,7 @@ pub fn run(mut given: Given) -> Result<(), Error> {
         ssh: Some(given.setting("ssh")?).filter(|address| !address.is_empty()),
         web: Some(given.setting("web")?).filter(|address| !address.is_empty()),
         webhooks: given.setting("webhooks")?,
+        mesh: given.setting("mesh")?,
     };
     let policy = Policy::with_extra(&given.settings_named(manifests::SETTING_PREFIX));
     let supervisor = given.finish()?;

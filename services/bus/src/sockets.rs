@@ -26,6 +26,8 @@ pub(crate) struct Addresses {
     pub(crate) web: Option<String>,
     /// See [`Outside::addresses`].
     pub(crate) webhooks: String,
+    /// Where other buses reach this one; empty: nowhere.
+    pub(crate) mesh: String,
 }
 
 /// Open sockets. The bus keeps each for as long as it lives, so clients that come while a service restarts wait in the
@@ -38,6 +40,7 @@ pub(crate) struct Sockets {
     web: Option<OwnedFd>,
     /// The addresses outside of the node, by the operator's names.
     webhooks: BTreeMap<String, SocketAddr>,
+    mesh: String,
 }
 
 impl Sockets {
@@ -66,6 +69,7 @@ impl Sockets {
             webhooks: Outside::addresses(&addresses.webhooks)
                 .ok_or(Errno::INVAL)
                 .map_err(fails("webhooks", &addresses.webhooks))?,
+            mesh: addresses.mesh.clone(),
         })
     }
 
@@ -93,6 +97,10 @@ impl Sockets {
 
     pub(crate) fn gossip_address(&self) -> String {
         address_of(self.gossip.as_fd())
+    }
+
+    pub(crate) fn mesh_address(&self) -> String {
+        self.mesh.clone()
     }
 
     pub(crate) fn s3_address(&self) -> String {

@@ -165,6 +165,7 @@ impl Switchboard {
             id: 0,
             body: MembershipCall::Use {
                 address: self.sockets.gossip_address(),
+                mesh: self.sockets.mesh_address(),
             },
         };
         let sent =

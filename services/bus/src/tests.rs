@@ -54,6 +54,7 @@ impl Home {
             web: None,
             ssh: Some("127.0.0.1:0".into()),
             webhooks: webhooks.into(),
+            mesh: String::new(),
         };
         let sockets = Sockets::open(&addresses).unwrap();
         let policy = Policy::parse(BUILT_IN.iter().copied()).unwrap();
@@ -306,7 +307,7 @@ fn membership_gets_its_udp_descriptor_on_a_connection_of_the_bus() {
         RecvFlags::empty(),
     );
     let (Numbered { body, .. }, descriptors) = call.unwrap().unwrap();
-    assert!(matches!(body, MembershipCall::Use { address } if address.starts_with("127.0.0.1:")));
+    assert!(matches!(body, MembershipCall::Use { address, .. } if address.starts_with("127.0.0.1:")));
     assert_eq!(descriptors.len(), 1);
 }
 
@@ -471,6 +472,7 @@ fn addresses_that_are_none_keep_the_bus_from_starting() {
             web: None,
             ssh: None,
             webhooks: webhooks.into(),
+            mesh: String::new(),
         };
         Sockets::open(&addresses)
     };

@@ -11,6 +11,7 @@ mod can;
 mod explain;
 mod metrics;
 mod node;
+mod nodes;
 mod policy;
 mod report;
 mod sessions;

@@ -220,7 +220,7 @@ impl Policy {
 
     /// Everything that `from` holds or may ask for, one step away: what, and by which grant or call.
     ///
-    /// Names of things that are not services: `directory:<root>`, `listener:<name>`, `file:<name>`, `outside:<kind>` (the addresses that the
+    /// Names of things that are not services: `directory:<root>`, `listener:<name>`, `file:<name>`, `record:<name>`, `outside:<kind>` (the addresses that the
     /// operator has named of that kind), `network` (the bus, which may make any socket),
     /// `spawn` (the orchestrator), and `<service>` for a service that can be called.
     fn steps(&self, from: &str) -> Vec<(String, String)> {
@@ -268,6 +268,7 @@ impl Policy {
                 Kind::Program | Kind::Namespace => held("spawn".into()),
                 Kind::Directory => held(format!("directory:{}", grant.name)),
                 Kind::File => held(format!("file:{}", grant.name)),
+                Kind::Record => held(format!("record:{}", grant.name)),
                 Kind::Netlink => held("interfaces".into()),
                 Kind::Datagram => held(format!("datagram:{}", grant.name)),
                 Kind::Door | Kind::Bus => None,
@@ -386,6 +387,11 @@ mod tests {
             panic!("the block-store must never reach the network");
         };
         assert!(!all.contains("metadata"));
+        // Metadata tells membership who belongs, and reaches no network by it: membership answers, and asks nobody.
+        let Reach::Never(all) = policy.can("metadata", "network") else {
+            panic!("metadata must never reach the network");
+        };
+        assert!(all.contains("record:roster"), "{all:?}");
         let Reach::Never(_) = policy.can("s3-frontend", "spawn") else {
             panic!("the frontend must never start a process");
         };

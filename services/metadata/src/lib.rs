@@ -1,13 +1,16 @@
 //! metadata: keys, buckets, objects and uploads, strongly consistent and on disk.
 //!
-//! Given: `door`, `bus`, its data directory as its whole file system. Serves: `protocol::metadata`. Calls: block-store, for the sweep only.
+//! Given: `door`, `bus`, its data directory as its whole file system. Serves: `protocol::metadata`. Calls: block-store, for the sweep only; membership,
+//! to say who belongs.
 //!
 //! A call comes in at [`service`](mod@service), is judged there and becomes a read of a shard's rows or a command for it. A shard is a
 //! Raft group ([`raft`]) around a pure state machine ([`state`]). Only `sweep`, `buckets` and `events` know of more than one shard.
 //! Absent on purpose: any byte of an object that is longer than 8 KiB, any opinion on who may do what beyond the revision of a call.
 #![forbid(unsafe_code)]
 
+mod admission;
 mod buckets;
+mod cluster;
 mod error;
 mod events;
 mod fence;
@@ -23,9 +26,12 @@ mod sweep;
 pub use error::Error;
 pub use proposer::Clock;
 
+use cluster::{Cluster, Part};
 use fence::Fence;
 use proposer::Proposer;
 use protocol::Channel;
+use protocol::cluster::NodeKey;
+use protocol::metadata::Metadata;
 use runtime::{Bus, Given, Link, Supervisor};
 use service::Service;
 use std::os::fd::OwnedFd;
@@ -58,6 +64,8 @@ pub fn run_in(mut given: Given, home: &Path, clock: Clock) -> Result<(), Error> 
         root: given.root()?,
         node: given.setting("node")?,
         shards: given.parsed("shards")?,
+        key: key(&mut given)?,
+        part: part(&mut given)?,
     };
     let supervisor = given.finish()?;
     let tokio = runtime::event_loop()?;
@@ -71,6 +79,25 @@ struct Setup {
     root: OwnedFd,
     node: String,
     shards: u32,
+    key: NodeKey,
+    part: Part,
+}
+
+/// This node's public key, 64 hexadecimal digits.
+fn key(given: &mut Given) -> Result<NodeKey, runtime::Error> {
+    let text = given.setting("node_key")?;
+    text.parse()
+        .map_err(|()| runtime::Error::Setting("node_key".into(), text))
+}
+
+/// Whether it makes a cluster.
+fn part(given: &mut Given) -> Result<Part, runtime::Error> {
+    let text = given.setting("founder")?;
+    match text.as_str() {
+        "yes" => Ok(Part::Founder),
+        "no" => Ok(Part::Joiner),
+        _ => Err(runtime::Error::Setting("founder".into(), text)),
+    }
 }
 
 async fn serve(
@@ -96,7 +123,11 @@ async fn serve(
     };
     let proposer = Rc::new(Proposer::new(store.clone(), clock));
     let fence = Rc::new(Fence::default());
-    let blocks = Link::new(Bus::new(setup.bus)?, "block-store");
+    let bus = Bus::new(setup.bus)?;
+    let blocks = Link::new(bus.clone(), "block-store");
+    let membership = Link::new(bus, "membership");
+    let cluster = Cluster::new(proposer.clone(), membership, setup.key, setup.part);
+    let cluster = Rc::new(cluster);
     let space = Rc::new(space::Space::of(setup.root));
     let sweep = sweep::Sweep::new(proposer.clone(), fence.clone(), space.clone(), blocks);
     let sweep = Rc::new(sweep);
@@ -112,11 +143,13 @@ async fn serve(
         sweep: sweep.clone(),
         orders,
         space: space.clone(),
+        cluster: cluster.clone(),
         admitted: tokio::sync::RwLock::new(()),
     });
     supervisor.ready(format!("{} shards", setup.shards))?;
     tokio::task::spawn_local(space.tend(proposer));
     tokio::task::spawn_local(async move { lifecycle.run().await });
+    tokio::task::spawn_local(async move { cluster.tend().await });
     tokio::task::spawn_local(async move {
         if let Err(error) = buckets.repair().await {
             runtime::warn!("looking for buckets whose deletion was cut off: {error}");
@@ -124,7 +157,7 @@ async fn serve(
         sweep.run(ordered).await;
     });
     let served = tokio::select! {
-        served = runtime::serve(setup.door, supervisor, service) => served.map_err(Error::Given),
+        served = runtime::serve::<Metadata, _>(setup.door, supervisor, service) => served.map_err(Error::Given),
         error = store.failure() => Err(error),
     };
     if served.is_ok() {

@@ -1,6 +1,7 @@
 //! Answers calls: judges the caller's revision, finds the shard, reads or proposes.
 
 use crate::buckets::Buckets;
+use crate::cluster::Cluster;
 use crate::events;
 use crate::fence::Fence;
 use crate::keyring::Keyring;
@@ -30,6 +31,8 @@ pub(crate) enum Caller {
     Notifier,
     /// Judges by itself who may do what.
     Trusted,
+    /// Speaks for the operator, who alone says which nodes belong: a fault in what faces clients invites nobody.
+    Operator,
 }
 
 impl Caller {
@@ -38,6 +41,7 @@ impl Caller {
         match client {
             "web" => Self::Reader,
             "notifier" => Self::Notifier,
+            "console" => Self::Operator,
             _ => Self::Trusted,
         }
     }
@@ -47,10 +51,15 @@ impl Caller {
             operation,
             Operation::NextEvents { .. } | Operation::ForgetEvents { .. }
         );
+        let is_about_nodes = matches!(
+            operation,
+            Operation::Roster | Operation::Invite { .. } | Operation::SetStanding { .. }
+        );
         match self {
             Self::Reader => operation.is_public_read(),
             Self::Notifier => is_about_events,
-            Self::Trusted => !is_about_events,
+            Self::Trusted => !is_about_events && !is_about_nodes,
+            Self::Operator => !is_about_events,
         }
     }
 }
@@ -64,6 +73,7 @@ pub(crate) struct Service {
     pub(crate) sweep: Rc<Sweep>,
     pub(crate) lifecycle: Rc<lifecycle::Worker>,
     pub(crate) orders: Orders,
+    pub(crate) cluster: Rc<Cluster>,
     pub(crate) space: Rc<Space>,
     /// Held shared by every write in a bucket from the look at the revision to its end. A change of the revision takes it once for
     /// itself before it is answered: so when a withdrawn right is confirmed, nothing that was admitted with it is still to come.
@@ -133,6 +143,10 @@ impl Service {
             Operation::NextEvents { webhook } => events::next(&self.proposer, &webhook).await,
             Operation::ForgetEvents { webhook, events } => {
                 events::forget(&self.proposer, &webhook, &events).await
+            }
+            Operation::Invite { for_ms } => self.cluster.invite(for_ms).await,
+            Operation::SetStanding { key, standing } => {
+                self.cluster.set_standing(key, standing).await
             }
             Operation::Sweep { grace_ms } => self.orders.order(grace_ms).await,
             Operation::CreateBucket {
@@ -265,6 +279,7 @@ fn place_of_read(operation: &Operation) -> Option<Place> {
     match operation {
         Operation::Authorize { .. }
         | Operation::ListKeys { .. }
+        | Operation::Roster
         | Operation::GetKeyPolicy { .. }
         | Operation::GetBucketSetting { .. }
         | Operation::ListBuckets { .. } => Some(Place::Registry),
@@ -315,6 +330,7 @@ fn grows(operation: &Operation) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use protocol::cluster::{NodeKey, Standing};
     use protocol::settings::SettingKind;
 
     #[test]
@@ -339,6 +355,14 @@ mod tests {
                 kind: SettingKind::Website,
             },
         ];
+        let of_nodes = [
+            Operation::Roster,
+            Operation::Invite { for_ms: 60_000 },
+            Operation::SetStanding {
+                key: NodeKey([1; 32]),
+                standing: Standing::Revoked,
+            },
+        ];
         let private = [
             Operation::GetNotification { bucket },
             Operation::Shards,
@@ -354,12 +378,13 @@ mod tests {
                 assert_eq!(may, expected, "{client} {operation:?}");
             }
         };
-        for (client, events, reads, rest) in [
-            ("web", false, true, false),
-            ("notifier", true, false, false),
-            ("s3-frontend", false, true, true),
-            ("console", false, true, true),
+        for (client, events, reads, rest, nodes) in [
+            ("web", false, true, false, false),
+            ("notifier", true, false, false, false),
+            ("s3-frontend", false, true, true, false),
+            ("console", false, true, true, true),
         ] {
+            check(client, &of_nodes, nodes);
             check(client, &of_events, events);
             check(client, &public, reads);
             check(client, &private, rest);

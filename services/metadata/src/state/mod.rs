@@ -17,6 +17,7 @@ mod objects;
 mod quotas;
 mod registry;
 mod renaming;
+mod roster;
 mod rows;
 mod settings;
 mod store;
@@ -35,6 +36,7 @@ pub use notifications::next_events;
 pub use registry::{
     Place, find_bucket, is_versioned, next_bucket, registered, revision, rowed, usage,
 };
+pub use roster::{ClusterChange, is_invited, roster};
 pub use settings::lifecycles;
 pub use store::{MemoryStore, Rows, Store};
 pub use sweeping::{garbage, is_referenced, reclaimable};
@@ -45,8 +47,8 @@ use protocol::block::{BlockRef, HashKey};
 use protocol::metadata::{BucketId, Change, Content, MetadataError, Operation, Reply, Versioning};
 use serde::{Deserialize, Serialize};
 
-/// Number of the form of commands and rows on the disk: raised with each change of either, or of the types of
-/// `protocol::metadata` in them.
+/// Number of the form of commands and rows on the disk: raised with each change by which one that was written before would be read as another,
+/// here or in the types of `protocol::metadata` in them. A further kind behind the others changes none.
 pub const FORMAT: u32 = 6;
 
 /// What a command came to: a reply, or why it was refused.
@@ -110,6 +112,8 @@ pub enum AnyChange {
     Reclaim,
     /// The events for a webhook up to this number were told. Refused for one that [`next_events`] cannot have shown. Harmless to repeat.
     ForgetEvents { webhook: String, upto: u64 },
+    /// Shard 0: who belongs to the cluster.
+    Cluster(ClusterChange),
 }
 
 impl From<Change> for AnyChange {
@@ -185,6 +189,7 @@ pub fn read<R: Rows>(rows: &R, operation: &Operation) -> Result<Option<Outcome>,
             key,
             version,
         } => objects::get(rows, *bucket, key, *version)?,
+        Operation::Roster => Ok(Reply::Roster(roster(rows)?)),
         Operation::GetUsage { bucket } => Ok(Reply::Usage(usage(rows, *bucket)?)),
         Operation::GetVersioning { bucket } => locks::get_versioning(rows, *bucket)?,
         Operation::GetNotification { bucket } => notifications::get(rows, *bucket)?,
@@ -270,6 +275,7 @@ fn change<R: Rows>(changes: &mut Changes<'_, R>, change: &AnyChange) -> Result<O
         AnyChange::ForgetGarbage { garbage } => sweeping::forget(changes, garbage),
         AnyChange::Reclaim => sweeping::reclaim(changes),
         AnyChange::ForgetEvents { webhook, upto } => notifications::forget(changes, webhook, *upto),
+        AnyChange::Cluster(change) => roster::change(changes, change),
     }
 }
 

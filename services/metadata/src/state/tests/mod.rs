@@ -16,6 +16,7 @@ mod pages;
 mod quotas;
 mod registry;
 mod renames;
+mod roster;
 mod sequences;
 mod settings;
 mod told;
