@@ -6,7 +6,10 @@
 
 use crate::wire::Conversation;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::fmt;
+use std::net::SocketAddr;
+use std::str::FromStr;
 
 /// The most nodes of a cluster, those that have left included.
 pub const NODES_MAX: usize = 64;
@@ -34,6 +37,17 @@ fn hexadecimal(bytes: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
 impl fmt::Display for NodeKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         hexadecimal(&self.0, f)
+    }
+}
+
+impl FromStr for NodeKey {
+    type Err = ();
+
+    /// From 64 hexadecimal digits, as it is displayed.
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let mut key = [0; 32];
+        hex::decode_to_slice(text, &mut key).map_err(|_| ())?;
+        Ok(Self(key))
     }
 }
 
@@ -93,6 +107,38 @@ pub struct NodeEntry {
     pub standing: Standing,
 }
 
+impl NodeEntry {
+    /// The first rule that the entry breaks, in words. For entries that come from other nodes or from the disk.
+    ///
+    /// Names of nodes and zones are a-z, 0-9 and '-'; an address is empty or one that can be sent to.
+    pub fn broken_rule(&self) -> Option<String> {
+        for (what, name) in [("name", &self.name), ("zone", &self.zone)] {
+            let plain = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-');
+            if !(1..=NODE_NAME_BYTES_MAX).contains(&name.len()) || !name.bytes().all(plain) {
+                return Some(format!(
+                    "a {what} is 1 to {NODE_NAME_BYTES_MAX} of a-z, 0-9 and '-'"
+                ));
+            }
+        }
+        for (what, address) in [("mesh", &self.mesh), ("gossip", &self.gossip)] {
+            if !address.is_empty() && address_of(address).is_none() {
+                return Some(format!(
+                    "the {what} address {address:?} is none that others can reach"
+                ));
+            }
+        }
+        None
+    }
+}
+
+/// An `ip:port` that can be sent to: of one host, and with a port.
+pub fn address_of(text: &str) -> Option<SocketAddr> {
+    let address: SocketAddr = text.parse().ok()?;
+    let ip = address.ip();
+    let of_one = !ip.is_unspecified() && !ip.is_multicast();
+    (of_one && address.port() != 0).then_some(address)
+}
+
 /// Everybody who was ever admitted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Roster {
@@ -113,6 +159,27 @@ impl Roster {
     /// The node of this name, if it belongs.
     pub fn named(&self, name: &str) -> Option<&NodeEntry> {
         self.members().find(|node| node.name == name)
+    }
+
+    /// The first rule that the roster breaks, in words: its bounds, its entries, and that no key and no name of those that belong stands
+    /// twice.
+    pub fn broken_rule(&self) -> Option<String> {
+        if self.nodes.len() > NODES_MAX {
+            return Some(format!("more than {NODES_MAX} nodes"));
+        }
+        let (mut keys, mut names) = (BTreeSet::new(), BTreeSet::new());
+        for node in &self.nodes {
+            if let Some(broken) = node.broken_rule() {
+                return Some(broken);
+            }
+            if !keys.insert(node.key) {
+                return Some(format!("the key {} stands twice", node.key));
+            }
+            if node.standing == Standing::Member && !names.insert(&node.name) {
+                return Some(format!("two nodes that belong are named {}", node.name));
+            }
+        }
+        None
     }
 
     /// All that belong.
@@ -204,3 +271,87 @@ impl fmt::Display for AdmissionError {
 }
 
 impl std::error::Error for AdmissionError {}
+
+#[cfg(test)]
+mod tests {
+    #![allow(
+        clippy::unwrap_used,
+        clippy::indexing_slicing,
+        reason = "a panic is how a test fails"
+    )]
+    use super::*;
+
+    fn node(number: u8) -> NodeEntry {
+        NodeEntry {
+            key: NodeKey([number; 32]),
+            gossip_key: GossipKey([number; 32]),
+            name: format!("node-{number}"),
+            zone: "home".into(),
+            capacity_bytes: 0,
+            mesh: "192.168.1.20:3901".into(),
+            gossip: "[2001:db8::20]:3902".into(),
+            standing: Standing::Member,
+        }
+    }
+
+    #[test]
+    fn a_key_is_read_as_it_is_shown() {
+        let key = NodeKey(std::array::from_fn(|at| at as u8));
+        assert_eq!(key.to_string().parse(), Ok(key));
+        for wrong in ["", "00", &"g".repeat(64), &"0".repeat(63), &"é".repeat(32)] {
+            assert_eq!(wrong.parse::<NodeKey>(), Err(()), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn only_an_address_of_one_host_with_a_port_can_be_sent_to() {
+        for right in ["127.0.0.1:1", "[::1]:65535", "192.168.1.20:3901"] {
+            assert!(address_of(right).is_some(), "{right}");
+        }
+        for wrong in [
+            "",
+            "127.0.0.1",
+            "127.0.0.1:0",
+            "0.0.0.0:1",
+            "[::]:1",
+            "224.0.0.1:1",
+            "[ff02::1]:1",
+            "localhost:1",
+        ] {
+            assert!(address_of(wrong).is_none(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn each_broken_rule_of_a_roster_is_named() {
+        let roster = |nodes: Vec<NodeEntry>| Roster {
+            cluster: ClusterId([1; 16]),
+            version: 1,
+            nodes,
+        };
+        let good = roster(vec![node(1), node(2)]);
+        assert_eq!(good.broken_rule(), None);
+        assert_eq!(good.named("node-2").unwrap().key, node(2).key);
+        let check = |change: &dyn Fn(&mut Roster), expected: &str| {
+            let mut roster = good.clone();
+            change(&mut roster);
+            let broken = roster.broken_rule().unwrap();
+            assert!(broken.contains(expected), "{broken}");
+        };
+        check(&|roster| roster.nodes[1].name = String::new(), "a name is");
+        check(&|roster| roster.nodes[1].name = "A b".into(), "a name is");
+        check(&|roster| roster.nodes[1].zone = "z".repeat(65), "a zone is");
+        check(&|roster| roster.nodes[0].mesh = "[::]:1".into(), "mesh");
+        check(&|roster| roster.nodes[0].gossip = "x".into(), "gossip");
+        check(&|roster| roster.nodes[1].key = node(1).key, "twice");
+        check(&|roster| roster.nodes[1].name = "node-1".into(), "two nodes");
+        check(
+            &|roster| roster.nodes = (0..=NODES_MAX as u8).map(node).collect(),
+            "more than 64",
+        );
+        let mut left = good.clone();
+        (left.nodes[1].name, left.nodes[1].standing) = ("node-1".into(), Standing::Left);
+        assert_eq!(left.broken_rule(), None, "its name is free");
+        assert!(left.member(&node(2).key).is_none());
+    }
+}

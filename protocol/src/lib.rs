@@ -19,6 +19,7 @@ pub mod peers;
 pub mod settings;
 pub mod start;
 pub mod stream;
+pub mod token;
 pub mod trace;
 pub mod verbs;
 pub mod wire;

@@ -35,6 +35,7 @@ pub use versions::{
 };
 
 use crate::block::HashKey;
+use crate::cluster::{NodeKey, Roster, Standing};
 use crate::settings::{AccessDocuments, SettingKind};
 use crate::wire::Conversation;
 use serde::{Deserialize, Serialize};
@@ -51,6 +52,10 @@ pub const PART_BYTES_MIN: u64 = 5 * 1024 * 1024;
 pub const BLOCKS_MAX: usize = 2_600;
 /// All headers of an object (standard and `x-amz-meta-*`), names and values, in bytes.
 pub const HEADERS_BYTES_MAX: usize = 12 * 1024;
+/// The shortest time for which an invitation can be made, in milliseconds.
+pub const INVITATION_MS_MIN: u64 = 60 * 1_000;
+/// The longest.
+pub const INVITATION_MS_MAX: u64 = 30 * 24 * 60 * 60 * 1_000;
 /// The most entries of one page. A page may be shorter, since it also has to fit a message; `next` says whether more follow.
 pub const PAGE_MAX: u32 = 1_000;
 
@@ -62,7 +67,7 @@ impl Conversation for Metadata {
     type Answer = Answer;
     const NAME: &'static str = "metadata";
     const NUMBER: u8 = 7;
-    const VERSION: u8 = 6;
+    const VERSION: u8 = 7;
     fn kind(call: &Call) -> &dyn std::fmt::Debug {
         match &call.operation {
             Operation::Change(change) => change,
@@ -291,6 +296,21 @@ pub enum Operation {
         /// Of the layout that was looked at.
         version: u64,
     },
+    /// Who belongs to the cluster → [`Reply::Roster`]. Read.
+    Roster,
+    /// Makes an invitation to the cluster, by way of this node → [`Reply::Invited`]. `Refused` if other nodes cannot reach this one.
+    Invite {
+        /// How long it holds, in milliseconds: from [`INVITATION_MS_MIN`] to [`INVITATION_MS_MAX`].
+        for_ms: u64,
+    },
+    /// A node leaves or is revoked → [`Reply::Roster`]. `NoSuchNode`; `Refused` for the last one, and for one that was revoked. Harmless to repeat.
+    SetStanding {
+        /// Which.
+        key: NodeKey,
+        /// Not `Member`.
+        standing: Standing,
+    },
+
     /// The state of the shards, for the operator → [`Reply::Shards`]. Read.
     Shards,
     /// Runs the lifecycle now instead of at its next hour, and answers when it has run once → [`Reply::Expired`].
@@ -442,6 +462,15 @@ pub enum Reply {
         events: Vec<(EventId, Event)>,
         /// So many were not kept since the queues were made, because too many waited ([`EVENTS_WAITING_MAX`]).
         lost: u64,
+    },
+    /// To [`Operation::Roster`]; `None` before the cluster is made, which is soon after the first start.
+    Roster(Option<Roster>),
+    /// To [`Operation::Invite`].
+    Invited {
+        /// The word that the newcomer is given ([`crate::token::Token`]). It is kept nowhere.
+        token: String,
+        /// When its time is over, in milliseconds since 1970.
+        expires_ms: u64,
     },
     /// To [`Operation::Shards`].
     Shards(Vec<Shard>),

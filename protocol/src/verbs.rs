@@ -65,7 +65,12 @@ pub static VERBS: &[Form] = {
             "the node: what serves, what this host could not give",
             Inspect,
         ),
-        form(&["members"], "", "the nodes of the cluster", Inspect),
+        form(
+            &["members"],
+            "",
+            "the nodes of the cluster: zone, state, address, what each gives and runs",
+            Inspect,
+        ),
         form(
             &["services"],
             "",
@@ -146,6 +151,25 @@ pub static VERBS: &[Form] = {
             Inspect,
         ),
         form(&["shards"], "", "the shards of metadata", Inspect),
+        form(
+            &["invite"],
+            "[--for 24h]",
+            "a token by which one node may join the cluster",
+            Admin,
+        ),
+        form(
+            &["node", "revoke"],
+            "NAME",
+            "no node speaks with it any more, and it never comes back",
+            Admin,
+        ),
+        form(
+            &["node", "leave"],
+            "NAME",
+            "it belongs no more; a new invitation brings it back",
+            Admin,
+        ),
+        form(&["node"], "", "", Admin),
         form(
             &["key", "create"],
             "NAME [--create-buckets]",

@@ -6,6 +6,7 @@
 mod ask;
 mod boot;
 mod extra;
+mod nodes;
 mod image;
 mod sys;
 mod up;

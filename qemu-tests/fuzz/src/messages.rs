@@ -7,6 +7,10 @@ use protocol::bus::{Accept, Connect, ConnectCall, Door, Origin, Supply};
 use protocol::inspect::{Inspect, Operator, Outcome, Verb};
 use protocol::membership::{Member, MemberState, Membership, MembershipAnswer};
 use protocol::mesh::{Mesh, OpenRemote};
+use protocol::cluster::{
+    Admission, AdmissionCall, ClusterId, GossipKey, NodeEntry, NodeKey, Roster, Standing,
+};
+use protocol::membership::{Member, MemberState, Membership, MembershipAnswer, MembershipCall};
 use protocol::metadata::{
     Answer, Attributes, BucketId, Call, Change, Checksum, Content, DataKey, Encryption, EventKind,
     KeySource, Metadata, NewObject, Operation, Precondition, Reply, Salt,
@@ -31,6 +35,7 @@ pub(crate) fn run(packet: &[u8]) -> bool {
         both::<Membership>(packet),
         both::<Mesh>(packet),
         both::<Relay>(packet),
+        both::<Admission>(packet),
         both::<Blocks>(packet),
         both::<Metadata>(packet),
         both::<Peers>(packet),
@@ -133,11 +138,37 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
         settings: vec![("node".into(), "home".into())],
     };
     let member = Member {
+        key: NodeKey([5; 32]),
         name: "home".into(),
         zone: "cellar".into(),
         address: "127.0.0.1:3901".into(),
+        mesh: "127.0.0.1:3902".into(),
+        capacity_bytes: 1 << 40,
         state: MemberState::Suspect,
         incarnation: 3,
+        version: "0.1.0".into(),
+        services: "metadata".into(),
+    };
+    let node = NodeEntry {
+        key: NodeKey([5; 32]),
+        gossip_key: GossipKey([6; 32]),
+        name: "home".into(),
+        zone: "cellar".into(),
+        capacity_bytes: 1 << 40,
+        mesh: "127.0.0.1:3902".into(),
+        gossip: "127.0.0.1:3901".into(),
+        standing: Standing::Member,
+    };
+    let cluster = ClusterId([7; 16]);
+    let roster = Roster {
+        cluster,
+        version: 3,
+        nodes: vec![node.clone()],
+    };
+    let join = AdmissionCall::Join {
+        cluster,
+        secret: [8; 32],
+        node,
     };
     let answer = |reply| Answer {
         revision: 9,
@@ -174,6 +205,9 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
             about: "metadata to metadata on n2".into(),
         }),
         encode::<Membership>(&numbered(MembershipAnswer::Members(vec![member]))),
+        encode::<Membership>(&numbered(MembershipAnswer::Roster(Some(roster.clone())))),
+        encode::<Membership>(&numbered(MembershipCall::Learn { roster })),
+        encode::<Admission>(&numbered(join)),
         encode::<Blocks>(&numbered(BlockCall::Store {
             id: BlockId([7; 32]),
             key: HashKey([1; 32]),

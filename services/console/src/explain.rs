@@ -76,10 +76,13 @@ pub(crate) fn is_explained(
     }
 }
 
-/// A service with a directory of its own, or one that is handed descriptors of single blocks by the block-store.
+/// A service with a directory of its own, one that is handed descriptors of single blocks by the block-store, or a daemon with a record.
 fn handles_files(manifest: &Manifest) -> bool {
     let mut calls = manifest.calls.iter();
-    manifest.root.is_some() || calls.any(|call| call.conversation == "blocks")
+    let mut grants = manifest.grants.iter();
+    manifest.root.is_some()
+        || calls.any(|call| call.conversation == "blocks")
+        || grants.any(|grant| grant.kind == Kind::Record)
 }
 
 /// Whether the manifests let a process with `manifest` talk to whoever is at the other end.
@@ -265,6 +268,8 @@ mod tests {
         ] {
             assert!(!explained("metadata", 9, what, None), "{what}");
         }
+        assert!(explained("membership", 9, "/data/roster", None));
+        assert!(!explained("debug-ssh", 9, "/data/roster", None));
         assert!(
             !explained("nobody", 0, "/dev/null", None),
             "no manifest, no reason"

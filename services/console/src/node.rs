@@ -6,7 +6,6 @@ use crate::verbs::{Daemon, Verbs, gone, odd};
 use manifests::{BUILT_IN, Manifest, Policy};
 use protocol::block::{BlockAnswer, BlockCall, Usage};
 use protocol::inspect::{InspectAnswer, InspectCall, LIST_MAX, Node, Power, Process, Service};
-use protocol::membership::{MemberState, MembershipAnswer, MembershipCall};
 use protocol::metadata::{Operation, Reply};
 use serde_json::{Value, json};
 use std::net::{IpAddr, SocketAddr};
@@ -133,30 +132,6 @@ pub(crate) async fn status(verbs: &Verbs) -> Answer {
         facts.insert("addresses".into(), json!(machine.addresses));
     }
     Ok(Report::Facts(facts))
-}
-
-pub(crate) async fn members(verbs: &Verbs) -> Answer {
-    let call = MembershipCall::Members;
-    let (answer, _) = verbs
-        .membership
-        .repeat(&call)
-        .await
-        .map_err(|error| gone("membership", &error))?;
-    let MembershipAnswer::Members(members) = answer else {
-        return Err(odd("membership"));
-    };
-    let rows = members.into_iter().map(|member| {
-        let state = match member.state {
-            MemberState::Alive => "alive",
-            MemberState::Suspect => "suspect",
-            MemberState::Gone => "gone",
-        };
-        json!({"name": member.name, "zone": member.zone, "address": member.address, "state": state, "incarnation": member.incarnation})
-    });
-    Ok(Report::Table(
-        &["name", "zone", "state", "address"],
-        rows.collect(),
-    ))
 }
 
 /// One node keeps everything: where the blocks are is no question yet, how many fit is.

@@ -106,6 +106,8 @@ pub enum Kind {
     Namespace,
     /// A sealed memory file with bytes that init has read: keys.
     File,
+    /// A regular file of the node's data directory, opened by init to be read and written in place: what a daemon without a file system keeps.
+    Record,
     /// A route socket of the machine's network, made by init.
     Netlink,
     /// A UDP socket of the machine's network, made by init.
@@ -129,6 +131,7 @@ impl Kind {
             Self::Directory => "directory",
             Self::Namespace => "namespace",
             Self::File => "file",
+            Self::Record => "record",
             Self::Netlink => "netlink",
             Self::Datagram => "datagram",
         }
@@ -259,6 +262,14 @@ impl Manifest {
         self.grants
             .iter()
             .filter_map(|grant| grant.listen.as_deref())
+    }
+
+    /// Whether it runs on a node: one that listens where the operator has named no address, or dials where there is none, does not. `has` is asked
+    /// for the settings that name them.
+    pub fn runs_where(&self, has: impl Fn(&str) -> bool) -> bool {
+        let outside = self.dials.iter().map(|dial| dial.kind.setting());
+        let needs = self.needs.iter().map(String::as_str);
+        self.listens().chain(outside).chain(needs).all(has)
     }
 
     /// The first rule that the manifest breaks on its own: a word to find the line by, and the rule.

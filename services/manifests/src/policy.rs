@@ -353,6 +353,7 @@ impl Policy {
                 Kind::Program | Kind::Namespace => held("spawn".into()),
                 Kind::Directory => held(format!("directory:{}", grant.name)),
                 Kind::File => held(format!("file:{}", grant.name)),
+                Kind::Record => held(format!("record:{}", grant.name)),
                 Kind::Netlink => held("interfaces".into()),
                 Kind::Datagram => held(format!("datagram:{}", grant.name)),
                 Kind::Door | Kind::Bus => None,

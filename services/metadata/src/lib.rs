@@ -1,7 +1,8 @@
 //! metadata: keys, buckets, objects and uploads, strongly consistent and on disk.
 //!
-//! Given: `door`, `bus`, its data directory as its whole file system. Serves: `protocol::metadata`, and `protocol::peers` to metadata on other nodes. Calls:
-//! block-store, for the sweep only, and metadata on other nodes.
+//! Given: `door`, `bus`, its data directory as its whole file system. Serves: `protocol::metadata`, `protocol::peers` to metadata on other nodes,
+//! `protocol::cluster::Admission` to strangers. Calls: block-store, for the sweep and to say where blocks belong; membership, to say who belongs; metadata on
+//! other nodes.
 //!
 //! A call comes in at [`service`](mod@service), is judged there and becomes a read of a shard's rows or a command for it. A shard is a
 //! Raft group ([`raft`]) around a pure state machine ([`state`]). Only `sweep`, `buckets` and `events` know of more than one shard. Where the cluster has
@@ -10,7 +11,9 @@
 //! Absent on purpose: any byte of an object that is longer than 8 KiB, any opinion on who may do what beyond the revision of a call.
 #![forbid(unsafe_code)]
 
+mod admission;
 mod buckets;
+mod cluster;
 mod error;
 mod events;
 mod fence;
@@ -18,6 +21,7 @@ mod keyring;
 mod lifecycle;
 mod members;
 mod peering;
+mod placing;
 mod proposer;
 pub mod raft;
 mod rights;
@@ -36,12 +40,17 @@ pub use peering::Peering;
 pub use proposer::Clock;
 pub use ways::{Connect, Reach, Ways};
 
+use cluster::{Cluster, Part};
 use fence::Fence;
+use placing::Placing;
 use proposer::Proposer;
 use protocol::Channel;
-use protocol::cluster::Roster;
+use protocol::cluster::{Admission, NodeKey, Roster};
+use protocol::metadata::Metadata;
+use protocol::peers::Peers;
+use protocol::stream::FRAME_BYTES_MAX;
 use rights::Rights;
-use runtime::{Bus, Given, Link, Supervisor};
+use runtime::{Bus, Conversations, Given, Link, Supervisor};
 use service::Service;
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -74,6 +83,8 @@ pub fn run_in(mut given: Given, home: &Path, clock: Clock) -> Result<(), Error> 
         root: given.root()?,
         node: given.setting("node")?,
         shards: given.parsed("shards")?,
+        key: key(&mut given)?,
+        part: part(&mut given)?,
     };
     let supervisor = given.finish()?;
     let tokio = runtime::event_loop()?;
@@ -87,6 +98,25 @@ struct Setup {
     root: OwnedFd,
     node: String,
     shards: u32,
+    key: NodeKey,
+    part: Part,
+}
+
+/// This node's public key, 64 hexadecimal digits.
+fn key(given: &mut Given) -> Result<NodeKey, runtime::Error> {
+    let text = given.setting("node_key")?;
+    text.parse()
+        .map_err(|()| runtime::Error::Setting("node_key".into(), text))
+}
+
+/// Whether it makes a cluster.
+fn part(given: &mut Given) -> Result<Part, runtime::Error> {
+    let text = given.setting("founder")?;
+    match text.as_str() {
+        "yes" => Ok(Part::Founder),
+        "no" => Ok(Part::Joiner),
+        _ => Err(runtime::Error::Setting("founder".into(), text)),
+    }
 }
 
 async fn serve(
@@ -95,8 +125,21 @@ async fn serve(
     home: &Path,
     clock: Clock,
 ) -> Result<(), Error> {
-    let cluster = Cluster::none(&setup.node);
-    let opened = Parts::open(setup.shards, cluster, home, clock, setup.root, setup.bus).await;
+    let bus = Bus::new(setup.bus)?;
+    let (told, roster) = watch::channel(None);
+    let company = Company {
+        me: raft::Me {
+            name: setup.node,
+            number: Some(raft::number_of(&setup.key)),
+            founding: setup.part == Part::Founder,
+            ways: Rc::new(Ways::new(FRAME_BYTES_MAX, ways::Links::new(bus.clone()))),
+        },
+        key: setup.key,
+        part: setup.part,
+        roster,
+        copies: None,
+    };
+    let opened = Parts::open(setup.shards, company, home, clock, setup.root, bus).await;
     let (parts, ordered) = match opened {
         Ok(opened) => opened,
         Err(
@@ -110,9 +153,11 @@ async fn serve(
     };
     supervisor.ready(format!("{} shards", setup.shards))?;
     parts.begin(ordered);
+    parts.meet(told);
     let store = parts.store.clone();
+    let conversations = parts.conversations();
     let served = tokio::select! {
-        served = runtime::serve(setup.door, supervisor, parts.service) => served.map_err(Error::Given),
+        served = runtime::serve_all(setup.door, supervisor, conversations) => served.map_err(Error::Given),
         error = store.failure() => Err(error),
     };
     if served.is_ok() {
@@ -121,31 +166,18 @@ async fn serve(
     served
 }
 
-/// What this node knows of the cluster that it belongs to.
-pub struct Cluster {
+/// What this node knows of others.
+pub(crate) struct Company {
     /// This node, as its groups know it.
-    pub me: raft::Me,
+    pub(crate) me: raft::Me,
+    /// Its key.
+    pub(crate) key: NodeKey,
+    /// Whether it makes the cluster.
+    pub(crate) part: Part,
     /// Who belongs; `None` while that is not known. What is known only here is not acted upon: each leader has the newest from shard 0.
-    pub roster: watch::Receiver<Option<Roster>>,
+    pub(crate) roster: watch::Receiver<Option<Roster>>,
     /// In how many copies a shard is kept at most: 1, 2, 3 or 5. `None`: in three, or in as many as there are zones with capacity.
-    pub copies: Option<usize>,
-}
-
-impl Cluster {
-    /// A node that will never have company.
-    fn none(node: &str) -> Self {
-        let (_, roster) = watch::channel(None);
-        Self {
-            me: raft::Me {
-                name: node.into(),
-                number: None,
-                founding: true,
-                ways: Rc::new(Ways::none()),
-            },
-            roster,
-            copies: None,
-        }
-    }
+    pub(crate) copies: Option<usize>,
 }
 
 /// The parts of the service.
@@ -161,13 +193,19 @@ impl Parts {
     /// Opens the database in `home` and puts the service together.
     async fn open(
         shards: u32,
-        cluster: Cluster,
+        company: Company,
         home: &Path,
         clock: Clock,
         root: OwnedFd,
-        bus: Channel,
+        bus: Bus,
     ) -> Result<(Self, mpsc::Receiver<sweep::Order>), Error> {
-        let Cluster { me, roster, copies } = cluster;
+        let Company {
+            me,
+            key,
+            part,
+            roster,
+            copies,
+        } = company;
         let ways = me.ways.clone();
         let store = raft::Store::open(&home.join(DATABASE), shards, me).await?;
         let keyring = keyring::Keyring::open(home)?;
@@ -175,9 +213,12 @@ impl Parts {
         let proposer = Rc::new(Proposer::new(store.clone(), clock, ways, roster));
         let rights = Rc::new(Rights::new(proposer.clone()));
         let fence = Rc::new(Fence::default());
-        let blocks = Link::new(Bus::new(bus)?, "block-store");
+        let blocks = || Link::new(bus.clone(), "block-store");
+        let membership = Link::new(bus.clone(), "membership");
+        let cluster = Cluster::new(proposer.clone(), membership, key, part);
+        let placing = Placing::new(proposer.clone(), blocks(), key);
         let space = Rc::new(space::Space::of(root));
-        let sweep = sweep::Sweep::new(proposer.clone(), fence.clone(), space.clone(), blocks);
+        let sweep = sweep::Sweep::new(proposer.clone(), fence.clone(), space.clone(), blocks());
         let sweep = Rc::new(sweep);
         let buckets = Rc::new(buckets::Buckets::new(proposer.clone()));
         let (orders, ordered) = sweep::orders();
@@ -192,6 +233,8 @@ impl Parts {
             orders,
             space,
             rights,
+            cluster: Rc::new(cluster),
+            placing: Rc::new(placing),
         });
         let parts = Self {
             store,
@@ -201,6 +244,21 @@ impl Parts {
             copies,
         };
         Ok((parts, ordered))
+    }
+
+    /// What is answered at the door.
+    fn conversations(&self) -> Conversations {
+        let service = self.service.clone();
+        Conversations::of::<Metadata, _>(service.clone())
+            .and::<Admission, _>(service.clone())
+            .and::<Peers, _>(Rc::new(Peering { service }))
+    }
+
+    /// Begins what makes this node one of several: `told` is told of the newest roster.
+    fn meet(&self, told: watch::Sender<Option<Roster>>) {
+        let (cluster, placing) = (self.service.cluster.clone(), self.service.placing.clone());
+        tokio::task::spawn_local(async move { cluster.tend(told).await });
+        tokio::task::spawn_local(async move { placing.tend().await });
     }
 
     /// Begins what is done beside the calls.

@@ -1,15 +1,15 @@
 //! Where blocks belong: the layout of shard 0 as an assignment, this node's block-store told of it, and the operator's edits of it.
 
 use crate::Error;
-use crate::proposer::Proposer;
-use crate::state::{self, AnyChange, Arrangement, Layout, LayoutChange, Outcome, Role};
+use crate::proposer::{Failure, Proposer};
+use crate::state::{self, AnyChange, Arrangement, Layout, LayoutChange, Outcome};
 use layout::{Assignment, Proposal, Site};
 use protocol::block::{BlockAnswer, BlockCall, Blocks};
 use protocol::cluster::{NodeKey, Roster};
 use protocol::copies::{PlacedNode, Placement};
 use protocol::metadata::{
     ArrangementReport, LayoutEdit, LayoutReport, MetadataError, MovingReport, NodeShare, Reply,
-    StagedReport,
+    Role, StagedReport,
 };
 use runtime::Link;
 use std::cell::Cell;
@@ -20,6 +20,9 @@ use tokio::sync::watch;
 
 /// How often the applied layout is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// How long a client waits for the block-store to be told.
+const WAIT_MAX: Duration = Duration::from_secs(8);
 
 /// The layout, on this node.
 pub(crate) struct Placing {
@@ -43,12 +46,14 @@ impl Placing {
         }
     }
 
-    /// Waits until the block-store knows where blocks belong, or that this node is alone. Before that no client is answered: a block that is written
-    /// by a store that thinks it is alone would be on one disk.
-    pub(crate) async fn told(&self) {
+    /// Whether the block-store knows where blocks belong, or that this node is alone; waits a moment for it. Before that no client is answered: a block
+    /// that is written by a store that thinks it is alone would be on one disk.
+    pub(crate) async fn is_told(&self) -> bool {
+        if self.told.borrow().is_some() {
+            return true;
+        }
         let mut told = self.told.subscribe();
-        // The sender lives as long as this.
-        let _ = told.wait_for(Option::is_some).await;
+        tokio::time::timeout(WAIT_MAX, told.wait_for(Option::is_some)).await.is_ok()
     }
 
     /// Keeps the block-store informed for as long as the service lives.
@@ -134,12 +139,12 @@ impl Placing {
         self.proposer.propose(registry, change).await
     }
 
-    async fn current(&self) -> Result<Layout, MetadataError> {
-        let rows = self.proposer.read(self.proposer.registry()).await?;
-        let layout = state::layout(rows).map_err(failed)?;
+    async fn current(&self) -> Result<Layout, Failure> {
+        let read = self.proposer.read(self.proposer.registry()).await;
+        let layout = state::layout(read?).map_err(failed)?;
         layout.ok_or_else(|| {
             let why = "a node that is alone keeps all blocks itself: invite others first";
-            MetadataError::Refused(why.into())
+            MetadataError::Refused(why.into()).into()
         })
     }
 

@@ -5,10 +5,12 @@
 //! known that nothing has happened.
 
 use crate::buckets::Buckets;
+use crate::cluster::Cluster;
 use crate::events;
 use crate::fence::{Entry, Fence};
 use crate::keyring::Keyring;
 use crate::lifecycle;
+use crate::placing::Placing;
 use crate::proposer::{Failure, Found, Proposer, search_until, unexpected};
 use crate::raft::{Consensus, Group};
 use crate::rights::Rights;
@@ -38,6 +40,8 @@ pub(crate) enum Caller {
     Frontend,
     /// Judges by itself who may do what.
     Trusted,
+    /// Speaks for the operator, who alone says which nodes belong: a fault in what faces clients invites nobody.
+    Operator,
 }
 
 impl Caller {
@@ -47,6 +51,7 @@ impl Caller {
             "web" => Self::Reader,
             "notifier" => Self::Notifier,
             "s3-frontend" => Self::Frontend,
+            "console" => Self::Operator,
             _ => Self::Trusted,
         }
     }
@@ -57,7 +62,8 @@ impl Caller {
             Self::Reader => "web",
             Self::Notifier => "notifier",
             Self::Frontend => "s3-frontend",
-            Self::Trusted => "console",
+            Self::Trusted => "service",
+            Self::Operator => "console",
         }
     }
 
@@ -66,10 +72,20 @@ impl Caller {
             operation,
             Operation::NextEvents { .. } | Operation::ForgetEvents { .. }
         );
+        let is_about_nodes = matches!(
+            operation,
+            Operation::Roster
+                | Operation::Invite { .. }
+                | Operation::SetStanding { .. }
+                | Operation::Layout
+                | Operation::EditLayout(_)
+                | Operation::ApplyLayout { .. }
+        );
         match self {
             Self::Reader => operation.is_public_read(),
             Self::Notifier => is_about_events,
-            Self::Frontend | Self::Trusted => !is_about_events,
+            Self::Frontend | Self::Trusted => !is_about_events && !is_about_nodes,
+            Self::Operator => !is_about_events,
         }
     }
 }
@@ -83,6 +99,8 @@ pub(crate) struct Service {
     pub(crate) sweep: Rc<Sweep>,
     pub(crate) lifecycle: Rc<lifecycle::Worker>,
     pub(crate) orders: Orders,
+    pub(crate) cluster: Rc<Cluster>,
+    pub(crate) placing: Rc<Placing>,
     pub(crate) space: Rc<Space>,
     pub(crate) rights: Rc<Rights>,
 }
@@ -133,6 +151,11 @@ impl Service {
             return self.answer_with(Err(MetadataError::Refused("not from this caller".into())));
         }
         if !self.proposer.is_alone() {
+            // The operator is answered also by a node that has not found its place yet.
+            if caller != Caller::Operator && !self.placing.is_told().await {
+                let why = "this node has not been told yet where blocks belong: try again";
+                return self.answer_with(Err(MetadataError::Unavailable(why.into())));
+            }
             return self.anywhere(caller, call).await;
         }
         let result = self.here(caller, call, Guard::Here).await;
@@ -249,7 +272,12 @@ impl Service {
                 None,
                 Operation::CreateBucket { .. }
                 | Operation::PutVersioning { .. }
-                | Operation::DeleteBucket { .. },
+                | Operation::DeleteBucket { .. }
+                | Operation::Invite { .. }
+                | Operation::SetStanding { .. }
+                | Operation::Layout
+                | Operation::EditLayout(_)
+                | Operation::ApplyLayout { .. },
             ) => registry,
             _ => return None,
         })
@@ -297,6 +325,13 @@ impl Service {
             Operation::ForgetEvents { webhook, events } => {
                 events::forget(&self.proposer, &webhook, &events).await?
             }
+            Operation::Invite { for_ms } => self.cluster.invite(for_ms).await?,
+            Operation::SetStanding { key, standing } => {
+                self.cluster.set_standing(key, standing).await?
+            }
+            Operation::Layout => self.placing.report().await?,
+            Operation::EditLayout(edit) => self.placing.edit(edit).await?,
+            Operation::ApplyLayout { version } => self.placing.apply(version).await?,
             Operation::Sweep { grace_ms } => self.orders.order(grace_ms).await?,
             Operation::CreateBucket {
                 name,
@@ -494,6 +529,7 @@ fn place_of_read(operation: &Operation) -> Option<Place> {
     match operation {
         Operation::Authorize { .. }
         | Operation::ListKeys { .. }
+        | Operation::Roster
         | Operation::GetKeyPolicy { .. }
         | Operation::GetBucketSetting { .. }
         | Operation::ListBuckets { .. } => Some(Place::Registry),
@@ -544,6 +580,7 @@ fn grows(operation: &Operation) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use protocol::cluster::{NodeKey, Standing};
     use protocol::settings::SettingKind;
 
     #[test]
@@ -568,6 +605,14 @@ mod tests {
                 kind: SettingKind::Website,
             },
         ];
+        let of_nodes = [
+            Operation::Roster,
+            Operation::Invite { for_ms: 60_000 },
+            Operation::SetStanding {
+                key: NodeKey([1; 32]),
+                standing: Standing::Revoked,
+            },
+        ];
         let private = [
             Operation::GetNotification { bucket },
             Operation::Shards,
@@ -583,13 +628,14 @@ mod tests {
                 assert_eq!(may, expected, "{client} {operation:?}");
             }
         };
-        for (client, events, reads, rest) in [
-            ("web", false, true, false),
-            ("notifier", true, false, false),
-            ("s3-frontend", false, true, true),
-            (Caller::Trusted.name(), false, true, true),
-            ("console", false, true, true),
+        for (client, events, reads, rest, nodes) in [
+            ("web", false, true, false, false),
+            ("notifier", true, false, false, false),
+            ("s3-frontend", false, true, true, false),
+            (Caller::Trusted.name(), false, true, true, false),
+            ("console", false, true, true, true),
         ] {
+            check(client, &of_nodes, nodes);
             check(client, &of_events, events);
             check(client, &public, reads);
             check(client, &private, rest);

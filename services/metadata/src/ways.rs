@@ -5,10 +5,11 @@
 
 use futures_util::future::LocalBoxFuture;
 use protocol::peers::{Peers, PeersAnswer, PeersCall};
-use runtime::{CallError, Client};
+use runtime::{Bus, CallError, Client, Link};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fmt;
+use std::rc::Rc;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -36,6 +37,42 @@ impl Reach for Box<Connect> {
     ) -> LocalBoxFuture<'a, Result<PeersAnswer, CallError>> {
         Box::pin(async move {
             let client = self(node.to_owned()).await?;
+            let (answer, _descriptors) = client.call(call, &[]).await?;
+            Ok(answer)
+        })
+    }
+}
+
+/// A link to each node, which the bus makes.
+pub(crate) struct Links {
+    bus: Bus,
+    links: RefCell<HashMap<String, Rc<Link<Peers>>>>,
+}
+
+impl Links {
+    pub(crate) fn new(bus: Bus) -> Self {
+        Self {
+            bus,
+            links: RefCell::default(),
+        }
+    }
+
+    fn link(&self, node: &str) -> Rc<Link<Peers>> {
+        let mut links = self.links.borrow_mut();
+        let link = links.entry(node.to_owned());
+        let new = || Rc::new(Link::on(self.bus.clone(), "metadata", node));
+        link.or_insert_with(new).clone()
+    }
+}
+
+impl Reach for Links {
+    fn ask<'a>(
+        &'a self,
+        node: &'a str,
+        call: &'a PeersCall,
+    ) -> LocalBoxFuture<'a, Result<PeersAnswer, CallError>> {
+        Box::pin(async move {
+            let client = self.link(node).client().await?;
             let (answer, _descriptors) = client.call(call, &[]).await?;
             Ok(answer)
         })

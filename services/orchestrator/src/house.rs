@@ -39,14 +39,11 @@ impl Means {
     /// Whether the node listens wherever the service does, has somewhere to dial, and has what the service needs. One whose addresses its operator
     /// left empty does not run.
     fn has_addresses(&self, manifest: &Manifest) -> bool {
-        let empty = |name: &str| {
+        manifest.runs_where(|name| {
             let mut settings = self.settings.iter();
             let found = settings.find(|(setting, _)| setting.strip_prefix("node:") == Some(name));
-            found.is_some_and(|(_, address)| address.is_empty())
-        };
-        let outside = manifest.dials.iter().map(|dial| dial.kind.setting());
-        let needs = manifest.needs.iter().map(String::as_str);
-        !manifest.listens().chain(outside).chain(needs).any(empty)
+            found.is_none_or(|(_, address)| !address.is_empty())
+        })
     }
 }
 

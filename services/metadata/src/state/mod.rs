@@ -18,6 +18,7 @@ mod objects;
 mod quotas;
 mod registry;
 mod renaming;
+mod roster;
 mod rows;
 mod settings;
 mod store;
@@ -37,6 +38,7 @@ pub use notifications::next_events;
 pub use registry::{
     Place, find_bucket, is_versioned, next_bucket, registered, revision, rowed, usage,
 };
+pub use roster::{ClusterChange, is_invited, roster};
 pub use settings::lifecycles;
 pub use store::{MemoryStore, Rows, Store};
 pub use sweeping::{garbage, is_referenced, reclaimable};
@@ -47,8 +49,8 @@ use protocol::block::{BlockRef, HashKey};
 use protocol::metadata::{BucketId, Change, Content, MetadataError, Operation, Reply, Versioning};
 use serde::{Deserialize, Serialize};
 
-/// Number of the form of commands and rows on the disk: raised with each change of either, or of the types of
-/// `protocol::metadata` in them.
+/// Number of the form of commands and rows on the disk: raised with each change by which one that was written before would be read as another,
+/// here or in the types of `protocol::metadata` in them. A further kind behind the others changes none.
 pub const FORMAT: u32 = 6;
 
 /// What a command came to: a reply, or why it was refused.
@@ -114,6 +116,8 @@ pub enum AnyChange {
     ForgetEvents { webhook: String, upto: u64 },
     /// Shard 0: which nodes keep blocks.
     Layout(LayoutChange),
+    /// Shard 0: who belongs to the cluster.
+    Cluster(ClusterChange),
 }
 
 impl From<Change> for AnyChange {
@@ -189,6 +193,7 @@ pub fn read<R: Rows>(rows: &R, operation: &Operation) -> Result<Option<Outcome>,
             key,
             version,
         } => objects::get(rows, *bucket, key, *version)?,
+        Operation::Roster => Ok(Reply::Roster(roster(rows)?)),
         Operation::GetUsage { bucket } => Ok(Reply::Usage(usage(rows, *bucket)?)),
         Operation::GetVersioning { bucket } => locks::get_versioning(rows, *bucket)?,
         Operation::GetNotification { bucket } => notifications::get(rows, *bucket)?,
@@ -275,6 +280,7 @@ fn change<R: Rows>(changes: &mut Changes<'_, R>, change: &AnyChange) -> Result<O
         AnyChange::Reclaim => sweeping::reclaim(changes),
         AnyChange::ForgetEvents { webhook, upto } => notifications::forget(changes, webhook, *upto),
         AnyChange::Layout(change) => layout::change(changes, change),
+        AnyChange::Cluster(change) => roster::change(changes, change),
     }
 }
 

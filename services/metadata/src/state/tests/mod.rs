@@ -17,6 +17,7 @@ mod pages;
 mod quotas;
 mod registry;
 mod renames;
+mod roster;
 mod sequences;
 mod settings;
 mod told;
