@@ -69,8 +69,6 @@ struct Material {
     run: OwnedFd,
     network: OwnedFd,
     cgroups: Cgroups,
-    /// Of the node's key.
-    seed: [u8; 32],
     /// How people come in, and where the keys lie.
     ssh: Option<(Ssh, OwnedFd)>,
     settings: Vec<(&'static str, String)>,
@@ -109,9 +107,6 @@ impl Daemons {
             .map(|ssh| Ok((ssh.clone(), crate::ssh::part(&config.data)?)));
         let ssh = ssh.transpose()?;
         let data = config.data.as_fd().try_clone_to_owned();
-        let mut seed = [0; 32];
-        rustix::rand::getrandom(&mut seed, rustix::rand::GetRandomFlags::empty())
-            .map_err(|errno| Error::Host("getrandom", errno))?;
         let network = sandbox_profiles::empty_network()
             .map_err(|error| Error::Failed(format!("empty network namespace: {error}")))?;
         Ok(Self {
@@ -134,7 +129,6 @@ impl Daemons {
                 run: config.data.part("run")?,
                 network,
                 cgroups,
-                seed,
                 ssh,
                 settings,
                 manifests: config.manifests.clone(),

@@ -411,17 +411,22 @@ impl Switchboard {
         let Some(others) = &mut self.others else {
             return;
         };
-        if roster.version <= others.mesh.version() {
+        let known = others.mesh.version();
+        if roster.version < known {
             return;
         }
         let cut = self
             .connections
             .cut_across(|across| across.member && roster.member(&across.key).is_none());
-        let (version, members) = (roster.version, roster.members().count());
-        runtime::info!(
-            "cluster {}: roster {version}, {members} members; {cut} connections of former members cut",
-            roster.cluster
-        );
+        // The same one comes again when an address has changed.
+        if roster.version > known {
+            runtime::info!(
+                "cluster {}: roster {}, {} members; {cut} connections of former members cut",
+                roster.cluster,
+                roster.version,
+                roster.members().count()
+            );
+        }
         others.mesh.learn(roster);
         others.join_pause = JOIN_AGAIN.0;
     }

@@ -27,6 +27,24 @@ use mesh::Identity;
 use sockets::Sockets;
 use switchboard::Switchboard;
 
+/// What the bus does with a session where the kernel does TLS, for the test that has such a kernel.
+#[cfg(feature = "ktls-test")]
+pub mod kernel_tls {
+    use crate::mesh::{Keys, take_over};
+    use protocol::relay::RecordKeys;
+    use std::os::fd::BorrowedFd;
+
+    /// As at the start of the bus: why the kernel does not do it.
+    pub fn is_there() -> Result<(), String> {
+        crate::mesh::try_it().map_err(|missing| missing.to_string())
+    }
+
+    /// Gives the kernel the keys of a connection.
+    pub fn give(socket: BorrowedFd<'_>, seal: RecordKeys, open: RecordKeys) -> Result<(), String> {
+        take_over(socket, &Keys { seal, open }).map_err(|missing| missing.to_string())
+    }
+}
+
 /// Why the bus ends.
 #[derive(Debug)]
 pub enum Error {

@@ -20,6 +20,11 @@ const BACKLOG: i32 = 1_024;
 const SILENCE_MS: u32 = 20_000;
 /// While nothing is sent, it is asked whether it is still there so often.
 const KEEPALIVE_EVERY: Duration = Duration::from_secs(5);
+/// A connection within the node takes longer only where something is broken.
+const LOOPBACK_WITHIN: Timespec = Timespec {
+    tv_sec: 5,
+    tv_nsec: 0,
+};
 /// The control socket's name in the bus's own root directory.
 pub(crate) const CONTROL: &str = "/control.sock";
 
@@ -176,8 +181,17 @@ pub(crate) fn loopback_pair() -> Result<(OwnedFd, OwnedFd), Errno> {
     bind(&listener, &address)?;
     listen(&listener, 1)?;
     let address = SocketAddr::try_from(getsockname(&listener)?)?;
-    // Over the loopback it is made before the call returns.
     let one = dial(address)?;
+    // On a busy machine the kernel makes it a moment later.
+    for (end, event) in [
+        (listener.as_fd(), PollFlags::IN),
+        (one.as_fd(), PollFlags::OUT),
+    ] {
+        poll(
+            &mut [PollFd::from_borrowed_fd(end, event)],
+            Some(&LOOPBACK_WITHIN),
+        )?;
+    }
     let (other, _) = accept(listener.as_fd())?;
     match is_connected(one.as_fd())? {
         true => Ok((one, other)),

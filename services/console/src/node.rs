@@ -6,6 +6,7 @@ use crate::verbs::{Daemon, Verbs, gone, odd};
 use manifests::{BUILT_IN, Manifest, Policy};
 use protocol::block::{BlockAnswer, BlockCall, Usage};
 use protocol::inspect::{InspectAnswer, InspectCall, LIST_MAX, Node, Power, Process, Service};
+use protocol::membership::{MembershipAnswer, MembershipCall};
 use protocol::metadata::{Operation, Reply};
 use serde_json::{Value, json};
 use std::net::{IpAddr, SocketAddr};

@@ -2,7 +2,7 @@
 
 use crate::explain::Named;
 use crate::report::{Answer, Refusal};
-use crate::{access, buckets, can, metrics, node, nodes, policy, trace};
+use crate::{access, buckets, can, layout, metrics, node, nodes, policy, trace};
 use protocol::block::Blocks;
 use protocol::inspect::{
     INPUT_BYTES_MAX, Inspect, InspectAnswer, InspectCall, Power, Verb, WORD_BYTES_MAX, WORDS_MAX,

@@ -85,11 +85,11 @@ fn passes(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<(), Missing> {
     const TEXT: &[u8] = b"only descriptors";
     send_some(from, &[TEXT]).map_err(missing("sending"))?;
     let mut set = [PollFd::from_borrowed_fd(to, PollFlags::IN)];
-    let second = Timespec {
-        tv_sec: 1,
+    let within = Timespec {
+        tv_sec: 5,
         tv_nsec: 0,
     };
-    poll(&mut set, Some(&second)).map_err(missing("receiving"))?;
+    poll(&mut set, Some(&within)).map_err(missing("receiving"))?;
     let mut bytes = [0; TEXT.len()];
     let (count, _) = receive_some(to, &mut bytes).map_err(missing("receiving"))?;
     if count == TEXT.len() && bytes == *TEXT {

@@ -152,12 +152,9 @@ impl Mesh {
         self.roster.as_ref().map_or(0, |roster| roster.version)
     }
 
-    /// Takes a newer roster. What is under way with nodes that do not belong any more ends.
+    /// Takes a newer roster. Who has been told yes and is not gone yet is judged again; calls to nodes that do not belong any more end.
     pub(crate) fn learn(&mut self, roster: Roster) {
         self.guests.judge_again();
-        let belongs = |key: &NodeKey| roster.member(key).is_some();
-        self.calls
-            .retain(|call| call.purpose == Purpose::Join || belongs(&call.key));
         self.roster = Some(roster);
     }
 
@@ -288,6 +285,11 @@ impl Mesh {
         }
         let mut over = Vec::new();
         for mut call in std::mem::take(&mut self.calls) {
+            let member = self.roster.as_ref().and_then(|all| all.member(&call.key));
+            if call.purpose != Purpose::Join && member.is_none() {
+                over.push(call.over(Err(BusError::NoSuchNode)));
+                continue;
+            }
             match call.turn(&self.identity, now) {
                 Ok(None) => self.calls.push(call),
                 Ok(Some(answer)) => {

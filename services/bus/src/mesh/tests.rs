@@ -472,6 +472,33 @@ fn a_node_that_does_not_answer_holds_up_nobody() {
 }
 
 #[test]
+fn whoever_waits_for_a_node_that_is_revoked_is_told_so_at_once() {
+    let (a, b) = two();
+    drop(a.open_when_there("b"));
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut entry = b.entry();
+    entry.mesh = silent.local_addr().unwrap().to_string();
+    a.tell(roster(2, vec![a.entry(), entry]));
+    // The bus dials the new address as soon as it has learnt it.
+    silent.set_nonblocking(true).unwrap();
+    let limit = Instant::now() + SOON;
+    let _held = loop {
+        a.ask_on("b", "metadata", "peers");
+        std::thread::sleep(Duration::from_millis(300));
+        if let Ok(accepted) = silent.accept() {
+            break accepted;
+        }
+        assert!(Instant::now() < limit, "the bus keeps to the old address");
+        drop(answer(&a.metadata["bus"]));
+    };
+    let begun = Instant::now();
+    a.tell(roster(3, vec![a.entry()]));
+    let refused = answer(&a.metadata["bus"]).unwrap_err();
+    assert_eq!(refused, BusError::NoSuchNode);
+    assert!(begun.elapsed() < Duration::from_millis(REACH_WITHIN_MS / 2));
+}
+
+#[test]
 fn a_service_that_restarts_over_there_is_waited_for() {
     let (a, mut b) = two();
     drop(a.open_when_there("b"));
