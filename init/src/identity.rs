@@ -110,7 +110,11 @@ mod tests {
             let [(_, same)] = &again.files_of(daemon).unwrap()[..] else {
                 panic!("one secret for {daemon}");
             };
-            assert_eq!((content(file).len(), content(file)), (32, content(same)), "{name}");
+            assert_eq!(
+                (content(file).len(), content(file)),
+                (32, content(same)),
+                "{name}"
+            );
             assert_eq!(rustix::io::write(file, b"x"), Err(Errno::PERM));
         }
         assert!(keys.files_of("orchestrator").unwrap().is_empty());
@@ -129,7 +133,10 @@ mod tests {
         assert_ne!(keys.gossip, keys.identity);
         assert_eq!(
             (keys.node_key.to_string(), keys.gossip[..4].to_vec()),
-            ("KEYHEX".to_owned(), vec![0, 0, 0, 0])
+            (
+                "fd139e7efc052b7884f3bce217895fea7fd0141eba2a4d2e75f9594e272a2cc3".to_owned(),
+                vec![9, 218, 100, 172]
+            )
         );
     }
 
@@ -137,7 +144,13 @@ mod tests {
     fn a_damaged_seed_is_refused_and_left_alone() {
         let directory = tempfile::tempdir().unwrap();
         let data = crate::DataDir::open(directory.path()).unwrap();
-        for text in ["", "abc", &"g".repeat(64), &"+1".repeat(32), &"é".repeat(32)] {
+        for text in [
+            "",
+            "abc",
+            &"g".repeat(64),
+            &"+1".repeat(32),
+            &"é".repeat(32),
+        ] {
             std::fs::write(directory.path().join(FILE), text).unwrap();
             assert!(Keys::of(data.as_fd()).is_err(), "{text}");
             let kept = std::fs::read_to_string(directory.path().join(FILE)).unwrap();

@@ -31,7 +31,10 @@ pub(crate) fn of_node(
     let mut settings = vec![
         ("node", identity.name.clone()),
         ("node_key", keys.node_key.to_string()),
-        ("founder", if identity.founder { "yes" } else { "no" }.into()),
+        (
+            "founder",
+            if identity.founder { "yes" } else { "no" }.into(),
+        ),
         ("zone", identity.zone.clone()),
         ("capacity", capacity.to_string()),
         ("join", join.map_or_else(String::new, Token::to_text)),

@@ -344,7 +344,10 @@ mod tests {
         check(&|roster| roster.nodes[0].mesh = "[::]:1".into(), "mesh");
         check(&|roster| roster.nodes[0].gossip = "x".into(), "gossip");
         check(&|roster| roster.nodes[1].key = node(1).key, "twice");
-        check(&|roster| roster.nodes[1].name = "node-1".into(), "two nodes");
+        check(
+            &|roster| roster.nodes[1].name = "node-1".into(),
+            "two nodes",
+        );
         check(
             &|roster| roster.nodes = (0..=NODES_MAX as u8).map(node).collect(),
             "more than 64",

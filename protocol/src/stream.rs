@@ -38,6 +38,10 @@ impl Frames {
     }
 
     /// The next whole frame, if it is there. Errors with [`DecodeError::Long`] where the peer announces more than [`FRAME_BYTES_MAX`].
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "what it lends cannot be an Iterator's item"
+    )]
     pub fn next(&mut self) -> Result<Option<&[u8]>, DecodeError> {
         let rest = self.bytes.get(self.taken..).unwrap_or_default();
         let Some((length, body)) = rest.split_first_chunk::<LENGTH_BYTES>() else {

@@ -59,7 +59,11 @@ impl std::error::Error for TokenError {}
 impl fmt::Debug for Token {
     // A secret does not belong in a log.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Token({} by {} at {})", self.cluster, self.key, self.mesh)
+        write!(
+            f,
+            "Token({} by {} at {})",
+            self.cluster, self.key, self.mesh
+        )
     }
 }
 
@@ -154,8 +158,14 @@ mod tests {
                 ..token()
             };
             let text = token.to_text();
-            assert!(text.len() <= TOKEN_BYTES_MAX && !text.starts_with('-'), "{text}");
-            assert!(text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte)));
+            assert!(
+                text.len() <= TOKEN_BYTES_MAX && !text.starts_with('-'),
+                "{text}"
+            );
+            assert!(
+                text.bytes()
+                    .all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+            );
             assert_eq!(text.parse(), Ok(token));
         }
     }

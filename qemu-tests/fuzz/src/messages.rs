@@ -10,6 +10,7 @@ use protocol::mesh::{Mesh, OpenRemote};
 use protocol::cluster::{
     Admission, AdmissionCall, ClusterId, GossipKey, NodeEntry, NodeKey, Roster, Standing,
 };
+use protocol::inspect::{Inspect, Operator, Outcome, Verb};
 use protocol::membership::{Member, MemberState, Membership, MembershipAnswer, MembershipCall};
 use protocol::metadata::{
     Answer, Attributes, BucketId, Call, Change, Checksum, Content, DataKey, Encryption, EventKind,

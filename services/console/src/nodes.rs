@@ -101,7 +101,9 @@ pub(crate) async fn node(verbs: &Verbs, words: &[&str]) -> Answer {
         .await?;
     let (sentence, word) = match standing {
         Standing::Revoked => (
-            format!("{name} is revoked: no node speaks with it any more, and it can only come back with a new identity"),
+            format!(
+                "{name} is revoked: no node speaks with it any more, and it can only come back with a new identity"
+            ),
             "revoked",
         ),
         _ => (

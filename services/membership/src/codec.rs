@@ -17,7 +17,7 @@ use std::rc::Rc;
 pub(crate) enum Refused {
     /// Not the bytes of a message.
     Malformed(postcard::Error),
-    /// Its head names another sender than the one who sealed it.
+    /// Its head names another sender than the one who sealed it, or one that does not belong.
     Forged,
     /// Something in it is longer than it may be.
     Long,
@@ -66,7 +66,8 @@ impl Codec<NodeId> for MembersOnly {
             .decode_header(buf)
             .map_err(Refused::Malformed)?;
         let mut trust = self.trust.borrow_mut();
-        if trust.sender != Some(header.src.key) {
+        let sender = header.src.key;
+        if trust.sender != Some(sender) || !trust.members.contains(&sender) {
             return Err(Refused::Forged);
         }
         if !header.src.is_bounded() {

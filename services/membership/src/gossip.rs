@@ -40,6 +40,8 @@ pub(crate) struct Gossip {
     others: Vec<(NodeKey, Option<SocketAddr>)>,
     /// When those who are not heard of are spoken to, and how long after that once more.
     announce: Option<(Instant, Duration)>,
+    /// Who was a suspect at the last look, in which incarnation, and since which look.
+    suspects: Vec<(NodeId, u16, Instant)>,
 }
 
 /// A seed for the choices of one life of this process.
@@ -72,6 +74,7 @@ impl Gossip {
             now,
             others: Vec::new(),
             announce: None,
+            suspects: Vec::new(),
         }
     }
 
@@ -128,6 +131,7 @@ impl Gossip {
             return;
         };
         self.announce = Some((self.now + wait, (wait * 2).min(ANNOUNCE_MAX)));
+        self.judge_suspects();
         let active: BTreeSet<NodeKey> = self.foca.iter_members().map(|one| one.id().key).collect();
         for (key, address) in &self.others {
             if let Some(address) = address.filter(|_| !active.contains(key)) {
@@ -137,6 +141,30 @@ impl Gossip {
             }
         }
         self.set_timers();
+    }
+
+    /// Declares those dead whom nobody else has: only the one whose probe has failed does, and forgets it with a new life of its own. A suspect
+    /// that lives is told so when it speaks next, and begins a new life.
+    fn judge_suspects(&mut self) {
+        let all = self.foca.iter_membership_state();
+        let suspects = all.filter(|member| member.state() == State::Suspect);
+        let suspects = suspects.map(|member| {
+            let (id, incarnation) = (member.id(), member.incarnation());
+            let mut before = self.suspects.iter();
+            let before = before.find(|(other, at, _)| other == id && *at == incarnation);
+            let since = before.map_or(self.now, |(.., since)| *since);
+            (id.clone(), incarnation, since)
+        });
+        self.suspects = suspects.collect();
+        let late = |since: &Instant| self.now - *since >= SUSPICION * 2;
+        let late = self.suspects.iter().filter(|(.., since)| late(since));
+        let dead: Vec<Member<NodeId>> = late
+            .map(|(id, incarnation, _)| Member::new(id.clone(), *incarnation, State::Down))
+            .collect();
+        // Errors only where an identity does not encode, which these do.
+        let _ = self
+            .foca
+            .apply_many(dead.into_iter(), true, &mut self.runtime);
     }
 
     /// A message of `sender`, who has sealed it. Whether it was one of SWIM's.

@@ -95,7 +95,10 @@ mod tests {
     #[test]
     fn what_a_node_says_of_itself_is_cut_between_words() {
         let id = |services: &str| NodeId::new(NodeKey([1; 32]), 1, "0.1.0", services);
-        assert_eq!(id(" block-store  metadata").services, "block-store metadata");
+        assert_eq!(
+            id(" block-store  metadata").services,
+            "block-store metadata"
+        );
         let many = id(&"service ".repeat(40));
         assert!(many.is_bounded() && many.services.ends_with("service"));
         assert!(many.services.len() > SERVICES_BYTES_MAX - 10);

@@ -211,8 +211,12 @@ mod tests {
             let mut kept = Kept::open(file.try_clone().unwrap()).unwrap();
             kept.keep(content(1, 3)).unwrap();
             kept.keep(content(2, 3)).unwrap();
-            // The third stands where the first did.
-            let third = encode(3, &content(3, 3)).unwrap();
+            // The third stands where the first did, and to its end has another byte in each place.
+            let mut newest = content(3, 5);
+            for node in &mut newest.roster.as_mut().unwrap().nodes {
+                node.standing = protocol::cluster::Standing::Revoked;
+            }
+            let third = encode(3, &newest).unwrap();
             let at = at % third.len();
             if cut {
                 overwrite(&file, SLOT_BYTES as u64, &third[..at]);

@@ -106,7 +106,9 @@ pub fn run(mut given: Given) -> Result<(), Error> {
     let supervisor = given.finish()?;
 
     if kept.damaged {
-        runtime::error!("the roster in the data directory is damaged: it begins anew, with what metadata knows");
+        runtime::error!(
+            "the roster in the data directory is damaged: it begins anew, with what metadata knows"
+        );
     }
     // Counted up, so that no clock can take it back; and not behind the clock, so that no old copy of the file can.
     let seconds = SystemTime::now().duration_since(UNIX_EPOCH);
@@ -260,17 +262,15 @@ impl Node {
             (_, MembershipCall::Members) => {
                 MembershipAnswer::Members(self.own.members(self.roster(), &self.gossip))
             }
-            ("bus", MembershipCall::Use { address, mesh }) => {
-                match (address.parse(), descriptor) {
-                    (Ok(bound), Some(socket)) => {
-                        let (gossip, mesh) = self.own.reached(bound, &mesh);
-                        self.gossip.use_addresses(gossip, mesh);
-                        self.socket = Some((socket, bound));
-                        MembershipAnswer::Using
-                    }
-                    _ => MembershipAnswer::Refused,
+            ("bus", MembershipCall::Use { address, mesh }) => match (address.parse(), descriptor) {
+                (Ok(bound), Some(socket)) => {
+                    let (gossip, mesh) = self.own.reached(bound, &mesh);
+                    self.gossip.use_addresses(gossip, mesh);
+                    self.socket = Some((socket, bound));
+                    MembershipAnswer::Using
                 }
-            }
+                _ => MembershipAnswer::Refused,
+            },
             ("bus", MembershipCall::Roster { newer_than }) => self.tell_bus(newer_than),
             ("bus", MembershipCall::Join) => self.ask(descriptor),
             ("metadata", MembershipCall::Roster { newer_than }) => {
@@ -358,7 +358,10 @@ impl Node {
 
     fn log_changes(&self, roster: &Roster) {
         for node in roster.members() {
-            if self.roster().is_none_or(|old| old.member(&node.key).is_none()) {
+            if self
+                .roster()
+                .is_none_or(|old| old.member(&node.key).is_none())
+            {
                 runtime::info!("{} (zone {}) belongs to the cluster", node.name, node.zone);
             }
         }

@@ -9,9 +9,7 @@ use super::*;
 use proptest::prelude::*;
 use protocol::Channel;
 use protocol::bus::{Accept, Door, Origin};
-use protocol::cluster::{
-    Admission, AdmissionCall, AdmissionError, ClusterId, NodeEntry, Standing,
-};
+use protocol::cluster::{Admission, AdmissionCall, AdmissionError, ClusterId, NodeEntry, Standing};
 use protocol::membership::{Member, MemberState};
 use protocol::start::{Packed, Say, Start};
 use protocol::stream::{Frames, frame};
@@ -371,7 +369,9 @@ fn a_node_with_an_invitation_asks_to_be_admitted_and_keeps_what_it_is_told() {
         node,
     } = admit(ours, Ok(now.clone()));
     assert_eq!((cluster, secret, node), (now.cluster, [9; 32], own));
-    until("it belongs", || ask() == MembershipAnswer::Roster(Some(now.clone())));
+    until("it belongs", || {
+        ask() == MembershipAnswer::Roster(Some(now.clone()))
+    });
     service.stop().unwrap();
 
     // A node that belongs has no use for the invitation.

@@ -1,10 +1,15 @@
 //! Who belongs, through the service's door: a founder makes its cluster once, and tells membership of every change.
 #![allow(
     clippy::unwrap_used,
+    clippy::expect_used,
     clippy::indexing_slicing,
-    reason = "a panic is how a test fails"
+    clippy::panic,
+    missing_docs,
+    unreachable_pub,
+    reason = "tests: a panic is the failure"
 )]
 
+#[allow(dead_code, reason = "the harness serves other tests, too")]
 mod harness;
 
 use harness::membership::{FakeMembership, key, node};
@@ -105,9 +110,16 @@ fn an_invitation_leads_to_this_node_and_only_the_operator_makes_one() {
     assert_eq!((token.cluster, token.key), (cluster, key(1)));
     assert_eq!(token.mesh.to_string(), node(1).mesh);
     assert_eq!(expires_ms, 1_800_000_000_000 + hour_ms);
-    for (client, for_ms) in [("s3-frontend", hour_ms), ("console", 1), ("console", u64::MAX)] {
+    for (client, for_ms) in [
+        ("s3-frontend", hour_ms),
+        ("console", 1),
+        ("console", u64::MAX),
+    ] {
         let refused = home.connect_as(client).call(invite(for_ms));
-        assert!(matches!(refused, Err(MetadataError::Refused(_))), "{client}");
+        assert!(
+            matches!(refused, Err(MetadataError::Refused(_))),
+            "{client}"
+        );
     }
     let last = home.connect_as("console").call(Operation::SetStanding {
         key: key(1),

@@ -9,6 +9,7 @@
     reason = "tests: a panic is the failure"
 )]
 
+#[allow(dead_code, reason = "the harness serves other tests, too")]
 mod harness;
 
 use harness::{Client, FakeBlocks, Home, block};

@@ -44,7 +44,9 @@ impl Cluster {
     /// The first rule that is broken over several values: the word to find the line by, and the rule.
     pub(super) fn broken_rule(&self) -> Option<(&'static str, String)> {
         let without = |word: &str| {
-            format!("{word} says nothing without `mesh`, as \"192.168.1.20:3901\": where the other nodes reach this one")
+            format!(
+                "{word} says nothing without `mesh`, as \"192.168.1.20:3901\": where the other nodes reach this one"
+            )
         };
         match self {
             Self { mesh: Some(_), .. } => None,

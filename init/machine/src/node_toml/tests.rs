@@ -107,12 +107,24 @@ fn each_mistake_is_named_with_its_line() {
         "node.toml:14: \"a b\" is not a host name",
     );
     for (line, expected) in [
-        ("join = \"AQ\"", "node.toml:14: this is not a whole token"),
-        ("mesh = \"0.0.0.0:3901\"", "node.toml:14: \"0.0.0.0:3901\" is not an address at which"),
-        ("mesh = \"10.0.0.5\"", "node.toml:14: \"10.0.0.5\" is not an address at which"),
-        ("gossip = \"10.0.0.5:1\"", "node.toml:14: gossip says nothing without `mesh`"),
-        ("capacity = \"much\"", "node.toml:14: \"much\" is not a size"),
-        ("zone = \"a\"", "node.toml:14: unknown field `zone`"),
+        ("join = \"AQ\"", "node.toml:13: this is not a whole token"),
+        (
+            "mesh = \"0.0.0.0:3901\"",
+            "node.toml:13: \"0.0.0.0:3901\" is not an address at which",
+        ),
+        (
+            "mesh = \"10.0.0.5\"",
+            "node.toml:13: \"10.0.0.5\" is not an address at which",
+        ),
+        (
+            "gossip = \"10.0.0.5:1\"",
+            "node.toml:13: gossip says nothing without `mesh`",
+        ),
+        (
+            "capacity = \"much\"",
+            "node.toml:13: \"much\" is not a size",
+        ),
+        ("zone = \"a\"", "node.toml:13: unknown field `zone`"),
     ] {
         check("[ssh]", &format!("[cluster]\n{line}\n[ssh]"), expected);
     }
@@ -179,7 +191,10 @@ fn a_node_among_others_says_where_it_is_reached_and_what_it_gives() {
     assert_eq!(cluster.gossip(), Some("192.168.1.20:3902".parse().unwrap()));
     let alone = text.replace("mesh = \"192.168.1.20:3901\"\n", "");
     let error = NodeToml::parse(&alone).unwrap_err().to_string();
-    assert!(error.contains("join says nothing without `mesh`"), "{error}");
+    assert!(
+        error.contains("join says nothing without `mesh`"),
+        "{error}"
+    );
     let salvaged = NodeToml::salvage(&format!("name = 1\n{text}"));
     assert_eq!(salvaged.cluster, cluster);
 }

@@ -59,7 +59,11 @@ pub fn hear(messages: &[&[u8]]) -> bool {
         while let Some((to, _, sent)) = gossip.take_message() {
             let sealed = own.seal(&to, &sent).ok().flatten();
             let fits = sealed.is_none_or(|datagram| datagram.len() <= DATAGRAM_BYTES_MAX);
-            assert!(fits && sent.len() <= MESSAGE_BYTES_MAX, "{} bytes", sent.len());
+            assert!(
+                fits && sent.len() <= MESSAGE_BYTES_MAX,
+                "{} bytes",
+                sent.len()
+            );
         }
     }
     let mut known = gossip.foca.iter_membership_state();

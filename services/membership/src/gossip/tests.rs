@@ -220,6 +220,18 @@ fn a_node_that_does_not_belong_speaks_to_nobody() {
 }
 
 #[test]
+fn a_suspicion_whose_judge_has_forgotten_it_does_not_stay_for_ever() {
+    // Here the suspect never heard of it, and the one who would have declared it dead had a new life meanwhile.
+    let mut cluster = Simulation::of(5, 6_241_019_523_180_653_936);
+    cluster.loss_percent = 12;
+    cluster.run_for(300);
+    assert_eq!(cluster.state(4, 0), Some(State::Suspect));
+    cluster.loss_percent = 0;
+    cluster.run_for(180);
+    assert!(cluster.all_see_all_alive());
+}
+
+#[test]
 fn the_same_seed_gives_the_same_choices() {
     let run = |seed| {
         let mut cluster = Simulation::of(4, seed);
@@ -242,14 +254,18 @@ fn a_member_that_invents_others_or_speaks_for_them_is_not_believed() {
         invented
     })));
     liar.use_addresses(Some(address(1, false)), None);
-    let invented = (3..200).map(|number| Update::alive(life(number, 1)));
+    // Dead, so that the liar speaks to nobody but the victim.
+    let invented = (3..200).map(|number| Update::down(life(number, 1)));
     let all = invented.chain([Update::alive(victim.own().clone())]);
     liar.foca.apply_many(all, true, &mut liar.runtime).unwrap();
     for _ in 0..100 {
         liar.foca.gossip(&mut liar.runtime).unwrap();
     }
     let mut heard = 0;
-    while let Some((_, _, message)) = liar.take_message() {
+    while let Some((to, _, message)) = liar.take_message() {
+        if to != key(0) {
+            continue;
+        }
         heard += usize::from(victim.hear(key(1), &message));
         assert!(!victim.hear(key(2), &message), "another has sealed it");
         victim.turn(now);

@@ -5,10 +5,10 @@ use object_encryption::sealed_bytes;
 use protocol::block::{BLOCK_BYTES_MAX, BlockRef};
 use protocol::metadata::{
     AccessKey, AttributeChange, BLOCKS_MAX, Change, Checksum, Content, EVENTS_PAGE_MAX, Encryption,
-    EventKind, HEADERS_BYTES_MAX, INLINE_BYTES_MAX, INVITATION_MS_MAX, INVITATION_MS_MIN, KEY_BYTES_MAX, KeySource, MetadataError,
-    NOTIFICATION_RULES_MAX, NewObject, Notification, Operation, PARTS_MAX, Part, Precondition,
-    TAG_NAME_BYTES_MAX, TAG_VALUE_BYTES_MAX, TAGS_MAX, TOKEN_BYTES_MAX, Versioning,
-    is_webhook_name,
+    EventKind, HEADERS_BYTES_MAX, INLINE_BYTES_MAX, INVITATION_MS_MAX, INVITATION_MS_MIN,
+    KEY_BYTES_MAX, KeySource, MetadataError, NOTIFICATION_RULES_MAX, NewObject, Notification,
+    Operation, PARTS_MAX, Part, Precondition, TAG_NAME_BYTES_MAX, TAG_VALUE_BYTES_MAX, TAGS_MAX,
+    TOKEN_BYTES_MAX, Versioning, is_webhook_name,
 };
 use protocol::settings::{
     LIFECYCLE_RULES_MAX, Lifecycle, POLICY_BYTES_MAX, SETTING_BYTES_MAX, SettingKind,

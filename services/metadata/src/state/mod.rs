@@ -68,10 +68,6 @@ pub struct Command {
 /// One change of a shard.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "the fields are those of protocol::metadata")]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "a box would cost each change an allocation"
-)]
 pub enum AnyChange {
     /// What a client asks for is one command.
     Asked(Change),

@@ -54,7 +54,11 @@ impl FakeMembership {
             if let Some(roster) = state.roster.as_ref().filter(|roster| holds(roster)) {
                 return roster.clone();
             }
-            assert!(Instant::now() < limit, "waited too long: {:?}", state.roster);
+            assert!(
+                Instant::now() < limit,
+                "waited too long: {:?}",
+                state.roster
+            );
             let wait = Duration::from_millis(50);
             state = self.told.wait_timeout(state, wait).unwrap().0;
         }

@@ -210,7 +210,10 @@ fn a_node_says_what_it_is_and_nothing_changes_if_it_says_the_same() {
     assert_eq!((roster.version, &roster.nodes[1]), (3, &moved));
     moved.name = "node-1".into();
     let taken = at(&mut store, 5, set(&moved));
-    assert_eq!(taken, not_admitted(AdmissionError::NameTaken("node-1".into())));
+    assert_eq!(
+        taken,
+        not_admitted(AdmissionError::NameTaken("node-1".into()))
+    );
     at(&mut store, 5, put_out(2, Standing::Left)).unwrap();
     let gone = at(&mut store, 5, set(&node(2)));
     assert_eq!(gone, Err(MetadataError::NoSuchNode));
