@@ -136,12 +136,7 @@ impl Cluster {
     fn none(node: &str) -> Self {
         let (_, roster) = watch::channel(None);
         Self {
-            me: raft::Me {
-                name: node.into(),
-                number: None,
-                founding: true,
-                ways: Rc::new(Ways::none()),
-            },
+            me: raft::Me::alone(node),
             roster,
             copies: None,
         }

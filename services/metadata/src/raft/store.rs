@@ -43,6 +43,18 @@ pub struct Me {
     pub ways: Rc<Ways>,
 }
 
+impl Me {
+    /// A node that will never have company.
+    pub fn alone(name: &str) -> Self {
+        Self {
+            name: name.into(),
+            number: None,
+            founding: true,
+            ways: Rc::new(Ways::none()),
+        }
+    }
+}
+
 /// The number of the node with this key in every group.
 pub fn number_of(key: &NodeKey) -> u64 {
     key.0
