@@ -39,7 +39,6 @@ pub use ways::{Connect, Reach, Ways};
 use fence::Fence;
 use proposer::Proposer;
 use protocol::Channel;
-use protocol::cluster::Roster;
 use rights::Rights;
 use runtime::{Bus, Given, Link, Supervisor};
 use service::Service;
@@ -47,7 +46,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::rc::Rc;
 use std::time::{SystemTime, UNIX_EPOCH};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 
 /// The service's own directory, which is its whole file system.
@@ -125,8 +124,6 @@ async fn serve(
 pub struct Cluster {
     /// This node, as its groups know it.
     pub me: raft::Me,
-    /// Who belongs; `None` while that is not known. What is known only here is not acted upon: each leader has the newest from shard 0.
-    pub roster: watch::Receiver<Option<Roster>>,
     /// In how many copies a shard is kept at most: 1, 2, 3 or 5. `None`: in three, or in as many as there are zones with capacity.
     pub copies: Option<usize>,
 }
@@ -134,10 +131,8 @@ pub struct Cluster {
 impl Cluster {
     /// A node that will never have company.
     fn none(node: &str) -> Self {
-        let (_, roster) = watch::channel(None);
         Self {
             me: raft::Me::alone(node),
-            roster,
             copies: None,
         }
     }
@@ -162,12 +157,12 @@ impl Parts {
         root: OwnedFd,
         bus: Channel,
     ) -> Result<(Self, mpsc::Receiver<sweep::Order>), Error> {
-        let Cluster { me, roster, copies } = cluster;
+        let Cluster { me, copies } = cluster;
         let ways = me.ways.clone();
         let store = raft::Store::open(&home.join(DATABASE), shards, me).await?;
         let keyring = keyring::Keyring::open(home)?;
         let store = Rc::new(store);
-        let proposer = Rc::new(Proposer::new(store.clone(), clock, ways, roster));
+        let proposer = Rc::new(Proposer::new(store.clone(), clock, ways));
         let rights = Rc::new(Rights::new(proposer.clone()));
         let fence = Rc::new(Fence::default());
         let blocks = Link::new(Bus::new(bus)?, "block-store");

@@ -171,15 +171,16 @@ impl Service {
     async fn searched(&self, caller: Caller, group: &Rc<Group>, call: Call) -> Answer {
         let until = search_until();
         let is_read = place_of_read(&call.operation).is_some();
-        let ask = PeersCall::Ask {
-            client: caller.name().into(),
-            call: call.clone(),
-        };
         loop {
             let by_copy = self.is_registry_read(&call.operation) && self.rights.hold();
-            let found = match by_copy {
-                true => Ok(Found::Here),
-                false => self.proposer.ask_leader(group, &ask, is_read, until).await,
+            let found = if by_copy || group.leads() {
+                Ok(Found::Here)
+            } else {
+                let ask = PeersCall::Ask {
+                    client: caller.name().into(),
+                    call: call.clone(),
+                };
+                self.proposer.ask_leader(group, &ask, is_read, until).await
             };
             match found {
                 Ok(Found::Here) => {

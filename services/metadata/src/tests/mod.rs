@@ -279,13 +279,13 @@ impl World {
                     founding: name == "n1",
                     ways: Rc::new(Ways::new(
                         MESSAGE_BYTES_MAX,
+                        self.roster.subscribe(),
                         Port {
                             net: self.net.clone(),
                             from: name.into(),
                         },
                     )),
                 },
-                roster: self.roster.subscribe(),
                 copies: None,
             };
             let began = self.began;

@@ -1,6 +1,7 @@
 //! What several nodes promise, one promise each.
 
 use super::*;
+use crate::raft::Consensus;
 use protocol::block::{BlockId, BlockRef, Place};
 use protocol::metadata::AccessKey;
 
@@ -92,6 +93,101 @@ fn a_node_alone_asks_nobody_and_waits_for_nobody() {
         assert!(world.node("n1").parts.store.is_alone());
         assert!(began.elapsed() < Duration::from_secs(10));
         assert_eq!(world.net.calls.get(), 0);
+    });
+}
+
+#[test]
+fn only_members_of_the_cluster_are_answered() {
+    use protocol::bus::{Accept, Origin};
+    use runtime::Serve;
+    World::run(17, 1, |world| async move {
+        world.join("n1", "zone-1", 1).await;
+        let key = key_of("n2");
+        for (origin, answered) in [
+            (Origin::Here, false),
+            (Origin::Stranger { key }, false),
+            (
+                Origin::Member {
+                    name: "n2".into(),
+                    key,
+                },
+                true,
+            ),
+        ] {
+            let peering = world.node("n1").peering.clone();
+            let session = peering.connected(Accept {
+                client: "metadata".into(),
+                conversation: "peers".into(),
+                origin,
+            });
+            let call = PeersCall::Renew { revision: 1 };
+            let (answer, _) = peering.answer(&session, call, Vec::new()).await;
+            assert_eq!(
+                !matches!(answer, PeersAnswer::Refused(_)),
+                answered,
+                "{answer:?}"
+            );
+        }
+    });
+}
+
+#[test]
+fn a_node_that_is_renamed_is_still_found() {
+    World::run(18, 2, |world| async move {
+        world.of(3).await;
+        let bucket = world.bucket("n2", "home").await;
+        let leader = world.leader(1).unwrap();
+        // The network of this test knows nodes by their old names, so who is asked by the new one is not found there.
+        world.edit(&leader, |node| node.name = "attic".into());
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        for name in world.names() {
+            let group = world.node(&name).parts.store.groups()[1].clone();
+            assert!(
+                group.status().voters.contains(&"attic".to_owned()),
+                "{name}"
+            );
+        }
+        world.edit("attic", |node| node.name = leader.clone());
+        tokio::time::sleep(Duration::from_secs(8)).await;
+        world
+            .call("n1", put(bucket, "k", 1, Precondition::None))
+            .await
+            .unwrap();
+    });
+}
+
+#[test]
+fn a_snapshot_that_is_cut_off_is_sent_again_and_a_part_twice_is_taken_once() {
+    World::run(19, 1, |world| async move {
+        world.join("n1", "zone-1", 1).await;
+        between_homes(&world);
+        let bucket = world.bucket("n1", "home").await;
+        for number in 0..300 {
+            world
+                .call("n1", padded(bucket, &format!("key-{number:03}"), 8_000))
+                .await
+                .unwrap();
+        }
+        world.net.doubled.set(300);
+        world.join("n2", "zone-2", 1).await;
+        world.join("n3", "zone-3", 1).await;
+        for _ in 0..4 {
+            tokio::time::sleep(Duration::from_millis(1_700)).await;
+            world.isolate("n2");
+            tokio::time::sleep(Duration::from_millis(900)).await;
+            world.heal();
+        }
+        world.kill("n3");
+        world.start("n3").await;
+        world.until("three voters", || world.voters_are(3)).await;
+        world.kill("n1");
+        service_is_back(&world, "n2", bucket).await;
+        for number in 0..300 {
+            let read = world
+                .call("n3", get(bucket, &format!("key-{number:03}")))
+                .await;
+            assert!(matches!(read, Ok(Reply::Object(object)) if object.size == 8_000));
+        }
     });
 }
 
