@@ -78,7 +78,9 @@ impl Executor {
 
     async fn look(&self, group: &Rc<Group>, roster: &Roster, memory: &mut Memory) {
         let Some(mut members) = group.members() else {
-            *memory = Memory::default();
+            if !group.leads() {
+                *memory = Memory::default();
+            }
             return;
         };
         excuse(&mut members, memory);

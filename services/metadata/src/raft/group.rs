@@ -140,6 +140,12 @@ impl Group {
         }))
     }
 
+    /// All that openraft tells.
+    #[cfg(test)]
+    pub(crate) fn debug(&self) -> String {
+        self.raft.metrics().borrow_watched().to_string()
+    }
+
     /// Which shard it is.
     pub fn number(&self) -> u16 {
         self.shard.number
@@ -205,7 +211,7 @@ impl Group {
         nodes.map(|(id, peer)| (*id, peer.clone())).collect()
     }
 
-    /// What the leader knows of the members; `None` where another node leads.
+    /// What the leader knows of the members; `None` where another node leads, and while a change of the members is not committed.
     pub fn members(&self) -> Option<Members> {
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
@@ -213,6 +219,9 @@ impl Group {
             (Some(heard), Some(replicated)) if metrics.state.is_leader() => (heard, replicated),
             _ => return None,
         };
+        if metrics.membership_config != metrics.committed_membership_config {
+            return None;
+        }
         let members = metrics.membership_config.membership();
         let mut found = Members {
             voters: members.get_joint_config().clone(),
