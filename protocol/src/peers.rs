@@ -31,6 +31,10 @@ impl Conversation for Peers {
 
 /// What one node's metadata says to another's.
 #[derive(Debug, Serialize, Deserialize)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a box would cost each call an allocation"
+)]
 pub enum PeersCall {
     /// A message of a shard's Raft group → [`PeersAnswer::Raft`]. Harmless to repeat.
     Raft {

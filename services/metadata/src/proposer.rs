@@ -60,6 +60,10 @@ impl From<Failure> for MetadataError {
 }
 
 /// What came of the search for a leader.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a box would cost each call to another node an allocation"
+)]
 pub(crate) enum Found {
     /// It is this node.
     Here,

@@ -390,8 +390,8 @@ impl World {
 
     /// The names of a shard's voters as its leader has them, if it has one.
     pub(crate) fn voters(&self, shard: usize) -> Option<(String, Vec<String>)> {
-        let nodes = self.net.nodes.borrow();
-        let led = nodes.iter().find_map(|(name, node)| {
+        let nodes = self.net.nodes.borrow().clone();
+        nodes.iter().find_map(|(name, node)| {
             let group = &node.parts.store.groups()[shard];
             let members = group
                 .members()
@@ -402,8 +402,7 @@ impl World {
                 name.clone(),
                 voters.map(|id| peers[id].name.clone()).collect(),
             ))
-        });
-        led
+        })
     }
 
     fn voters_are(&self, count: usize) -> bool {
