@@ -21,6 +21,7 @@ mod peering;
 mod proposer;
 pub mod raft;
 mod rights;
+mod routing;
 mod service;
 mod space;
 pub mod state;

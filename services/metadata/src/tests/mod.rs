@@ -13,6 +13,7 @@
 
 mod linear;
 mod promises;
+mod rights;
 mod storm;
 
 use crate::peering::{Member, Peering};
@@ -223,6 +224,12 @@ impl World {
         let voters = usize::from(nodes.min(3));
         self.until("every shard has its voters", || self.voters_are(voters))
             .await;
+    }
+
+    /// One way takes as long as between homes from now on.
+    pub(crate) fn between_homes(&self) {
+        self.net.from_ms.set(40);
+        self.net.to_ms.set(60);
     }
 
     /// Admits a node and starts it.
