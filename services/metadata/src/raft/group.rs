@@ -266,7 +266,7 @@ impl Group {
         if self.alone.replace(false) {
             self.raft.runtime_config().tick(true);
         }
-        self.others.are_there();
+        self.others.come();
         let changed = self.raft.change_membership(change, true);
         match tokio::time::timeout(PROPOSE_MAX, changed).await {
             Ok(changed) => changed.map(|_| ()).map_err(write_error),

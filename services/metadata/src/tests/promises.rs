@@ -176,10 +176,29 @@ fn newcomers_get_everything_become_voters_and_share_the_lead() {
             let key = format!("key-{number:03}");
             world.call("n1", padded(bucket, &key, 3_000)).await.unwrap();
         }
+        let known = world
+            .ask("n1", 0, get(bucket, "key-000"))
+            .await
+            .unwrap()
+            .revision;
         let began = Instant::now();
         world.join("n2", "zone-2", 1).await;
         world.join("n3", "zone-3", 1).await;
-        world.until("three voters", || world.voters_are(3)).await;
+        // The clients of the founder notice nothing.
+        for number in 0_u64.. {
+            if world.voters_are(3) {
+                break;
+            }
+            let write = put(
+                bucket,
+                &format!("meanwhile-{number}"),
+                number,
+                Precondition::Absent,
+            );
+            let written = world.ask("n1", known, write).await.unwrap().result;
+            assert!(written.is_ok(), "{number}: {written:?}");
+            tokio::time::sleep(Duration::from_millis(7)).await;
+        }
         let joined = began.elapsed();
         let spread = || {
             let leaders: Vec<_> = (0..4).map(|shard| world.leader(shard)).collect();
