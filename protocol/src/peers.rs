@@ -4,7 +4,7 @@
 //! message's. Raft's own messages travel as bytes, because only metadata knows their form.
 
 use crate::block::BlockRef;
-use crate::metadata::{Answer, Call, MetadataError, Reply};
+use crate::metadata::{Answer, BucketId, Call, MetadataError, Reply};
 use crate::stream::FRAME_BYTES_MAX;
 use crate::wire::Conversation;
 use serde::{Deserialize, Serialize};
@@ -16,6 +16,9 @@ pub const LEASE_MS: u64 = 3_000;
 pub const RENEWAL_MS: u64 = 1_000;
 /// The most blocks of one [`PeersCall::Referenced`].
 pub const REFERENCED_MAX: usize = 1_024;
+
+/// The most buckets of one [`PeersAnswer::Places`]. A name has at most 63 bytes.
+pub const PLACES_MAX: usize = 1_000;
 
 /// Marker of this conversation.
 pub enum Peers {}
@@ -31,6 +34,10 @@ impl Conversation for Peers {
 
 /// What one node's metadata says to another's.
 #[derive(Debug, Serialize, Deserialize)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a box would cost each call an allocation"
+)]
 pub enum PeersCall {
     /// A message of a shard's Raft group → [`PeersAnswer::Raft`]. Harmless to repeat.
     Raft {
@@ -71,6 +78,13 @@ pub enum PeersCall {
         shard: u16,
         /// At most [`REFERENCED_MAX`].
         blocks: Vec<BlockRef>,
+    },
+    /// The buckets whose objects are in the shard, as of now, behind the number `after` → [`PeersAnswer::Places`] or [`PeersAnswer::NotLeader`]. A read.
+    Places {
+        /// Which shard.
+        shard: u16,
+        /// The last number of the page before; 0 to start.
+        after: u64,
     },
     /// Commits an empty entry: when it is answered, every write that another leader had begun before has either taken effect or never will →
     /// [`PeersAnswer::Done`] or [`PeersAnswer::NotLeader`]. Harmless to repeat.
@@ -147,6 +161,19 @@ impl fmt::Debug for MasterKeys {
     }
 }
 
+/// A bucket in the shard of its objects.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    /// Which bucket.
+    pub bucket: BucketId,
+    /// Its name, if it got one.
+    pub name: String,
+    /// Not being deleted.
+    pub open: bool,
+    /// It makes versions, or has made some.
+    pub versioned: bool,
+}
+
 /// What is answered.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum PeersAnswer {
@@ -160,6 +187,13 @@ pub enum PeersAnswer {
     Proposed(Result<Reply, MetadataError>),
     /// To [`PeersCall::Referenced`], in the same order.
     Referenced(Vec<bool>),
+    /// To [`PeersCall::Places`].
+    Places {
+        /// At most [`PLACES_MAX`], by number.
+        places: Vec<Place>,
+        /// More follow.
+        more: bool,
+    },
     /// To [`PeersCall::Renew`]: granted.
     Leased,
     /// To [`PeersCall::Renew`]: not granted, the present revision is this one.

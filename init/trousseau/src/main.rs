@@ -6,8 +6,8 @@
 mod ask;
 mod boot;
 mod extra;
-mod nodes;
 mod image;
+mod nodes;
 mod sys;
 mod up;
 mod words;

@@ -83,15 +83,25 @@ fn start_all(wish: &Wish, size: Size, nodes: &mut Vec<Node>) -> Result<Value, St
         for number in 1..=size.nodes {
             nodes.push(start(of(number)?)?);
         }
-        let ready = nodes.iter().map(wait_until_ready).collect::<Result<Vec<Value>, String>>()?;
+        let ready = nodes
+            .iter()
+            .map(wait_until_ready)
+            .collect::<Result<Vec<Value>, String>>()?;
         return ready.into_iter().next().ok_or_else(|| "no nodes".into());
     }
     nodes.push(start(of(1)?)?);
-    let first = nodes.first().map_or_else(|| Err("no nodes".into()), wait_until_ready)?;
+    let first = nodes
+        .first()
+        .map_or_else(|| Err("no nodes".into()), wait_until_ready)?;
     for number in 2..=size.nodes {
         let invitation = say(wish, &["invite"])?;
-        let token = invitation.get("token").and_then(Value::as_str).unwrap_or_default();
-        let token: Token = token.parse().map_err(|error| format!("the invitation: {error}"))?;
+        let token = invitation
+            .get("token")
+            .and_then(Value::as_str)
+            .unwrap_or_default();
+        let token: Token = token
+            .parse()
+            .map_err(|error| format!("the invitation: {error}"))?;
         let mut joining = of(number)?;
         joining.cluster.join = Some(token);
         let node = start(joining)?;
@@ -108,7 +118,10 @@ fn start_all(wish: &Wish, size: Size, nodes: &mut Vec<Node>) -> Result<Value, St
 /// As many copies as there are zones, at most three, over all nodes.
 fn spread(wish: &Wish, nodes: &[Node], size: Size) -> Result<(), String> {
     for node in nodes {
-        say(wish, &["layout", "assign", &node.name, "--zone", &node.zone])?;
+        say(
+            wish,
+            &["layout", "assign", &node.name, "--zone", &node.zone],
+        )?;
     }
     let copies = match size.zones.min(size.nodes) {
         1 if size.nodes >= 3 => 3,
@@ -151,7 +164,8 @@ fn node_wish(wish: &Wish, size: Size, number: u16) -> Result<Wish, String> {
 /// A node in a process of its own, as if somebody had typed `trousseau up`.
 fn start(wish: Wish) -> Result<Node, String> {
     let fails = |errno: rustix::io::Errno| format!("pipe: {errno}");
-    let (stdout, theirs) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(fails)?;
+    let (stdout, theirs) =
+        rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(fails)?;
     match sys::divide().map_err(|errno| format!("fork: {errno}"))? {
         Some(launcher) => Ok(Node {
             name: wish.cluster.name.clone().unwrap_or_default(),
@@ -237,9 +251,16 @@ fn announce(wish: &Wish, nodes: &[Node], first: &Value) -> Result<(), String> {
         return Ok(());
     }
     let field = |name: &str| first.get(name).and_then(Value::as_str).unwrap_or_default();
-    let mut text = format!("Trousseau runs {} nodes, data in {}.\n\n", nodes.len(), wish.data.display());
+    let mut text = format!(
+        "Trousseau runs {} nodes, data in {}.\n\n",
+        nodes.len(),
+        wish.data.display()
+    );
     for node in nodes {
-        text.push_str(&format!("  {}  {}  http://{}\n", node.name, node.zone, node.wish.s3));
+        text.push_str(&format!(
+            "  {}  {}  http://{}\n",
+            node.name, node.zone, node.wish.s3
+        ));
     }
     text.push_str(&format!(
         "\n  access key  {}\n  secret key  {}\n\n`trousseau --data {} members` and `layout` tell how they are; Ctrl-C stops all.\n",

@@ -117,7 +117,10 @@ pub(crate) fn obey(words: Vec<String>) -> ExitCode {
                 None => up::up(&wish),
                 Some(count) => {
                     let zones = zones.unwrap_or(count);
-                    let size = nodes::Size { nodes: count, zones };
+                    let size = nodes::Size {
+                        nodes: count,
+                        zones,
+                    };
                     nodes::up(&wish, size)
                 }
             }
@@ -242,14 +245,21 @@ impl Options {
             };
         };
         if self.zones.is_some_and(|zones| zones > nodes) {
-            return Err(format!("--zones: {nodes} nodes stand in at most {nodes} zones"));
+            return Err(format!(
+                "--zones: {nodes} nodes stand in at most {nodes} zones"
+            ));
         }
         let of_one = |option: &&&str| {
-            matches!(**option, "--ssh" | "--web" | "--name" | "--zone" | "--mesh" | "--gossip" | "--join")
+            matches!(
+                **option,
+                "--ssh" | "--web" | "--name" | "--zone" | "--mesh" | "--gossip" | "--join"
+            )
         };
         match self.of_up.iter().find(of_one) {
             None => Ok(()),
-            Some(option) => Err(format!("{option} is of one node: it does not go with --nodes")),
+            Some(option) => Err(format!(
+                "{option} is of one node: it does not go with --nodes"
+            )),
         }
     }
 
@@ -292,7 +302,10 @@ impl Options {
 
 /// A small number, as a person wrote it.
 fn count(option: &str, text: &str, most: u16) -> Result<u16, String> {
-    let number = text.parse().ok().filter(|number| (1..=most).contains(number));
+    let number = text
+        .parse()
+        .ok()
+        .filter(|number| (1..=most).contains(number));
     number.ok_or_else(|| format!("{option} {text:?}: expected a number from 1 to {most}"))
 }
 

@@ -4,20 +4,18 @@ use protocol::block::{
     BlockAnswer, BlockCall, BlockError, BlockId, BlockRef, Blocks, HashKey, Place,
 };
 use protocol::bus::{Accept, Connect, ConnectCall, Door, Origin, Supply};
-use protocol::inspect::{Inspect, Operator, Outcome, Verb};
-use protocol::membership::{Member, MemberState, Membership, MembershipAnswer};
-use protocol::mesh::{Mesh, OpenRemote};
 use protocol::cluster::{
     Admission, AdmissionCall, ClusterId, GossipKey, NodeEntry, NodeKey, Roster, Standing,
 };
 use protocol::inspect::{Inspect, Operator, Outcome, Verb};
 use protocol::membership::{Member, MemberState, Membership, MembershipAnswer, MembershipCall};
+use protocol::mesh::{Mesh, OpenRemote};
 use protocol::metadata::{
     Answer, Attributes, BucketId, Call, Change, Checksum, Content, DataKey, Encryption, EventKind,
     KeySource, Metadata, NewObject, Operation, Precondition, Reply, Salt,
 };
-use protocol::relay::{RecordKeys, Relay, Relayed};
 use protocol::peers::{Chunk, Peers, PeersAnswer, PeersCall, RaftMessage, SnapshotPart};
+use protocol::relay::{RecordKeys, Relay, Relayed};
 use protocol::start::{Order, Packed, Say, Start};
 use protocol::verbs::Role;
 use protocol::wire::{Conversation, Numbered, decode, encode};

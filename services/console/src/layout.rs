@@ -18,7 +18,10 @@ const COLUMNS: &[&str] = &["node", "zone", "capacity", "share", "partitions"];
 /// `layout [show]`: where blocks are, where they move, and what waits.
 pub(crate) async fn show(verbs: &Verbs) -> Answer {
     let roster = roster(verbs).await?;
-    if roster.as_ref().is_none_or(|roster| roster.members().count() < 2) {
+    if roster
+        .as_ref()
+        .is_none_or(|roster| roster.members().count() < 2)
+    {
         return node::layout(verbs).await;
     }
     let roster = roster.ok_or_else(|| odd("metadata"))?;
@@ -29,7 +32,9 @@ pub(crate) async fn show(verbs: &Verbs) -> Answer {
 pub(crate) async fn preview(verbs: &Verbs) -> Answer {
     let (layout, roster) = (read(verbs, Operation::Layout).await?, known(verbs).await?);
     let Some(staged) = &layout.staged else {
-        return Err(Refusal::Failed("nothing waits to be applied: see `layout assign`".into()));
+        return Err(Refusal::Failed(
+            "nothing waits to be applied: see `layout assign`".into(),
+        ));
     };
     let (parts, facts) = staged_part(staged, &layout, &roster);
     Ok(Report::Page(parts, facts))
@@ -64,7 +69,10 @@ pub(crate) async fn assign(verbs: &Verbs, words: &[&str]) -> Answer {
 /// `layout remove NODE`: it keeps nothing any more. Also of a node that belongs no more.
 pub(crate) async fn remove(verbs: &Verbs, name: &str) -> Answer {
     let (layout, roster) = (read(verbs, Operation::Layout).await?, known(verbs).await?);
-    let newest = layout.moving.as_ref().map_or(&layout.present, |moving| &moving.to);
+    let newest = layout
+        .moving
+        .as_ref()
+        .map_or(&layout.present, |moving| &moving.to);
     let mut keys = newest.nodes.iter().map(|share| share.role.key);
     let key = keys.find(|key| name_of(&roster, key) == name);
     let key = key.ok_or_else(|| Refusal::Failed(format!("{name} keeps no blocks")))?;
@@ -123,7 +131,10 @@ async fn known(verbs: &Verbs) -> Result<Roster, Refusal> {
 
 fn unknown(roster: &Roster, name: &str) -> Refusal {
     let names: Vec<&str> = roster.members().map(|node| node.name.as_str()).collect();
-    Refusal::Failed(format!("no node is named {name:?}; there are {}", names.join(", ")))
+    Refusal::Failed(format!(
+        "no node is named {name:?}; there are {}",
+        names.join(", ")
+    ))
 }
 
 fn name_of(roster: &Roster, key: &NodeKey) -> String {
@@ -134,9 +145,13 @@ fn name_of(roster: &Roster, key: &NodeKey) -> String {
 /// All there is to say.
 fn page(layout: &LayoutReport, roster: &Roster) -> Report {
     let mut parts = vec![summary(&layout.present), table(&layout.present, roster)];
-    let mut facts = json!({"version": layout.version, "present": facts_of(&layout.present, roster)});
+    let mut facts =
+        json!({"version": layout.version, "present": facts_of(&layout.present, roster)});
     if let Some(moving) = &layout.moving {
-        let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+        let now_ms = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default()
+            .as_millis();
         let minutes = now_ms.saturating_sub(u128::from(moving.begun_ms)) / 60_000;
         let holders = layout.present.nodes.iter().chain(&moving.to.nodes);
         let mut waiting: Vec<String> = holders
@@ -147,7 +162,10 @@ fn page(layout: &LayoutReport, roster: &Roster) -> Report {
         waiting.dedup();
         parts.push(Report::Lines(vec![
             String::new(),
-            format!("Blocks move since {minutes} min; not done yet: {}. Then:", waiting.join(", ")),
+            format!(
+                "Blocks move since {minutes} min; not done yet: {}. Then:",
+                waiting.join(", ")
+            ),
         ]));
         parts.extend([summary(&moving.to), table(&moving.to, roster)]);
         let moving = json!({"to": facts_of(&moving.to, roster), "begun_ms": moving.begun_ms, "waiting_for": waiting});
@@ -162,11 +180,18 @@ fn page(layout: &LayoutReport, roster: &Roster) -> Report {
     Report::Page(parts, facts)
 }
 
-fn staged_part(staged: &StagedReport, layout: &LayoutReport, roster: &Roster) -> (Vec<Report>, Value) {
+fn staged_part(
+    staged: &StagedReport,
+    layout: &LayoutReport,
+    roster: &Roster,
+) -> (Vec<Report>, Value) {
     let to = match &staged.to {
         Ok(to) => to,
         Err(why) => {
-            let line = format!("{} changes wait, and cannot be applied: {why}", staged.edits);
+            let line = format!(
+                "{} changes wait, and cannot be applied: {why}",
+                staged.edits
+            );
             let facts = json!({"edits": staged.edits, "impossible": why});
             return (vec![Report::Lines(vec![line])], facts);
         }
@@ -176,14 +201,18 @@ fn staged_part(staged: &StagedReport, layout: &LayoutReport, roster: &Roster) ->
         staged.edits, layout.version
     );
     let moves = staged.moves.iter().map(|(key, count)| {
-        format!("{} gets copies of {count} of {PARTITIONS} partitions", name_of(roster, key))
+        format!(
+            "{} gets copies of {count} of {PARTITIONS} partitions",
+            name_of(roster, key)
+        )
     });
     let moves = match staged.moves.is_empty() {
         true => vec!["nothing moves".into()],
         false => moves.collect(),
     };
     let named = staged.moves.iter();
-    let named = named.map(|(key, count)| json!({"node": name_of(roster, key), "partitions": count}));
+    let named =
+        named.map(|(key, count)| json!({"node": name_of(roster, key), "partitions": count}));
     let facts = json!({
         "edits": staged.edits, "to": facts_of(to, roster), "moves": named.collect::<Vec<_>>(),
     });
@@ -200,9 +229,14 @@ fn summary(of: &ArrangementReport) -> Report {
     let zones = match (of.copies, of.copies_per_zone) {
         (1, _) => "1 copy of each block".into(),
         (copies, 1) => format!("{copies} copies of each block, each in another zone"),
-        (copies, most) => format!("{copies} copies of each block, up to {most} in one zone: more zones would be safer"),
+        (copies, most) => format!(
+            "{copies} copies of each block, up to {most} in one zone: more zones would be safer"
+        ),
     };
-    Report::Lines(vec![format!("{zones}; room for {}", amount(of.usable_bytes))])
+    Report::Lines(vec![format!(
+        "{zones}; room for {}",
+        amount(of.usable_bytes)
+    )])
 }
 
 fn table(of: &ArrangementReport, roster: &Roster) -> Report {
@@ -210,7 +244,11 @@ fn table(of: &ArrangementReport, roster: &Roster) -> Report {
 }
 
 fn rows(of: &ArrangementReport, roster: &Roster) -> Vec<Value> {
-    let all: u32 = of.nodes.iter().map(|share| u32::from(share.partitions)).sum();
+    let all: u32 = of
+        .nodes
+        .iter()
+        .map(|share| u32::from(share.partitions))
+        .sum();
     let nodes = of.nodes.iter();
     nodes
         .map(|share| {

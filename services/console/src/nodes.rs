@@ -89,7 +89,8 @@ pub(crate) async fn node(verbs: &Verbs, words: &[&str]) -> Answer {
         }
     };
     let roster = roster(verbs).await?;
-    let roster = roster.ok_or_else(|| Refusal::Failed("this node belongs to no cluster yet".into()))?;
+    let roster =
+        roster.ok_or_else(|| Refusal::Failed("this node belongs to no cluster yet".into()))?;
     let node = named(&roster, name).ok_or_else(|| {
         let names: Vec<&str> = roster.members().map(|node| node.name.as_str()).collect();
         let names = names.join(", ");

@@ -58,7 +58,10 @@ impl fmt::Display for Error {
                 f,
                 "{needed} copies need {needed} nodes with a capacity, and there are {found}: add nodes, or choose fewer copies"
             ),
-            Self::TooSmall => write!(f, "the nodes offer no capacity to speak of: assign them some"),
+            Self::TooSmall => write!(
+                f,
+                "the nodes offer no capacity to speak of: assign them some"
+            ),
             Self::Twice(key) => write!(f, "node {key} is listed twice"),
         }
     }

@@ -50,7 +50,9 @@ pub(crate) fn shares(
     })?;
     let offer = |place: &usize| sites.get(*place).map_or(0, |site| site.capacity_bytes);
     let limit = |place: &usize, bytes: u64| {
-        usize::try_from(offer(place) / bytes).unwrap_or(usize::MAX).min(partitions)
+        usize::try_from(offer(place) / bytes)
+            .unwrap_or(usize::MAX)
+            .min(partitions)
     };
     let fits = |bytes: u64| {
         let zone = |nodes: &Vec<usize>| {
@@ -64,15 +66,25 @@ pub(crate) fn shares(
     let mut of_nodes = vec![0; sites.len()];
     let has = |place: &usize| held.get(*place).copied().unwrap_or(0);
     for nodes in zones.values() {
-        let offered: usize = nodes.iter().map(|place| limit(place, partition_bytes)).sum();
+        let offered: usize = nodes
+            .iter()
+            .map(|place| limit(place, partition_bytes))
+            .sum();
         for _ in 0..offered.min(per_zone * partitions) {
             // The next one goes to the node that is then filled least; of equals, to one that holds it already.
             let next = nodes
                 .iter()
                 .filter(|place| share(&of_nodes, place) < limit(place, partition_bytes))
                 .min_by(|a, b| {
-                    filled(share(&of_nodes, a) + 1, offer(a), share(&of_nodes, b) + 1, offer(b))
-                        .then_with(|| (share(&of_nodes, a) >= has(a)).cmp(&(share(&of_nodes, b) >= has(b))))
+                    filled(
+                        share(&of_nodes, a) + 1,
+                        offer(a),
+                        share(&of_nodes, b) + 1,
+                        offer(b),
+                    )
+                    .then_with(|| {
+                        (share(&of_nodes, a) >= has(a)).cmp(&(share(&of_nodes, b) >= has(b)))
+                    })
                 });
             if let Some(share) = next.and_then(|place| of_nodes.get_mut(*place)) {
                 *share += 1;
@@ -81,7 +93,10 @@ pub(crate) fn shares(
     }
     // The last size that fits may fit with some room: it is taken from the fullest.
     for _ in partitions * copies..of_nodes.iter().sum() {
-        let all = zones.values().flatten().filter(|place| share(&of_nodes, place) > 0);
+        let all = zones
+            .values()
+            .flatten()
+            .filter(|place| share(&of_nodes, place) > 0);
         let fullest = all.max_by(|a, b| {
             filled(share(&of_nodes, a), offer(a), share(&of_nodes, b), offer(b))
                 .then_with(|| (share(&of_nodes, a) > has(a)).cmp(&(share(&of_nodes, b) > has(b))))
@@ -111,7 +126,11 @@ fn largest(fits: impl Fn(u64) -> bool) -> Option<u64> {
     let (mut good, mut bad) = (0, u64::MAX);
     while bad - good > 1 {
         let middle = good + (bad - good) / 2;
-        if fits(middle) { good = middle } else { bad = middle }
+        if fits(middle) {
+            good = middle
+        } else {
+            bad = middle
+        }
     }
     (good > 0).then_some(good)
 }

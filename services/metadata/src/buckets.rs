@@ -8,11 +8,12 @@
 //! out again, can neither name nor unname a bucket.
 
 use crate::Error;
-use crate::proposer::Proposer;
+use crate::proposer::{Failure, Found, Proposer, search_until, unexpected};
 use crate::raft::Group;
 use crate::state::{self, AnyChange, Outcome};
 use protocol::block::HashKey;
 use protocol::metadata::{BucketId, MetadataError, Reply, Versioning};
+use protocol::peers::{PLACES_MAX, PeersAnswer, PeersCall, Place};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::time::Duration;
@@ -125,7 +126,7 @@ impl Buckets {
     }
 
     /// Looks after what was cut off for as long as the service lives: whenever this node has become the leader of shard 0, and again each [`REPAIR_EVERY`] where
-    /// it could not be finished, or other nodes lead the buckets' shards.
+    /// it could not be finished, or a former leader may have left something.
     pub(crate) async fn look_after(&self) {
         let registry = self.proposer.registry();
         loop {
@@ -141,7 +142,7 @@ impl Buckets {
         }
     }
 
-    /// Finishes what was cut off in the shards that this node leads, as the leader of shard 0.
+    /// Finishes what was cut off, as the leader of shard 0. What is in a shard is asked behind what has a name, so nothing that has just got one is taken for cut off.
     async fn repair(&self) -> Result<(), MetadataError> {
         let _one = self.one_at_a_time.lock().await;
         let mut named = HashMap::new();
@@ -151,20 +152,17 @@ impl Buckets {
         })
         .map_err(|error| unavailable(&error))?;
         for group in self.proposer.groups() {
-            if !group.leads() {
-                continue;
-            }
             let (mut cut_off, mut unmarked) = (Vec::new(), Vec::new());
-            let rows = self.proposer.read(group).await?;
-            let find = |place: state::Place| match named.get(&place.id) {
-                Some(versioned) if place.open => {
-                    if place.versioned && !versioned {
-                        unmarked.push((place.id, place.name));
+            for place in self.places(group).await? {
+                match named.get(&place.bucket) {
+                    Some(versioned) if place.open => {
+                        if place.versioned && !versioned {
+                            unmarked.push((place.bucket, place.name));
+                        }
                     }
+                    _ => cut_off.push((place.bucket, place.name)),
                 }
-                _ => cut_off.push((place.id, place.name)),
-            };
-            state::rowed(rows, find).map_err(|error| unavailable(&error))?;
+            }
             for (id, name) in cut_off {
                 runtime::info!("bucket {name:?}: finishing its deletion, which was cut off");
                 self.register(AnyChange::UnregisterBucket { id, name })
@@ -178,6 +176,38 @@ impl Buckets {
         Ok(())
     }
 
+    /// The buckets whose objects are in a shard, whoever leads it.
+    async fn places(&self, group: &Rc<Group>) -> Result<Vec<Place>, MetadataError> {
+        let until = search_until();
+        let (mut places, mut after) = (Vec::new(), 0);
+        loop {
+            let call = PeersCall::Places {
+                shard: group.number(),
+                after,
+            };
+            let found = self.proposer.ask_leader(group, &call, true, until).await?;
+            let page = match found {
+                Found::Here => places_behind(&self.proposer, group, after).await,
+                Found::Answer(PeersAnswer::Places { places, more }) => Ok((places, more)),
+                Found::Answer(other) => return Err(unexpected(&other)),
+            };
+            let (page, more) = match page {
+                Err(Failure::NotHere(leader)) => {
+                    self.proposer.again(group, leader, until).await?;
+                    continue;
+                }
+                page => page?,
+            };
+            // A page that brings nothing new would be asked for again and again.
+            let last = page.last().map(|place| place.bucket.0);
+            places.extend(page);
+            match last.filter(|last| more && *last > after) {
+                Some(last) => after = last,
+                None => return Ok(places),
+            }
+        }
+    }
+
     /// Takes away the place of a bucket without a name.
     async fn forget(&self, place: &Rc<Group>, id: BucketId) -> Outcome {
         self.proposer
@@ -188,6 +218,29 @@ impl Buckets {
             .await?;
         Ok(Reply::Done)
     }
+}
+
+/// A page of the buckets whose objects are in a shard that this node leads, and whether more follow.
+pub(crate) async fn places_behind(
+    proposer: &Proposer,
+    group: &Rc<Group>,
+    after: u64,
+) -> Result<(Vec<Place>, bool), Failure> {
+    let rows = proposer.read(group).await?;
+    let (mut places, mut more) = (Vec::new(), false);
+    state::rowed(rows, |row| {
+        if row.id.0 > after && places.len() < PLACES_MAX {
+            places.push(Place {
+                bucket: row.id,
+                name: row.name,
+                open: row.open,
+                versioned: row.versioned,
+            });
+        } else {
+            more |= row.id.0 > after;
+        }
+    })?;
+    Ok((places, more))
 }
 
 fn unavailable(error: &Error) -> MetadataError {

@@ -168,7 +168,9 @@ impl Cluster {
         let client = "console".into();
         let ask = PeersCall::Ask { client, call };
         let registry = self.proposer.registry();
-        let found = self.proposer.ask_leader(registry, &ask, true, search_until());
+        let found = self
+            .proposer
+            .ask_leader(registry, &ask, true, search_until());
         match found.await {
             Ok(Found::Answer(PeersAnswer::Asked(answer))) => match answer.result {
                 Ok(Reply::Roster(roster)) => Ok(roster),
@@ -181,7 +183,9 @@ impl Cluster {
     fn say(&self, known: &watch::Sender<Option<Roster>>, roster: Option<Roster>) {
         let Some(roster) = roster else { return };
         known.send_if_modified(|known| {
-            let newer = known.as_ref().is_none_or(|known| known.version < roster.version);
+            let newer = known
+                .as_ref()
+                .is_none_or(|known| known.version < roster.version);
             if newer {
                 *known = Some(roster);
             }

@@ -25,6 +25,7 @@ mod placing;
 mod proposer;
 pub mod raft;
 mod rights;
+mod routing;
 mod service;
 mod space;
 pub mod state;
@@ -56,7 +57,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::rc::Rc;
 use std::time::{SystemTime, UNIX_EPOCH};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 
 /// The service's own directory, which is its whole file system.
@@ -132,11 +133,14 @@ async fn serve(
             name: setup.node,
             number: Some(raft::number_of(&setup.key)),
             founding: setup.part == Part::Founder,
-            ways: Rc::new(Ways::new(FRAME_BYTES_MAX, ways::Links::new(bus.clone()))),
+            ways: Rc::new(Ways::new(
+                FRAME_BYTES_MAX,
+                roster,
+                ways::Links::new(bus.clone()),
+            )),
         },
         key: setup.key,
         part: setup.part,
-        roster,
         copies: None,
     };
     let opened = Parts::open(setup.shards, company, home, clock, setup.root, bus).await;
@@ -174,8 +178,6 @@ pub(crate) struct Company {
     pub(crate) key: NodeKey,
     /// Whether it makes the cluster.
     pub(crate) part: Part,
-    /// Who belongs; `None` while that is not known. What is known only here is not acted upon: each leader has the newest from shard 0.
-    pub(crate) roster: watch::Receiver<Option<Roster>>,
     /// In how many copies a shard is kept at most: 1, 2, 3 or 5. `None`: in three, or in as many as there are zones with capacity.
     pub(crate) copies: Option<usize>,
 }
@@ -203,14 +205,13 @@ impl Parts {
             me,
             key,
             part,
-            roster,
             copies,
         } = company;
         let ways = me.ways.clone();
         let store = raft::Store::open(&home.join(DATABASE), shards, me).await?;
         let keyring = keyring::Keyring::open(home)?;
         let store = Rc::new(store);
-        let proposer = Rc::new(Proposer::new(store.clone(), clock, ways, roster));
+        let proposer = Rc::new(Proposer::new(store.clone(), clock, ways));
         let rights = Rc::new(Rights::new(proposer.clone()));
         let fence = Rc::new(Fence::default());
         let blocks = || Link::new(bus.clone(), "block-store");

@@ -21,6 +21,8 @@ const GIVEN_UP_AFTER: Duration = Duration::from_secs(5 * 60);
 const EXCUSED: Duration = Duration::from_secs(10);
 /// Between two attempts to hand on the lead.
 const TRANSFER_EVERY: Duration = Duration::from_secs(30);
+/// How often the log is told of steps that do not succeed.
+const TOLD_EVERY: Duration = Duration::from_secs(60);
 /// How long a node may take to store the master keys.
 const KEYS_MAX: Duration = Duration::from_secs(10);
 
@@ -31,8 +33,8 @@ struct Memory {
     silent: BTreeMap<u64, Instant>,
     /// When the lead was to be handed on last.
     transfer: Option<Instant>,
-    /// What the log was told last.
-    trouble: Option<String>,
+    /// When the log was told of trouble last.
+    told: Option<Instant>,
 }
 
 /// The one of this node.
@@ -49,13 +51,17 @@ impl Executor {
         if roster.wait_for(Option::is_some).await.is_err() {
             return;
         }
-        let mut memories: BTreeMap<u16, Memory> = BTreeMap::new();
+        let groups = self.service.proposer.groups();
+        let mut memories: Vec<Memory> = groups.iter().map(|_| Memory::default()).collect();
         loop {
             let known = roster.borrow_and_update().clone();
             if let Some(known) = known.filter(|known| !self.is_alone_in(known)) {
-                for group in self.service.proposer.groups() {
-                    let memory = memories.entry(group.number()).or_default();
-                    self.look(group, &known, memory).await;
+                // Under the lease, because then the roster is the newest: an old one would take the vote from a newcomer again.
+                if self.service.rights.hold() {
+                    let groups = self.service.proposer.groups().iter();
+                    let looks = groups.zip(&mut memories);
+                    let looks = looks.map(|(group, memory)| self.look(group, &known, memory));
+                    futures_util::future::join_all(looks).await;
                 }
             } else if roster.changed().await.is_err() {
                 return;
@@ -72,7 +78,9 @@ impl Executor {
 
     async fn look(&self, group: &Rc<Group>, roster: &Roster, memory: &mut Memory) {
         let Some(mut members) = group.members() else {
-            *memory = Memory::default();
+            if !group.leads() {
+                *memory = Memory::default();
+            }
             return;
         };
         excuse(&mut members, memory);
@@ -92,18 +100,15 @@ impl Executor {
             members: &members,
         };
         let Some(step) = voters::next(&situation) else {
-            memory.trouble = None;
             return;
         };
         match self.take(group, roster, &step, memory).await {
-            Ok(()) => memory.trouble = None,
-            Err(Error::NotLeader { .. }) => {}
+            Ok(()) | Err(Error::NotLeader { .. }) => {}
             Err(error) => {
-                let trouble = error.to_string();
-                if memory.trouble.as_ref() != Some(&trouble) {
+                if memory.told.is_none_or(|told| told.elapsed() >= TOLD_EVERY) {
                     let number = group.number();
-                    runtime::warn!("shard {number}: {step:?}: {trouble}; tried again");
-                    memory.trouble = Some(trouble);
+                    runtime::warn!("shard {number}: {step:?}: {error}; tried again");
+                    memory.told = Some(Instant::now());
                 }
             }
         }

@@ -2,6 +2,7 @@
 //!
 //! Only members of the cluster are heard, as the bus has proven them; nothing that they say is taken for granted beyond that they belong.
 
+use crate::buckets;
 use crate::proposer::Failure;
 use crate::raft::{Group, number_of};
 use crate::service::Service;
@@ -85,6 +86,13 @@ impl Peering {
                 };
                 let found = sweep::referenced(&self.service.proposer, group, &blocks).await;
                 answered(found, PeersAnswer::Referenced)
+            }
+            PeersCall::Places { shard, after } => {
+                let Some(group) = self.group(shard) else {
+                    return no_such_shard();
+                };
+                let found = buckets::places_behind(&self.service.proposer, group, after).await;
+                answered(found, |(places, more)| PeersAnswer::Places { places, more })
             }
             PeersCall::Settle { shard } => {
                 let Some(group) = self.group(shard) else {

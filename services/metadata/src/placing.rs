@@ -53,7 +53,9 @@ impl Placing {
             return true;
         }
         let mut told = self.told.subscribe();
-        tokio::time::timeout(WAIT_MAX, told.wait_for(Option::is_some)).await.is_ok()
+        tokio::time::timeout(WAIT_MAX, told.wait_for(Option::is_some))
+            .await
+            .is_ok()
     }
 
     /// Keeps the block-store informed for as long as the service lives.
@@ -112,7 +114,9 @@ impl Placing {
             capacity_bytes: first.capacity_bytes.max(1),
         };
         let change = LayoutChange::Begin { role };
-        self.change(change).await.map_err(|error| error.to_string())?;
+        self.change(change)
+            .await
+            .map_err(|error| error.to_string())?;
         Ok(())
     }
 
@@ -129,7 +133,9 @@ impl Placing {
         }
         let (key, placed) = (self.key, layout.placed);
         let change = LayoutChange::Settled { key, placed };
-        self.change(change).await.map_err(|error| error.to_string())?;
+        self.change(change)
+            .await
+            .map_err(|error| error.to_string())?;
         Ok(())
     }
 
@@ -207,8 +213,17 @@ fn placement(layout: &Layout, roster: &Roster, own: &NodeKey) -> Option<Placemen
         numbers.get(&role.key).copied()
     };
     let lists = |arrangement: &Arrangement| {
-        let list = |nodes: &Vec<u8>| nodes.iter().map(|place| number(arrangement, place)).collect();
-        arrangement.partitions.iter().map(list).collect::<Option<Vec<Vec<u8>>>>()
+        let list = |nodes: &Vec<u8>| {
+            nodes
+                .iter()
+                .map(|place| number(arrangement, place))
+                .collect()
+        };
+        arrangement
+            .partitions
+            .iter()
+            .map(list)
+            .collect::<Option<Vec<Vec<u8>>>>()
     };
     Some(Placement {
         // Either may change alone, and neither ever falls.
@@ -231,7 +246,10 @@ fn propose(layout: &Layout, roles: &[Role], copies: u8) -> Result<Proposal, layo
         capacity_bytes: role.capacity_bytes,
     };
     let sites: Vec<Site> = roles.iter().map(site).collect();
-    let newest = layout.moving.as_ref().map_or(&layout.present, |moving| &moving.to);
+    let newest = layout
+        .moving
+        .as_ref()
+        .map_or(&layout.present, |moving| &moving.to);
     let before = assignment(newest);
     layout::assign(&sites, usize::from(copies), Some(&before))
 }
@@ -240,7 +258,11 @@ fn propose(layout: &Layout, roles: &[Role], copies: u8) -> Result<Proposal, layo
 fn assignment(arrangement: &Arrangement) -> Assignment {
     let key = |place: &u8| Some(arrangement.roles.get(usize::from(*place))?.key);
     let partitions = arrangement.partitions.iter();
-    Assignment::new(partitions.map(|nodes| nodes.iter().filter_map(key).collect()).collect())
+    Assignment::new(
+        partitions
+            .map(|nodes| nodes.iter().filter_map(key).collect())
+            .collect(),
+    )
 }
 
 /// With numbers in place of the keys.
@@ -250,7 +272,13 @@ fn arrangement(roles: Vec<Role>, copies: u8, assignment: &Assignment) -> Arrange
         u8::try_from(place).ok()
     };
     let partitions = (0..layout::PARTITIONS)
-        .map(|partition| assignment.nodes(partition).iter().filter_map(number).collect())
+        .map(|partition| {
+            assignment
+                .nodes(partition)
+                .iter()
+                .filter_map(number)
+                .collect()
+        })
         .collect();
     Arrangement {
         copies,
@@ -264,13 +292,16 @@ fn report(layout: &Layout) -> LayoutReport {
         let (roles, copies) = layout.wished();
         let edits = layout.staged_roles.len() + usize::from(layout.staged_copies.is_some());
         let proposal = propose(layout, &roles, copies);
-        let moves = proposal.as_ref().map_or_else(|_| BTreeMap::new(), |proposal| {
-            let mut moves: BTreeMap<NodeKey, u16> = BTreeMap::new();
-            for one in &proposal.moves {
-                *moves.entry(one.to).or_default() += 1;
-            }
-            moves
-        });
+        let moves = proposal.as_ref().map_or_else(
+            |_| BTreeMap::new(),
+            |proposal| {
+                let mut moves: BTreeMap<NodeKey, u16> = BTreeMap::new();
+                for one in &proposal.moves {
+                    *moves.entry(one.to).or_default() += 1;
+                }
+                moves
+            },
+        );
         StagedReport {
             edits: u16::try_from(edits).unwrap_or(u16::MAX),
             to: proposal
@@ -309,10 +340,20 @@ fn describe(arrangement: &Arrangement) -> ArrangementReport {
     let partition_bytes = full.map(|share| share.role.capacity_bytes / u64::from(share.partitions));
     let in_one_zone = |nodes: &Vec<u8>| {
         let zone = |node: &u8| Some(&arrangement.roles.get(usize::from(*node))?.zone);
-        let alike = |node: &u8| nodes.iter().filter(|other| zone(other) == zone(node)).count();
+        let alike = |node: &u8| {
+            nodes
+                .iter()
+                .filter(|other| zone(other) == zone(node))
+                .count()
+        };
         nodes.iter().map(alike).max().unwrap_or(0)
     };
-    let copies_per_zone = arrangement.partitions.iter().map(in_one_zone).max().unwrap_or(0);
+    let copies_per_zone = arrangement
+        .partitions
+        .iter()
+        .map(in_one_zone)
+        .max()
+        .unwrap_or(0);
     ArrangementReport {
         copies: arrangement.copies,
         copies_per_zone: u8::try_from(copies_per_zone).unwrap_or(u8::MAX),

@@ -60,6 +60,10 @@ impl From<Failure> for MetadataError {
 }
 
 /// What came of the search for a leader.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a box would cost each call to another node an allocation"
+)]
 pub(crate) enum Found {
     /// It is this node.
     Here,
@@ -73,7 +77,6 @@ pub(crate) struct Proposer {
     clock: Clock,
     last_ms: Cell<u64>,
     ways: Rc<Ways>,
-    roster: watch::Receiver<Option<Roster>>,
     /// Who was said to lead a shard, by somebody who knows better than this node's own group.
     said: RefCell<HashMap<u16, String>>,
     /// Whom to ask next where nobody is known to lead.
@@ -81,18 +84,12 @@ pub(crate) struct Proposer {
 }
 
 impl Proposer {
-    pub(crate) fn new(
-        store: Rc<Store>,
-        clock: Clock,
-        ways: Rc<Ways>,
-        roster: watch::Receiver<Option<Roster>>,
-    ) -> Self {
+    pub(crate) fn new(store: Rc<Store>, clock: Clock, ways: Rc<Ways>) -> Self {
         Self {
             store,
             clock,
             last_ms: Cell::new(0),
             ways,
-            roster,
             said: RefCell::default(),
             turn: Cell::new(0),
         }
@@ -114,7 +111,7 @@ impl Proposer {
 
     /// Who belongs to the cluster, as this node knows.
     pub(crate) fn roster(&self) -> &watch::Receiver<Option<Roster>> {
-        &self.roster
+        self.ways.roster()
     }
 
     pub(crate) fn groups(&self) -> &[Rc<Group>] {
@@ -259,7 +256,7 @@ impl Proposer {
         if let Some(leader) = group.leader() {
             return Some(leader).filter(|leader| leader != own);
         }
-        let roster = self.roster.borrow();
+        let roster = self.roster().borrow();
         let others = roster.as_ref().map(|roster| {
             let members = roster.members().map(|node| &node.name);
             members.filter(|name| *name != own).collect::<Vec<_>>()

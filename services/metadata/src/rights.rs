@@ -83,7 +83,11 @@ impl Rights {
 
     /// Whether this node's copy of the registry may be used.
     pub(crate) fn hold(&self) -> bool {
-        self.proposer.is_alone() || self.until.get().is_some_and(|until| Instant::now() < until)
+        let store = self.proposer.store();
+        // The first lease of a node that has just got company counts from the last moment when it was alone.
+        let first = || store.alone_until().map(|alone| alone + LEASE);
+        let until = || self.until.get().or_else(first);
+        store.is_alone() || until().is_some_and(|until| Instant::now() < until)
     }
 
     /// The rows of shard 0: of the leader, or under the lease.

@@ -1,18 +1,14 @@
-//! Answers calls: judges the caller's revision, finds the shard, reads or proposes; or has the node do it that leads the shard.
-//!
-//! [`Service::here`] does what this node can. Where other nodes are members of groups, too, [`Service::anywhere`] looks for the leader of the call's shard first:
-//! most often it is one question to another node, whose [`Service::asked`] judges the call anew. A write is sent again only if it is
-//! known that nothing has happened.
+//! Answers calls: judges the caller's revision, finds the shard, reads or proposes. Where other nodes lead shards, too, `routing` comes first.
 
 use crate::buckets::Buckets;
 use crate::cluster::Cluster;
 use crate::events;
-use crate::fence::{Entry, Fence};
+use crate::fence::Fence;
 use crate::keyring::Keyring;
 use crate::lifecycle;
 use crate::placing::Placing;
-use crate::proposer::{Failure, Found, Proposer, search_until, unexpected};
-use crate::raft::{Consensus, Group};
+use crate::proposer::{Failure, Proposer};
+use crate::raft::Consensus;
 use crate::rights::Rights;
 use crate::space::Space;
 use crate::state::{self, Outcome};
@@ -20,10 +16,8 @@ use crate::sweep::{Orders, Sweep};
 use protocol::block::BlockRef;
 use protocol::bus::Accept;
 use protocol::metadata::{
-    Answer, AttributeChange, BucketId, BucketUsage, Call, Change, Metadata, MetadataError,
-    Operation, Reply,
+    Answer, AttributeChange, BucketId, Call, Change, Metadata, MetadataError, Operation, Reply,
 };
-use protocol::peers::{PeersAnswer, PeersCall};
 use runtime::Serve;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
@@ -46,7 +40,7 @@ pub(crate) enum Caller {
 
 impl Caller {
     /// By the client's name, which the bus vouches for.
-    fn named(client: &str) -> Self {
+    pub(crate) fn named(client: &str) -> Self {
         match client {
             "web" => Self::Reader,
             "notifier" => Self::Notifier,
@@ -57,7 +51,7 @@ impl Caller {
     }
 
     /// The name of such a client, for the metadata of another node.
-    fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Reader => "web",
             Self::Notifier => "notifier",
@@ -67,7 +61,7 @@ impl Caller {
         }
     }
 
-    fn may_ask(self, operation: &Operation) -> bool {
+    pub(crate) fn may_ask(self, operation: &Operation) -> bool {
         let is_about_events = matches!(
             operation,
             Operation::NextEvents { .. } | Operation::ForgetEvents { .. }
@@ -118,13 +112,20 @@ impl Serve<Metadata> for Service {
         call: Call,
         _descriptors: Vec<OwnedFd>,
     ) -> (Answer, Vec<OwnedFd>) {
+        // The operator is answered also by a node that has not found its place yet.
+        if *caller != Caller::Operator && !self.proposer.is_alone() && !self.placing.is_told().await
+        {
+            let why = "this node has not been told yet where blocks belong: try again";
+            let error = MetadataError::Unavailable(why.into());
+            return (self.answer_with(Err(error)), Vec::new());
+        }
         (self.answer_to(*caller, call).await, Vec::new())
     }
 }
 
 impl Service {
     /// Of keys, rights and buckets, now.
-    fn revision(&self) -> u64 {
+    pub(crate) fn revision(&self) -> u64 {
         self.proposer.registry().revision()
     }
 
@@ -151,158 +152,26 @@ impl Service {
             return self.answer_with(Err(MetadataError::Refused("not from this caller".into())));
         }
         if !self.proposer.is_alone() {
-            // The operator is answered also by a node that has not found its place yet.
-            if caller != Caller::Operator && !self.placing.is_told().await {
-                let why = "this node has not been told yet where blocks belong: try again";
-                return self.answer_with(Err(MetadataError::Unavailable(why.into())));
-            }
             return self.anywhere(caller, call).await;
         }
         let result = self.here(caller, call, Guard::Here).await;
         self.answer_with(result.map_err(MetadataError::from))
     }
 
-    fn answer_with(&self, result: Outcome) -> Answer {
+    pub(crate) fn answer_with(&self, result: Outcome) -> Answer {
         Answer {
             revision: self.revision(),
             result,
         }
     }
 
-    /// A call where other nodes lead shards, too.
-    async fn anywhere(&self, caller: Caller, call: Call) -> Answer {
-        if let Err(error) = state::check(&call.operation) {
-            return self.answer_with(Err(error));
-        }
-        let Some(group) = self.group(&call.operation) else {
-            self.rights.reach(call.revision).await;
-            let result = self.here(caller, call, Guard::Here).await;
-            return self.answer_with(result.map_err(MetadataError::from));
-        };
-        let guard = match self.guard(&call.operation).await {
-            Ok(guard) => guard,
-            Err(error) => return self.answer_with(Err(error)),
-        };
-        let answer = self.searched(caller, group, call).await;
-        if let (Err(MetadataError::Unavailable(_)), Some(guard)) = (&answer.result, guard) {
-            guard.keep();
-        }
-        answer
-    }
-
-    /// Has a call done by whoever leads its shard.
-    async fn searched(&self, caller: Caller, group: &Rc<Group>, call: Call) -> Answer {
-        let until = search_until();
-        let is_read = place_of_read(&call.operation).is_some();
-        let ask = PeersCall::Ask {
-            client: caller.name().into(),
-            call: call.clone(),
-        };
-        loop {
-            let by_copy = self.is_registry_read(&call.operation) && self.rights.hold();
-            let found = match by_copy {
-                true => Ok(Found::Here),
-                false => self.proposer.ask_leader(group, &ask, is_read, until).await,
-            };
-            match found {
-                Ok(Found::Here) => {
-                    self.rights.reach(call.revision).await;
-                    let done = self.here(caller, call.clone(), Guard::Elsewhere).await;
-                    let Err(Failure::NotHere(leader)) = done else {
-                        return self.answer_with(done.map_err(MetadataError::from));
-                    };
-                    if let Err(error) = self.proposer.again(group, leader, until).await {
-                        return self.answer_with(Err(error));
-                    }
-                }
-                Ok(Found::Answer(PeersAnswer::Asked(answer))) => {
-                    return self.caught_up(answer).await;
-                }
-                Ok(Found::Answer(other)) => return self.answer_with(Err(unexpected(&other))),
-                Err(error) => return self.answer_with(Err(error)),
-            }
-        }
-    }
-
-    /// An answer of another node. Its revision may be ahead of this node's copy, by which the caller's next call is judged: that is waited for.
-    async fn caught_up(&self, answer: Answer) -> Answer {
-        if self.rights.hold() {
-            self.rights.reach(answer.revision).await;
-        }
-        let own = self.revision();
-        let revision = if own == 0 { answer.revision } else { own };
-        Answer { revision, ..answer }
-    }
-
-    /// A call that another node has for the leader of a shard.
-    pub(crate) async fn asked(&self, client: &str, call: Call) -> PeersAnswer {
-        let caller = Caller::named(client);
-        let refused = |error| PeersAnswer::Asked(self.answer_with(Err(error)));
-        if !caller.may_ask(&call.operation) {
-            return refused(MetadataError::Refused("not from this caller".into()));
-        }
-        if let Err(error) = state::check(&call.operation) {
-            return refused(error);
-        }
-        let Some(group) = self.group(&call.operation) else {
-            return refused(MetadataError::Refused("not for another node".into()));
-        };
-        if !group.leads() {
-            let leader = group.leader();
-            return PeersAnswer::NotLeader { leader };
-        }
-        self.rights.reach(call.revision).await;
-        match self.here(caller, call, Guard::Elsewhere).await {
-            Err(Failure::NotHere(leader)) => PeersAnswer::NotLeader { leader },
-            done => PeersAnswer::Asked(self.answer_with(done.map_err(MetadataError::from))),
-        }
-    }
-
-    /// The shard that an operation is about; `None` for what each node does for itself.
-    fn group(&self, operation: &Operation) -> Option<&Rc<Group>> {
-        let registry = self.proposer.registry();
-        Some(match (place_of_read(operation), operation) {
-            (Some(Place::Bucket(bucket)), _) => self.proposer.shard(bucket),
-            (Some(Place::Registry), _) => registry,
-            (None, Operation::Change(change)) => match change.bucket() {
-                Some(bucket) => self.proposer.shard(bucket),
-                None => registry,
-            },
-            (
-                None,
-                Operation::CreateBucket { .. }
-                | Operation::PutVersioning { .. }
-                | Operation::DeleteBucket { .. }
-                | Operation::Invite { .. }
-                | Operation::SetStanding { .. }
-                | Operation::Layout
-                | Operation::EditLayout(_)
-                | Operation::ApplyLayout { .. },
-            ) => registry,
-            _ => return None,
-        })
-    }
-
-    fn is_registry_read(&self, operation: &Operation) -> bool {
-        matches!(place_of_read(operation), Some(Place::Registry))
-    }
-
-    /// Holds the blocks that a write names against the sweep of this node, on which they lie, while another node does the write.
-    async fn guard(&self, operation: &Operation) -> Result<Option<Entry>, MetadataError> {
-        let Operation::Change(change) = operation else {
-            return Ok(None);
-        };
-        let blocks = state::brought_blocks(change);
-        if blocks.is_empty() {
-            return Ok(None);
-        }
-        let (entry, doubtful) = self.fence.enter(blocks, self.proposer.now_ms()).await;
-        self.exist(&doubtful).await?;
-        Ok(Some(entry))
-    }
-
     /// What this node can do by itself: everything of the shards that it leads.
-    async fn here(&self, caller: Caller, call: Call, guard: Guard) -> Result<Reply, Failure> {
+    pub(crate) async fn here(
+        &self,
+        caller: Caller,
+        call: Call,
+        guard: Guard,
+    ) -> Result<Reply, Failure> {
         let Call {
             revision,
             operation,
@@ -416,45 +285,6 @@ impl Service {
         Ok(reply)
     }
 
-    /// How much a bucket of a list holds. Frontends do not tell it, so they need not wait for another node to say it.
-    async fn usage(&self, caller: Caller, bucket: BucketId) -> Result<BucketUsage, MetadataError> {
-        let group = self.proposer.shard(bucket);
-        let ask = || PeersCall::Ask {
-            client: caller.name().into(),
-            call: Call {
-                revision: 0,
-                operation: Operation::GetUsage { bucket },
-            },
-        };
-        let until = search_until();
-        loop {
-            if !group.leads() && caller == Caller::Frontend {
-                return Ok(BucketUsage::default());
-            }
-            // The alone have no need of a question.
-            if group.leads() {
-                match self.proposer.read(group).await {
-                    Ok(rows) => return Ok(state::usage(rows, bucket).unwrap_or_default()),
-                    Err(Failure::NotHere(leader)) => {
-                        self.proposer.again(group, leader, until).await?;
-                        continue;
-                    }
-                    Err(Failure::Failed(error)) => return Err(error),
-                }
-            }
-            match self.proposer.ask_leader(group, &ask(), true, until).await? {
-                Found::Here => {}
-                Found::Answer(PeersAnswer::Asked(answer)) => {
-                    return Ok(match answer.result {
-                        Ok(Reply::Usage(usage)) => usage,
-                        _ => BucketUsage::default(),
-                    });
-                }
-                Found::Answer(other) => return Err(unexpected(&other)),
-            }
-        }
-    }
-
     /// A change of objects or uploads.
     async fn write(
         &self,
@@ -492,7 +322,7 @@ impl Service {
     }
 
     /// Whether blocks that the sweep deleted not long ago are there again.
-    async fn exist(&self, doubtful: &[BlockRef]) -> Result<(), MetadataError> {
+    pub(crate) async fn exist(&self, doubtful: &[BlockRef]) -> Result<(), MetadataError> {
         for block in doubtful {
             if !self.sweep.exists(block).await? {
                 let why = "a block was swept away before its object came: send the object again";
@@ -511,7 +341,7 @@ impl Service {
 
 /// Who holds the blocks of a write against the sweep.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Guard {
+pub(crate) enum Guard {
     /// The write itself, here.
     Here,
     /// Somebody already: on this node, or on the one that asks.
@@ -520,12 +350,12 @@ enum Guard {
 
 /// Where the rows of a read are.
 #[derive(Clone, Copy)]
-enum Place {
+pub(crate) enum Place {
     Registry,
     Bucket(BucketId),
 }
 
-fn place_of_read(operation: &Operation) -> Option<Place> {
+pub(crate) fn place_of_read(operation: &Operation) -> Option<Place> {
     match operation {
         Operation::Authorize { .. }
         | Operation::ListKeys { .. }

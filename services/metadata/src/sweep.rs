@@ -192,46 +192,64 @@ impl Sweep {
         }
     }
 
-    /// Drops parts that nobody needs, and deletes garbage that is old enough. Answers how many blocks were deleted.
+    /// Drops parts that nobody needs, and deletes garbage that is old enough, in the shards that this node leads: the sweeps of the other nodes look after the others,
+    /// and what of them lies on this node is found by the full pass. Answers how many blocks were deleted.
     async fn tidy(&self, grace_ms: u64) -> Result<u64, MetadataError> {
         let mut removed = 0;
         let mut full = None;
         for group in self.proposer.groups() {
             if !group.leads() {
-                // The sweep of the node that does drops its parts; the blocks on this node are found by the full pass.
                 continue;
             }
-            while state::reclaimable(self.proposer.read(group).await?).map_err(failed)? {
-                self.proposer.propose(group, AnyChange::Reclaim).await?;
-            }
-            loop {
-                let now_ms = self.proposer.now_ms();
-                let rows = self.proposer.read(group).await?;
-                let garbage = state::garbage(rows, now_ms, STEP as usize).map_err(failed)?;
-                if garbage.is_empty() {
-                    break;
-                }
-                // Asked only where there is something to decide.
-                let full = match full {
-                    Some(full) => full,
-                    None => *full.insert(self.is_nearly_full().await?),
-                };
-                let grace_ms = if full { 0 } else { grace_ms };
-                let due = garbage
-                    .into_iter()
-                    .filter(|(at_ms, _)| at_ms + grace_ms <= now_ms);
-                let due: Vec<(u64, BlockRef)> = due.collect();
-                if due.is_empty() {
-                    break;
-                }
-                let (deleted, held) = self.dispose(group, due).await?;
-                removed += deleted;
-                if held {
-                    break;
-                }
+            match self.tidy_shard(group, grace_ms, &mut full).await {
+                Ok(deleted) => removed += deleted,
+                // It did when this began.
+                Err(Failure::NotHere(_)) => {}
+                Err(Failure::Failed(error)) => return Err(error),
             }
         }
         Ok(removed)
+    }
+
+    /// The same of one shard. `full`: whether the store is nearly full, if that is known already.
+    async fn tidy_shard(
+        &self,
+        group: &Rc<Group>,
+        grace_ms: u64,
+        full: &mut Option<bool>,
+    ) -> Result<u64, Failure> {
+        let mut removed = 0;
+        while state::reclaimable(self.proposer.read(group).await?).map_err(failed)? {
+            self.proposer
+                .propose_here(group, AnyChange::Reclaim)
+                .await?;
+        }
+        loop {
+            let now_ms = self.proposer.now_ms();
+            let rows = self.proposer.read(group).await?;
+            let garbage = state::garbage(rows, now_ms, STEP as usize).map_err(failed)?;
+            if garbage.is_empty() {
+                return Ok(removed);
+            }
+            // Asked only where there is something to decide.
+            let full = match *full {
+                Some(full) => full,
+                None => *full.insert(self.is_nearly_full().await?),
+            };
+            let grace_ms = if full { 0 } else { grace_ms };
+            let due = garbage
+                .into_iter()
+                .filter(|(at_ms, _)| at_ms + grace_ms <= now_ms);
+            let due: Vec<(u64, BlockRef)> = due.collect();
+            if due.is_empty() {
+                return Ok(removed);
+            }
+            let (deleted, held) = self.dispose(group, due).await?;
+            removed += deleted;
+            if held {
+                return Ok(removed);
+            }
+        }
     }
 
     /// Deletes what nobody refers to of some garbage, and forgets it. Answers how many blocks were deleted, and whether some were

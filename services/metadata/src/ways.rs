@@ -3,7 +3,9 @@
 //! A node that could not be reached is left alone for [`PAUSE`], so that eight groups do not knock at a dead one all the time. Nothing is queued:
 //! whoever calls waits for the answer, up to the time that it gives.
 
+use crate::raft::number_of;
 use futures_util::future::LocalBoxFuture;
+use protocol::cluster::Roster;
 use protocol::peers::{Peers, PeersAnswer, PeersCall};
 use runtime::{Bus, CallError, Client, Link};
 use std::cell::RefCell;
@@ -11,6 +13,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::rc::Rc;
 use std::time::Duration;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 /// How long a node that could not be reached is left alone.
@@ -97,6 +100,8 @@ pub struct Ways {
     reach: Box<dyn Reach>,
     /// What one message may hold, in bytes.
     message_bytes_max: usize,
+    /// Who belongs, by the names that nodes have now.
+    roster: watch::Receiver<Option<Roster>>,
     /// Nodes that could not be reached, and until when they are left alone.
     paused: RefCell<HashMap<String, Instant>>,
 }
@@ -121,18 +126,37 @@ impl fmt::Display for WayError {
 impl std::error::Error for WayError {}
 
 impl Ways {
-    /// Ways by `reach`; a message on them holds at most `message_bytes_max` bytes.
-    pub fn new(message_bytes_max: usize, reach: impl Reach + 'static) -> Self {
+    /// Ways to the members of `roster` by `reach`; a message on them holds at most `message_bytes_max` bytes.
+    pub fn new(
+        message_bytes_max: usize,
+        roster: watch::Receiver<Option<Roster>>,
+        reach: impl Reach + 'static,
+    ) -> Self {
         Self {
             reach: Box::new(reach),
             message_bytes_max,
+            roster,
             paused: RefCell::default(),
         }
     }
 
     /// Ways to nobody: every node is out of reach.
     pub fn none() -> Self {
-        Self::new(protocol::wire::MESSAGE_BYTES_MAX, Nobody)
+        let (_, roster) = watch::channel(None);
+        Self::new(protocol::wire::MESSAGE_BYTES_MAX, roster, Nobody)
+    }
+
+    /// Who belongs to the cluster, as this node knows.
+    pub(crate) fn roster(&self) -> &watch::Receiver<Option<Roster>> {
+        &self.roster
+    }
+
+    /// The present name of the node with this number; `known` where the roster does not have it. Names may change, numbers do not.
+    pub(crate) fn name(&self, number: u64, known: &str) -> String {
+        let roster = self.roster.borrow();
+        let mut members = roster.iter().flat_map(Roster::members);
+        let node = members.find(|node| number_of(&node.key) == number);
+        node.map_or_else(|| known.to_owned(), |node| node.name.clone())
     }
 
     /// What one message may hold besides what surrounds it, in bytes.

@@ -73,7 +73,9 @@ impl Stream {
     pub fn receive_message<C: Conversation, T: DeserializeOwned>(
         &self,
     ) -> Result<Option<T>, MessageError> {
-        let received = self.receive_with(wire::decode::<C, T>).map_err(MessageError::Receive)?;
+        let received = self
+            .receive_with(wire::decode::<C, T>)
+            .map_err(MessageError::Receive)?;
         received.transpose().map_err(MessageError::Decode)
     }
 
@@ -133,8 +135,7 @@ impl Stream {
         &self,
         message: &impl Serialize,
     ) -> Result<(), MessageError> {
-        let bytes =
-            wire::encode::<C>(message).map_err(MessageError::Decode)?;
+        let bytes = wire::encode::<C>(message).map_err(MessageError::Decode)?;
         self.flush().map_err(MessageError::Send)?;
         self.begin(&bytes).map_err(MessageError::Send)
     }

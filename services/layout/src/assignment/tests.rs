@@ -111,7 +111,13 @@ fn a_node_that_goes_leaves_only_its_own_copies_to_others() {
 
 #[test]
 fn the_same_again_moves_nothing() {
-    let sites = sites(&[("a", 3 * TB), ("a", TB), ("b", 2 * TB), ("c", 7 * TB), ("d", TB)]);
+    let sites = sites(&[
+        ("a", 3 * TB),
+        ("a", TB),
+        ("b", 2 * TB),
+        ("c", 7 * TB),
+        ("d", TB),
+    ]);
     let before = assign(&sites, 3, None).unwrap().assignment;
     let again = assign(&sites, 3, Some(&before)).unwrap();
     assert_eq!((again.moves, again.assignment), (vec![], before));
@@ -145,7 +151,12 @@ fn every_assignment(
     partitions: usize,
     visit: &mut dyn FnMut(&[Vec<usize>]),
 ) {
-    fn go(sets: &[Vec<usize>], left: usize, chosen: &mut Vec<Vec<usize>>, visit: &mut dyn FnMut(&[Vec<usize>])) {
+    fn go(
+        sets: &[Vec<usize>],
+        left: usize,
+        chosen: &mut Vec<Vec<usize>>,
+        visit: &mut dyn FnMut(&[Vec<usize>]),
+    ) {
         if left == 0 {
             return visit(chosen);
         }
@@ -156,14 +167,21 @@ fn every_assignment(
         }
     }
     let fits = |set: &Vec<usize>| {
-        let zones: Vec<&str> = set.iter().map(|place| sites[*place].zone.as_str()).collect();
+        let zones: Vec<&str> = set
+            .iter()
+            .map(|place| sites[*place].zone.as_str())
+            .collect();
         let in_zone = |zone: &str| zones.iter().filter(|other| **other == zone).count();
         set.len() == copies
             && set.iter().all(|place| sites[*place].capacity_bytes > 0)
             && zones.iter().all(|zone| in_zone(zone) <= per_zone)
     };
     let sets: Vec<Vec<usize>> = (0_usize..1 << sites.len())
-        .map(|bits| (0..sites.len()).filter(|place| bits >> place & 1 == 1).collect())
+        .map(|bits| {
+            (0..sites.len())
+                .filter(|place| bits >> place & 1 == 1)
+                .collect()
+        })
         .filter(fits)
         .collect();
     go(&sets, partitions, &mut Vec::new(), visit);

@@ -12,6 +12,7 @@ use super::store::{Me, Others};
 use super::types::{Peer, Proposal, Types};
 use crate::Error;
 use crate::state::{Command, Outcome};
+use crate::ways::Ways;
 use openraft::async_runtime::WatchReceiver;
 use openraft::errors::{ClientWriteError, LinearizableReadError, RaftError};
 use openraft::{ChangeMembers, Config, Instant as _, LinearizerOption, Raft, SnapshotPolicy};
@@ -26,7 +27,7 @@ use tokio::task::AbortHandle;
 /// Where nobody else needs them, applied entries beyond this are removed from the log, in steps of as many. Few, so that most die in the memtable.
 pub(super) const LOG_KEPT: u64 = 64;
 /// Where others are, these are kept, so that one that is behind by less does not need the whole state.
-const LOG_KEPT_FOR_OTHERS: u64 = 2_048;
+const LOG_KEPT_FOR_OTHERS: u64 = if cfg!(test) { 8 } else { 2_048 }; // In tests few, so that they see snapshots.
 /// How long a lone voter may take to become the leader at the start.
 const ELECTION_MAX: Duration = Duration::from_secs(10);
 /// How often a leader is heard at least, in milliseconds.
@@ -54,6 +55,7 @@ pub struct Group {
     /// newest membership in its log it is the only one who can have changed that.
     alone: Rc<Cell<bool>>,
     others: Rc<Others>,
+    ways: Rc<Ways>,
     pub(super) receiving: Mutex<Option<Receiving>>,
     trimming: AbortHandle,
 }
@@ -132,9 +134,16 @@ impl Group {
             node,
             alone,
             others,
+            ways: me.ways.clone(),
             receiving: Mutex::new(None),
             trimming,
         }))
+    }
+
+    /// All that openraft tells.
+    #[cfg(test)]
+    pub(crate) fn debug(&self) -> String {
+        self.raft.metrics().borrow_watched().to_string()
     }
 
     /// Which shard it is.
@@ -172,8 +181,9 @@ impl Group {
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
         let members = metrics.membership_config.membership();
-        let leader = members.get_node(&metrics.current_leader?)?;
-        Some(leader.name.clone())
+        let number = metrics.current_leader?;
+        let leader = members.get_node(&number)?;
+        Some(self.ways.name(number, &leader.name))
     }
 
     /// The present term: a leader of one never leads it again when it has lost it.
@@ -201,7 +211,7 @@ impl Group {
         nodes.map(|(id, peer)| (*id, peer.clone())).collect()
     }
 
-    /// What the leader knows of the members; `None` where another node leads.
+    /// What the leader knows of the members; `None` where another node leads, and while a change of the members is not committed.
     pub fn members(&self) -> Option<Members> {
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
@@ -209,6 +219,9 @@ impl Group {
             (Some(heard), Some(replicated)) if metrics.state.is_leader() => (heard, replicated),
             _ => return None,
         };
+        if metrics.membership_config != metrics.committed_membership_config {
+            return None;
+        }
         let members = metrics.membership_config.membership();
         let mut found = Members {
             voters: members.get_joint_config().clone(),
@@ -253,7 +266,7 @@ impl Group {
         if self.alone.replace(false) {
             self.raft.runtime_config().tick(true);
         }
-        self.others.are_there();
+        self.others.come();
         let changed = self.raft.change_membership(change, true);
         match tokio::time::timeout(PROPOSE_MAX, changed).await {
             Ok(changed) => changed.map(|_| ()).map_err(write_error),
@@ -376,7 +389,7 @@ impl Consensus for Group {
         let metrics = metrics.borrow_watched();
         let members = metrics.membership_config.membership();
         let voters = members.voter_ids().map(|id| match members.get_node(&id) {
-            Some(peer) => peer.name.clone(),
+            Some(peer) => self.ways.name(id, &peer.name),
             None => id.to_string(),
         });
         protocol::metadata::Shard {
@@ -400,9 +413,9 @@ fn config(number: u16) -> Result<Config, Error> {
         election_timeout_max: LEADER_LEASE_MS,
         install_snapshot_timeout: 5 * 60 * 1_000,
         max_payload_entries: 256,
-        snapshot_policy: SnapshotPolicy::LogsSinceLast(LOG_KEPT),
+        snapshot_policy: SnapshotPolicy::LogsSinceLast(if cfg!(test) { 16 } else { LOG_KEPT }),
         max_in_snapshot_log_to_keep: LOG_KEPT_FOR_OTHERS,
-        purge_batch_size: LOG_KEPT,
+        purge_batch_size: LOG_KEPT.min(LOG_KEPT_FOR_OTHERS),
         enable_pre_vote: Some(true),
         // A restarted leader asks the others first (databendlabs/openraft#1511).
         enable_leader_restore: Some(false),
@@ -430,6 +443,9 @@ fn read_error(error: RaftError<Types, LinearizableReadError<Types>>) -> Error {
         RaftError::APIError(LinearizableReadError::ForwardToLeader(forward)) => Error::NotLeader {
             leader: forward.leader_node.map(|peer| peer.name),
         },
+        RaftError::APIError(LinearizableReadError::QuorumNotEnough(_)) => {
+            Error::Raft("no majority of the shard's voters answers".into())
+        }
         error => raft_error(error),
     }
 }

@@ -68,7 +68,8 @@ impl RaftNetworkFactory<Types> for Network {
 
 impl Way {
     async fn call(&self, call: &PeersCall, within: Duration) -> Result<PeersAnswer, WayError> {
-        self.ways.call(&self.name, call, within).await
+        let name = self.ways.name(self.target, &self.name);
+        self.ways.call(&name, call, within).await
     }
 
     /// Sends a message of openraft's and decodes the answer.

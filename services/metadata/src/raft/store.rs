@@ -17,6 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::rc::Rc;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 /// What a data directory is. One row for all shards.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,6 +44,18 @@ pub struct Me {
     pub ways: Rc<Ways>,
 }
 
+impl Me {
+    /// A node that will never have company.
+    pub fn alone(name: &str) -> Self {
+        Self {
+            name: name.into(),
+            number: None,
+            founding: true,
+            ways: Rc::new(Ways::none()),
+        }
+    }
+}
+
 /// The number of the node with this key in every group.
 pub fn number_of(key: &NodeKey) -> u64 {
     key.0
@@ -55,11 +68,20 @@ pub fn number_of(key: &NodeKey) -> u64 {
 pub(crate) struct Others {
     any: Cell<bool>,
     came: Notify,
+    /// When the first came, if that was since the start: until then nobody but this node can have changed anything.
+    came_at: Cell<Option<Instant>>,
 }
 
 impl Others {
+    /// They are, as a group knows from its log.
     pub(crate) fn are_there(&self) {
+        self.any.set(true);
+    }
+
+    /// The first is about to be made a member.
+    pub(crate) fn come(&self) {
         if !self.any.replace(true) {
+            self.came_at.set(Some(Instant::now()));
             self.came.notify_waiters();
         }
     }
@@ -135,6 +157,11 @@ impl Store {
     /// Whether this node is the only member of every group: then nobody else knows, or changes, anything.
     pub fn is_alone(&self) -> bool {
         !self.others.any.get()
+    }
+
+    /// When it ceased to be, if that was since the start.
+    pub(crate) fn alone_until(&self) -> Option<Instant> {
+        self.others.came_at.get()
     }
 
     /// Waits until it is not.

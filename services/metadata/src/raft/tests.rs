@@ -125,10 +125,8 @@ async fn open(directory: &Path) -> Store {
 
 fn me(number: Option<u64>) -> Me {
     Me {
-        name: "n1".into(),
         number,
-        founding: true,
-        ways: Rc::new(crate::Ways::none()),
+        ..Me::alone("n1")
     }
 }
 

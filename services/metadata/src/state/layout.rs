@@ -113,7 +113,10 @@ impl Arrangement {
 impl Layout {
     /// The roles as they would be if all that waits were applied to the newest arrangement, and the copies.
     pub fn wished(&self) -> (Vec<Role>, u8) {
-        let newest = self.moving.as_ref().map_or(&self.present, |moving| &moving.to);
+        let newest = self
+            .moving
+            .as_ref()
+            .map_or(&self.present, |moving| &moving.to);
         let mut roles = newest.roles.clone();
         for (key, role) in &self.staged_roles {
             roles.retain(|known| known.key != *key);
@@ -206,14 +209,18 @@ fn stage(layout: &mut Layout, edit: &LayoutEdit) -> Result<bool, String> {
         layout.staged_roles.retain(|(known, _)| *known != key);
         layout.staged_roles.push((key, role));
         if layout.staged_roles.len() > NODES_MAX {
-            return Err(format!("at most {NODES_MAX} nodes can be changed at a time"));
+            return Err(format!(
+                "at most {NODES_MAX} nodes can be changed at a time"
+            ));
         }
         Ok(())
     };
     match edit {
         LayoutEdit::Assign(role) => {
             if role.zone.is_empty() || role.zone.len() > NODE_NAME_BYTES_MAX {
-                return Err(format!("a zone's name has 1 to {NODE_NAME_BYTES_MAX} bytes"));
+                return Err(format!(
+                    "a zone's name has 1 to {NODE_NAME_BYTES_MAX} bytes"
+                ));
             }
             put(role.key, Some(role.clone()))?;
         }
@@ -255,5 +262,7 @@ fn settle(layout: &mut Layout, key: NodeKey, placed: u64) -> Result<bool, Error>
 }
 
 fn raised(version: u64) -> Result<u64, Error> {
-    version.checked_add(1).ok_or(Error::Damaged("version of the layout"))
+    version
+        .checked_add(1)
+        .ok_or(Error::Damaged("version of the layout"))
 }

@@ -13,12 +13,14 @@
 
 mod linear;
 mod promises;
+mod rights;
 mod storm;
 
+use crate::cluster::Part;
 use crate::peering::{Member, Peering};
 use crate::raft::{Me, number_of};
 use crate::service::Caller;
-use crate::{Cluster, Error, Parts, Reach, Ways};
+use crate::{Company, Error, Parts, Reach, Ways};
 use futures_util::future::LocalBoxFuture;
 use protocol::Channel;
 use protocol::block::HashKey;
@@ -29,7 +31,7 @@ use protocol::metadata::{
 };
 use protocol::peers::{Peers, PeersAnswer, PeersCall};
 use protocol::wire::{self, MESSAGE_BYTES_MAX};
-use runtime::CallError;
+use runtime::{Bus, CallError};
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -225,6 +227,12 @@ impl World {
             .await;
     }
 
+    /// One way takes as long as between homes from now on.
+    pub(crate) fn between_homes(&self) {
+        self.net.from_ms.set(40);
+        self.net.to_ms.set(60);
+    }
+
     /// Admits a node and starts it.
     pub(crate) async fn join(&self, name: &str, zone: &str, capacity_bytes: u64) {
         self.roster.send_modify(|roster| {
@@ -272,25 +280,31 @@ impl World {
         let (parts, ordered) = loop {
             let (bus, _other) = Channel::pair().unwrap();
             let root = std::fs::File::open(&home).unwrap().into();
-            let cluster = Cluster {
+            let bus = set.run_until(async { Bus::new(bus).unwrap() }).await;
+            let company = Company {
+                key: key_of(name),
+                part: match name {
+                    "n1" => Part::Founder,
+                    _ => Part::Joiner,
+                },
                 me: Me {
                     name: name.into(),
                     number: Some(number_of(&key_of(name))),
                     founding: name == "n1",
                     ways: Rc::new(Ways::new(
                         MESSAGE_BYTES_MAX,
+                        self.roster.subscribe(),
                         Port {
                             net: self.net.clone(),
                             from: name.into(),
                         },
                     )),
                 },
-                roster: self.roster.subscribe(),
                 copies: None,
             };
             let began = self.began;
             let clock = move || 1_800_000_000_000 + began.elapsed().as_millis() as u64;
-            let opening = Parts::open(self.shards, cluster, &home, Rc::new(clock), root, bus);
+            let opening = Parts::open(self.shards, company, &home, Rc::new(clock), root, bus);
             match set.run_until(opening).await {
                 Ok(opened) => break opened,
                 // The threads of the one that was killed let go of the directory a moment later.
@@ -390,8 +404,8 @@ impl World {
 
     /// The names of a shard's voters as its leader has them, if it has one.
     pub(crate) fn voters(&self, shard: usize) -> Option<(String, Vec<String>)> {
-        let nodes = self.net.nodes.borrow();
-        let led = nodes.iter().find_map(|(name, node)| {
+        let nodes = self.net.nodes.borrow().clone();
+        nodes.iter().find_map(|(name, node)| {
             let group = &node.parts.store.groups()[shard];
             let members = group
                 .members()
@@ -402,8 +416,7 @@ impl World {
                 name.clone(),
                 voters.map(|id| peers[id].name.clone()).collect(),
             ))
-        });
-        led
+        })
     }
 
     fn voters_are(&self, count: usize) -> bool {

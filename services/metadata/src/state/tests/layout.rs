@@ -18,7 +18,10 @@ fn edit(store: &mut MemoryStore, edit: LayoutEdit) -> Outcome {
 }
 
 fn apply_to(store: &mut MemoryStore, version: u64, to: Arrangement) -> Outcome {
-    run(store, AnyChange::Layout(LayoutChange::Apply { version, to }))
+    run(
+        store,
+        AnyChange::Layout(LayoutChange::Apply { version, to }),
+    )
 }
 
 fn settled(store: &mut MemoryStore, number: u8, placed: u64) {
@@ -66,7 +69,11 @@ fn what_is_staged_changes_nothing_and_each_node_is_staged_once() {
     edit(&mut store, LayoutEdit::Assign(role(2))).unwrap();
     edit(&mut store, LayoutEdit::Copies(2)).unwrap();
     let layout = kept(&store);
-    assert_eq!((layout.version, layout.placed), (3, 1), "saying it again is no change");
+    assert_eq!(
+        (layout.version, layout.placed),
+        (3, 1),
+        "saying it again is no change"
+    );
     assert_eq!(layout.wished(), (vec![role(1), role(2)], 2));
     edit(&mut store, LayoutEdit::Remove(role(2).key)).unwrap();
     assert_eq!(kept(&store).wished(), (vec![role(1)], 2));
@@ -74,8 +81,14 @@ fn what_is_staged_changes_nothing_and_each_node_is_staged_once() {
     assert!(!kept(&store).has_staged());
     for wrong in [
         LayoutEdit::Copies(4),
-        LayoutEdit::Assign(Role { zone: String::new(), ..role(3) }),
-        LayoutEdit::Assign(Role { zone: "z".repeat(65), ..role(3) }),
+        LayoutEdit::Assign(Role {
+            zone: String::new(),
+            ..role(3)
+        }),
+        LayoutEdit::Assign(Role {
+            zone: "z".repeat(65),
+            ..role(3)
+        }),
     ] {
         let refused = edit(&mut store, wrong);
         assert!(matches!(refused, Err(MetadataError::Refused(_))));
@@ -119,7 +132,13 @@ fn a_move_is_over_when_every_holder_has_settled_in_this_placement() {
     let version = kept(&store).version;
     apply_to(&mut store, version, on(&[2, 3])).unwrap();
     let placed = kept(&store).placed;
-    for (number, placed) in [(1, placed), (2, placed), (2, placed), (3, placed - 1), (9, placed)] {
+    for (number, placed) in [
+        (1, placed),
+        (2, placed),
+        (2, placed),
+        (3, placed - 1),
+        (9, placed),
+    ] {
         settled(&mut store, number, placed);
     }
     assert!(kept(&store).moving.is_some());
