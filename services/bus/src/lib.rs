@@ -132,6 +132,7 @@ pub fn run(mut given: Given) -> Result<(), Error> {
         };
         Ok((policy, sockets, others))
     });
+    drop(seed); // nothing in here needs it any more
     let (policy, sockets, others) = match ready {
         Ok(ready) => ready,
         Err(error) => {

@@ -282,45 +282,12 @@ impl Policy {
     /// `spawn` (the orchestrator), and `<service>` for a service that can be called.
     fn steps(&self, from: &str) -> Vec<(String, String)> {
         if from == STRANGER {
-            let step = |(service, serve): (&str, &Serve)| {
-                let how = format!(
-                    "{from}s may hold {} of {service}: {}",
-                    serve.conversation, serve.why
-                );
-                (service.to_owned(), how)
-            };
-            return self.for_strangers().map(step).collect();
+            return self.steps_of_strangers();
         }
         let Some(manifest) = self.get(from.strip_prefix(ELSEWHERE).unwrap_or(from)) else {
             return Vec::new();
         };
-        let here = manifest
-            .calls
-            .iter()
-            .filter(|call| call.service != manifest.name)
-            .map(|call| {
-                (
-                    call.service.clone(),
-                    format!(
-                        "{from} calls {} for {}: {}",
-                        call.service, call.conversation, call.why
-                    ),
-                )
-            });
-        let across = manifest
-            .calls
-            .iter()
-            .filter(|call| call.across)
-            .map(|call| {
-                (
-                    format!("{ELSEWHERE}{}", call.service),
-                    format!(
-                        "{from} calls {} on other nodes for {}: {}",
-                        call.service, call.conversation, call.why
-                    ),
-                )
-            });
-        let calls = here.chain(across);
+        let calls = calls_of(manifest, from);
         let dials = manifest.dials.iter().map(|dial| {
             let kind = dial.kind.as_str();
             (
@@ -366,8 +333,19 @@ impl Policy {
             )),
             _ => None,
         };
-        let all = calls.chain(dials).chain(root);
+        let all = calls.into_iter().chain(dials).chain(root);
         all.chain(grants).chain(own).collect()
+    }
+
+    fn steps_of_strangers(&self) -> Vec<(String, String)> {
+        let step = |(service, serve): (&str, &Serve)| {
+            let how = format!(
+                "{STRANGER}s may hold {} of {service}: {}",
+                serve.conversation, serve.why
+            );
+            (service.to_owned(), how)
+        };
+        self.for_strangers().map(step).collect()
     }
 
     /// Answers "can `from` ever reach `to`?" from the manifests alone, by the shortest path over everything that can be asked of
@@ -405,6 +383,28 @@ impl Policy {
         path.reverse();
         Reach::Path(path)
     }
+}
+
+/// The services that one with `manifest` may call, on its own node and on others; it is called `from` in the reasons.
+fn calls_of(manifest: &Manifest, from: &str) -> Vec<(String, String)> {
+    let each = |call: &Call| {
+        let Call {
+            service,
+            conversation,
+            why,
+            ..
+        } = call;
+        let here = (*service != manifest.name).then(|| {
+            let how = format!("{from} calls {service} for {conversation}: {why}");
+            (service.clone(), how)
+        });
+        let across = call.across.then(|| {
+            let how = format!("{from} calls {service} on other nodes for {conversation}: {why}");
+            (format!("{ELSEWHERE}{service}"), how)
+        });
+        [here, across].into_iter().flatten()
+    };
+    manifest.calls.iter().flat_map(each).collect()
 }
 
 impl Manifest {

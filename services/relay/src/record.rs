@@ -162,7 +162,7 @@ impl Opener {
         };
         let [outer, major, minor, high, low] = *header;
         let length = usize::from(u16::from_be_bytes([high, low]));
-        if [outer, major, minor] != OUTER || length > BODY_BYTES_MAX || length < SEAL_BYTES {
+        if [outer, major, minor] != OUTER || !(SEAL_BYTES..=BODY_BYTES_MAX).contains(&length) {
             return Err(Error::Malformed);
         }
         let Some(body) = rest.get_mut(..length) else {

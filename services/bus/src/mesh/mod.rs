@@ -353,15 +353,13 @@ impl Call {
         identity: &Identity,
         now: Instant,
     ) -> Result<Option<Result<(), BusError>>, MeshError> {
-        if let State::Connecting(socket) = &self.state {
-            if sockets::is_connected(socket.as_fd()).map_err(MeshError::Socket)? {
-                let socket = socket
-                    .try_clone()
-                    .map_err(|_| MeshError::Socket(Errno::MFILE))?;
-                let mut session = Session::new(socket, identity.dial(self.key)?);
-                session.say(&self.open)?;
-                self.state = State::Speaking(Box::new(session));
-            }
+        if let State::Connecting(socket) = &self.state
+            && sockets::is_connected(socket.as_fd()).map_err(MeshError::Socket)?
+        {
+            let socket = rustix::io::fcntl_dupfd_cloexec(socket, 0).map_err(MeshError::Socket)?;
+            let mut session = Session::new(socket, identity.dial(self.key)?);
+            session.say(&self.open)?;
+            self.state = State::Speaking(Box::new(session));
         }
         let answer = match &mut self.state {
             State::Connecting(_) => None,
