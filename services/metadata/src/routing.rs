@@ -71,11 +71,12 @@ impl Service {
 
     /// An answer of another node. Its revision may be ahead of this node's copy, by which the caller's next call is judged: that is waited for.
     async fn caught_up(&self, answer: Answer) -> Answer {
-        if self.rights.hold() {
-            self.rights.reach(answer.revision).await;
+        if !self.rights.hold() {
+            // Nothing is judged by this node's copy, if it has one.
+            return answer;
         }
-        let own = self.revision();
-        let revision = if own == 0 { answer.revision } else { own };
+        self.rights.reach(answer.revision).await;
+        let revision = self.revision();
         Answer { revision, ..answer }
     }
 

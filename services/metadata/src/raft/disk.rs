@@ -72,6 +72,8 @@ pub(crate) struct Disk {
     jobs: Cell<u64>,
     under_way: RefCell<UnderWay>,
     timer_set: Cell<bool>,
+    #[cfg(test)]
+    abandoned: Cell<bool>,
 }
 
 /// What the writing thread has not confirmed yet.
@@ -132,6 +134,8 @@ impl Disk {
             jobs: Cell::new(0),
             under_way: RefCell::default(),
             timer_set: Cell::new(false),
+            #[cfg(test)]
+            abandoned: Cell::new(false),
         });
         tokio::task::spawn_local(disk.clone().follow(progress));
         Ok(disk)
@@ -154,7 +158,7 @@ impl Disk {
         }
         under_way.jobs.push_back((number, keys, done));
         #[cfg(test)]
-        if TIME_STOPS.get() && when > When::Lazily {
+        if TIME_STOPS.get() && when > When::Lazily && !self.abandoned.get() {
             let (stop, over) = std::sync::mpsc::channel();
             under_way.stops.push_back((number, stop));
             // Both ends of the wait are the same: the job is done, or nobody waits for it any more.
@@ -267,6 +271,7 @@ impl Disk {
     /// Forgets what the writing thread has not taken yet, and writes nothing more.
     #[cfg(test)]
     pub(crate) fn abandon(&self) {
+        self.abandoned.set(true);
         self.queue.abandon();
         self.under_way.borrow_mut().stops.clear();
     }

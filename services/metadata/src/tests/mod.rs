@@ -34,7 +34,7 @@ use protocol::wire::{self, MESSAGE_BYTES_MAX};
 use runtime::{Bus, CallError};
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::time::Duration;
 use tempfile::TempDir;
 use tokio::sync::watch;
@@ -171,6 +171,8 @@ fn key_of(name: &str) -> NodeKey {
 pub(crate) struct World {
     pub(crate) net: Rc<Net>,
     homes: RefCell<BTreeMap<String, TempDir>>,
+    /// Nodes that were killed and may not be gone yet: their tasks are dropped a moment later.
+    dying: RefCell<BTreeMap<String, Weak<Running>>>,
     roster: watch::Sender<Option<Roster>>,
     began: Instant,
     shards: u32,
@@ -204,6 +206,7 @@ impl World {
                     calls: Cell::new(0),
                 }),
                 homes: RefCell::default(),
+                dying: RefCell::default(),
                 roster: watch::channel(Some(roster)).0,
                 began: Instant::now(),
                 shards,
@@ -275,6 +278,11 @@ impl World {
                 .path()
                 .to_owned()
         };
+        let dying = self.dying.borrow_mut().remove(name);
+        while dying.as_ref().is_some_and(|dying| dying.strong_count() > 0) {
+            // Not by time, which may stand still for it.
+            tokio::task::yield_now().await;
+        }
         let set = LocalSet::new();
         let mut attempts = 0;
         let (parts, ordered) = loop {
@@ -310,8 +318,6 @@ impl World {
                 // The threads of the one that was killed let go of the directory a moment later.
                 Err(Error::Database(fjall::Error::Locked)) if attempts < 1_000 => {
                     attempts += 1;
-                    // Its tasks are dropped in virtual time, its threads end in real time.
-                    tokio::time::sleep(Duration::from_millis(1)).await;
                     std::thread::sleep(Duration::from_millis(1));
                 }
                 Err(error) => panic!("{name}: {error}"),
@@ -341,6 +347,8 @@ impl World {
         running.parts.store.kill();
         let driver = running.driver.take().unwrap();
         driver.abort();
+        let dying = Rc::downgrade(&running);
+        self.dying.borrow_mut().insert(name.into(), dying);
     }
 
     pub(crate) fn node(&self, name: &str) -> Rc<Running> {
