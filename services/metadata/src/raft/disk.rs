@@ -146,6 +146,10 @@ impl Disk {
     ///
     /// Rows of the state can be read from now on.
     pub(crate) fn write(self: &Rc<Self>, writes: Vec<Write>, when: When, done: Option<Done>) {
+        #[cfg(test)]
+        if self.abandoned.get() {
+            return;
+        }
         let number = self.jobs.get() + 1;
         self.jobs.set(number);
         let mut under_way = self.under_way.borrow_mut();
@@ -158,7 +162,7 @@ impl Disk {
         }
         under_way.jobs.push_back((number, keys, done));
         #[cfg(test)]
-        if TIME_STOPS.get() && when > When::Lazily && !self.abandoned.get() {
+        if TIME_STOPS.get() && when > When::Lazily {
             let (stop, over) = std::sync::mpsc::channel();
             under_way.stops.push_back((number, stop));
             // Both ends of the wait are the same: the job is done, or nobody waits for it any more.
@@ -273,7 +277,8 @@ impl Disk {
     pub(crate) fn abandon(&self) {
         self.abandoned.set(true);
         self.queue.abandon();
-        self.under_way.borrow_mut().stops.clear();
+        // What was to be done holds on to this.
+        drop(self.under_way.take());
     }
 
     /// The keyspaces, for rows that are not under way: at the start, and the log's confirmed entries.
