@@ -3,16 +3,16 @@
 //! The bus is told whom it has to bring; it does not say when it cannot, so after each try the next waits longer. A try that succeeded but
 //! whose answer was lost is repeated without harm.
 
+use protocol::channel::MessageError;
 use protocol::cluster::{
     Admission, AdmissionCall, AdmissionError, GossipKey, NodeEntry, NodeKey, Roster,
 };
 use protocol::membership::MembershipAnswer;
-use protocol::stream::{Frames, frame};
 use protocol::token::Token;
-use protocol::wire::{self, Conversation, DecodeError, Numbered};
+use protocol::wire::{Conversation, Numbered};
+use runtime::Stream;
 use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags, recv, send};
 use std::fmt;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -25,20 +25,16 @@ const WAIT_MAX: Duration = Duration::from_secs(60);
 const WAIT_REFUSED: Duration = Duration::from_secs(5 * 60);
 /// How long the other node may take to answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
-/// So much is read at a time.
-const READ_BYTES: usize = 16 * 1024;
 
 /// Why a try came to nothing.
 #[derive(Debug)]
 enum Failure {
-    /// The stream ended, or would not take or give bytes.
-    Stream(Errno),
+    /// The stream would not take or give a message, or what came is none.
+    Stream(MessageError),
     /// The other node closed it before it had answered.
     Ended,
     /// No answer within [`ANSWER_WITHIN`].
     Late,
-    /// What came is no answer.
-    Decode(DecodeError),
     /// The other node says no.
     Refused(AdmissionError),
     /// It says yes, with a roster that cannot be true.
@@ -48,14 +44,13 @@ enum Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Stream(errno) => write!(f, "the connection failed: {errno}"),
+            Self::Stream(error) => write!(f, "the connection failed: {error}"),
             Self::Ended => write!(f, "the other node hung up before it had answered"),
             Self::Late => write!(
                 f,
                 "the other node has not answered within {} s",
                 ANSWER_WITHIN.as_secs()
             ),
-            Self::Decode(error) => write!(f, "the answer: {error}"),
             Self::Refused(error) => error.fmt(f),
             Self::Odd(why) => write!(f, "the answer is not to be believed: {why}"),
         }
@@ -84,10 +79,7 @@ pub(crate) struct Joining {
 
 /// One try.
 struct Asking {
-    stream: OwnedFd,
-    /// Of the call, what is not sent yet.
-    unsent: Vec<u8>,
-    frames: Frames,
+    stream: Stream,
     until: Instant,
 }
 
@@ -133,25 +125,22 @@ impl Joining {
                 node: own,
             },
         };
-        match wire::encode::<Admission>(&call).and_then(|bytes| frame(&bytes)) {
-            Ok(unsent) => {
-                self.asking = Some(Asking {
-                    stream,
-                    unsent,
-                    frames: Frames::default(),
-                    until: now + ANSWER_WITHIN,
-                });
+        let stream = Stream::new(stream);
+        match stream.send_message::<Admission>(&call) {
+            Ok(()) => {
+                let until = now + ANSWER_WITHIN;
+                self.asking = Some(Asking { stream, until });
             }
-            Err(error) => self.failed(&Failure::Decode(error), now),
+            Err(error) => self.failed(&Failure::Stream(error), now),
         }
     }
 
     /// What to wait for.
     pub(crate) fn interest(&self) -> Option<PollFd<'_>> {
         let asking = self.asking.as_ref()?;
-        let events = match asking.unsent.is_empty() {
-            true => PollFlags::IN,
-            false => PollFlags::IN | PollFlags::OUT,
+        let events = match asking.stream.is_sending() {
+            true => PollFlags::IN | PollFlags::OUT,
+            false => PollFlags::IN,
         };
         Some(PollFd::from_borrowed_fd(asking.stream.as_fd(), events))
     }
@@ -215,31 +204,15 @@ fn believed(
 
 impl Asking {
     fn turn(&mut self) -> Result<Option<<Admission as Conversation>::Answer>, Failure> {
-        while !self.unsent.is_empty() {
-            match send(
-                &self.stream,
-                &self.unsent,
-                SendFlags::DONTWAIT | SendFlags::NOSIGNAL,
-            ) {
-                Ok(count) => drop(self.unsent.drain(..count)),
-                Err(Errno::AGAIN) => break,
-                Err(errno) => return Err(Failure::Stream(errno)),
-            }
+        match self.stream.flush() {
+            Ok(()) | Err(Errno::AGAIN) => {}
+            Err(errno) => return Err(Failure::Stream(MessageError::Send(errno))),
         }
-        let mut bytes = [0; READ_BYTES];
-        loop {
-            if let Some(message) = self.frames.next().map_err(Failure::Decode)? {
-                let answer = wire::decode::<Admission, Numbered<_>>(message);
-                return answer
-                    .map(|Numbered { body, .. }| Some(body))
-                    .map_err(Failure::Decode);
-            }
-            match recv(&self.stream, &mut bytes[..], RecvFlags::DONTWAIT) {
-                Ok((_, 0)) => return Err(Failure::Ended),
-                Ok((_, count)) => self.frames.push(bytes.get(..count).unwrap_or_default()),
-                Err(Errno::AGAIN) => return Ok(None),
-                Err(errno) => return Err(Failure::Stream(errno)),
-            }
+        match self.stream.receive_message::<Admission, Numbered<_>>() {
+            Ok(Some(Numbered { body, .. })) => Ok(Some(body)),
+            Ok(None) => Err(Failure::Ended),
+            Err(error) if error.would_block() => Ok(None),
+            Err(error) => Err(Failure::Stream(error)),
         }
     }
 }

@@ -115,7 +115,7 @@ mod tests {
     use super::*;
     use crate::cluster::Part;
     use crate::proposer::Proposer;
-    use crate::raft::Store;
+    use crate::raft::{Me, Store};
     use protocol::Channel;
     use protocol::cluster::{GossipKey, Standing};
     use runtime::{Bus, Link};
@@ -137,8 +137,10 @@ mod tests {
 
     /// A cluster of the first node.
     async fn founded(directory: &Path) -> Cluster {
-        let store = Store::open(directory, "node-1", 1, 1).await.unwrap();
-        let proposer = Proposer::new(Rc::new(store), Rc::new(|| 1_000));
+        let me = Me::alone("node-1");
+        let ways = me.ways.clone();
+        let store = Store::open(directory, 1, me).await.unwrap();
+        let proposer = Proposer::new(Rc::new(store), Rc::new(|| 1_000), ways);
         let (bus, _) = Channel::pair().unwrap();
         let membership = Link::new(Bus::new(bus).unwrap(), "membership");
         let key = node(1).key;

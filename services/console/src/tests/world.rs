@@ -160,6 +160,8 @@ impl World {
                     files: 1,
                     packs: 1,
                     damaged: 0,
+                    behind: 0,
+                    settled: 0,
                 })))
             }),
             ("metadata", "metadata") => answer::<Metadata>(move |call| world.metadata(call)),

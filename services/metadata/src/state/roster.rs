@@ -6,6 +6,7 @@
 
 use super::Outcome;
 use super::changes::{self, Changes, each};
+use super::registry::raise_revision;
 use super::rows::{self, Invitation};
 use super::store::Rows;
 use crate::Error;
@@ -297,5 +298,7 @@ fn changed<R: Rows>(changes: &mut Changes<'_, R>, mut roster: Roster) -> Result<
         .checked_add(1)
         .ok_or(Error::Damaged("version of the roster"))?;
     changes.put(rows::cluster(), &roster)?;
+    // Leases on the registry cover who belongs, too.
+    raise_revision(changes)?;
     Ok(Ok(Reply::Roster(Some(roster))))
 }

@@ -364,6 +364,8 @@ impl FakeBlocks {
                 files: state.blocks.len() as u64,
                 packs: 0,
                 damaged: 0,
+                behind: 0,
+                settled: 0,
             })),
             other => panic!("metadata does not ask for {other:?}"),
         }
