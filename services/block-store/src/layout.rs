@@ -21,8 +21,6 @@ const DAMAGED: &str = "damaged";
 const OWED: &str = "owed";
 const PLACEMENT: &str = "placement";
 const NEW_PLACEMENT: &str = "placement.new";
-/// A placement of the most nodes is a few kilobytes.
-const PLACEMENT_BYTES_MAX: usize = 64 * 1024;
 
 /// The data directory.
 #[derive(Debug)]
@@ -223,22 +221,12 @@ impl Layout {
     }
 
     /// The file that says where blocks belong; `None`: there is none.
-    pub(crate) fn read_placement(&self) -> Result<Option<Vec<u8>>, Errno> {
-        let file = match self.open_file(PLACEMENT, OFlags::RDONLY) {
-            Ok(file) => file,
-            Err(Errno::NOENT) => return Ok(None),
-            Err(errno) => return Err(errno),
-        };
-        let mut bytes = vec![0; PLACEMENT_BYTES_MAX];
-        let mut filled = 0;
-        while let Some(rest) = bytes.get_mut(filled..).filter(|rest| !rest.is_empty()) {
-            match rustix::io::pread(&file, rest, filled as u64)? {
-                0 => break,
-                count => filled += count,
-            }
+    pub(crate) fn open_placement(&self) -> Result<Option<OwnedFd>, Errno> {
+        match self.open_file(PLACEMENT, OFlags::RDONLY) {
+            Ok(file) => Ok(Some(file)),
+            Err(Errno::NOENT) => Ok(None),
+            Err(errno) => Err(errno),
         }
-        bytes.truncate(filled);
-        Ok(Some(bytes))
     }
 
     /// A fresh file to write a placement into.

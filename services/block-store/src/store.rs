@@ -62,12 +62,12 @@ impl<D: Disk + Clone> Store<D> {
             .map_err(Error::Packs)?;
         let files = Rc::new(Files::new(disk, shared.clone()));
         let packs = Rc::new(packs);
-        let copies = Copies::open(files.clone(), packs.clone(), peers).map_err(Error::Directory)?;
+        let copies = Copies::open(files.clone(), packs.clone(), peers).await;
         Ok(Self {
             shared,
             files,
             packs,
-            copies: Rc::new(copies),
+            copies: Rc::new(copies.map_err(Error::Directory)?),
         })
     }
 }

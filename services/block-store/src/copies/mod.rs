@@ -44,6 +44,9 @@ pub use serve::CopyService;
 /// So long a commit waits for enough copies. Shorter than clients wait for their answer.
 const SPREAD_WITHIN: Duration = Duration::from_secs(45);
 
+/// A placement of the most nodes is a few kilobytes.
+const PLACEMENT_BYTES_MAX: usize = 64 * 1024;
+
 /// The block-stores of other nodes.
 pub trait Peers: 'static {
     /// One call to the node of this name. No call is bounded in time by this.
@@ -100,15 +103,15 @@ pub(crate) struct Copies<D: Disk> {
 
 impl<D: Disk> Copies<D> {
     /// What the disk knows.
-    pub(crate) fn open(
+    pub(crate) async fn open(
         files: Rc<Files<D>>,
         packs: Rc<Packs<D>>,
         peers: Rc<dyn Peers>,
     ) -> Result<Self, Errno> {
         let shared = files.shared.clone();
-        let known = match shared.layout.read_placement()? {
+        let known = match shared.layout.open_placement()? {
             None => Known::Alone,
-            Some(bytes) => match homes::decode(&bytes) {
+            Some(file) => match read_placement(&files.disk.adopt(file)).await? {
                 Some(placement) => Known::Placed(Rc::new(placement)),
                 None => {
                     runtime::error!(
@@ -292,6 +295,13 @@ impl<D: Disk> Copies<D> {
         self.files.keep(id, key, bytes).await?;
         Ok(length)
     }
+}
+
+/// `None`: it is damaged.
+async fn read_placement(file: &impl DiskFile) -> Result<Option<Placement>, Errno> {
+    let (read, bytes) = file.read_at(Vec::new(), 0, PLACEMENT_BYTES_MAX).await;
+    read?;
+    Ok(homes::decode(&bytes))
 }
 
 /// The partition of a block. The directories of files are by the same byte.
