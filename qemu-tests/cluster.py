@@ -43,7 +43,18 @@ class Cluster:
         self.homes.append(home)
         home.run()
         # The nodes share their keys; a client repeats what a node refuses for a moment, as clients do.
-        home.s3 = s3_client(home.url, retries={"total_max_attempts": 8, "mode": "standard"}, **self.credentials())
+        self.equip(home)
+        return home
+
+    def equip(self, home):
+        """The nodes share their keys; a client repeats what a node refuses for a moment, as clients do."""
+        home._s3 = s3_client(home.url, retries={"total_max_attempts": 8, "mode": "standard"}, **self.credentials())
+
+    def restart(self, number):
+        """Starts a node again that was killed; its arguments are the same, so it brings its token, which is used up and does not matter."""
+        home = self.homes[number]
+        home.run()
+        self.equip(home)
         return home
 
     def credentials(self):
