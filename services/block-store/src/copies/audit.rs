@@ -3,7 +3,6 @@
 //! It compares names and reads nothing; whether the bytes are sound is the scrub's business. Each node looks after what it has, so a block that one node still has comes
 //! to all, and a disk that was lost is filled by the others.
 
-use super::owed::homes_of_partition;
 use super::{Copies, file};
 use crate::disk::Disk;
 use crate::packs::Step;
@@ -76,7 +75,7 @@ impl<D: Disk> Copies<D> {
     }
 
     async fn audit_partition(&self, partition: u8, ids: &[BlockId]) -> Result<u64, BlockError> {
-        let Some(homes) = homes_of_partition(self, partition) else {
+        let Some(homes) = self.homes_of(partition) else {
             return Ok(0);
         };
         if homes.here().is_none() {

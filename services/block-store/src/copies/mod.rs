@@ -158,7 +158,12 @@ impl<D: Disk> Copies<D> {
 
     /// Where this block belongs.
     fn homes(&self, id: &BlockId) -> Option<Homes> {
-        Some(Homes::of(self.placement()?, partition_of(id)))
+        self.homes_of(partition_of(id))
+    }
+
+    /// Where the blocks of a partition belong.
+    fn homes_of(&self, partition: u8) -> Option<Homes> {
+        Some(Homes::of(self.placement()?, partition))
     }
 
     /// Blocks belong there from now on. On the disk when this returns.

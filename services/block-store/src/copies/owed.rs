@@ -1,6 +1,6 @@
 //! What was acknowledged before all of its copies were made: an empty file of that name in `owed/`, until they are.
 
-use super::{Copies, Homes, PeerError, file, partition_of};
+use super::{Copies, PeerError, file};
 use crate::disk::{Disk, DiskFile, Sync};
 use crate::layout::Layout;
 use crate::pins::Name;
@@ -180,14 +180,4 @@ async fn sync_marks<D: Disk>(copies: Rc<Copies<D>>) {
             let _ = one.send(synced.clone());
         }
     }
-}
-
-/// The homes of all blocks of a partition.
-pub(super) fn homes_of_partition<D: Disk>(copies: &Copies<D>, partition: u8) -> Option<Homes> {
-    let mut id = BlockId([0; 32]);
-    if let Some(first) = id.0.first_mut() {
-        *first = partition;
-    }
-    debug_assert_eq!(partition_of(&id), partition);
-    copies.homes(&id)
 }
