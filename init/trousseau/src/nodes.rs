@@ -129,6 +129,14 @@ fn spread(wish: &Wish, nodes: &[Node], size: Size) -> Result<(), String> {
     };
     say(wish, &["layout", "copies", &copies.to_string()])?;
     say(wish, &["layout", "apply"])?;
+    // Until then each block has to be on the first node, too.
+    let until = Instant::now() + SAY_WITHIN;
+    while say(wish, &["layout"])?.get("moving").is_some() {
+        if Instant::now() >= until {
+            return Err("blocks did not move to all nodes in time".into());
+        }
+        std::thread::sleep(Duration::from_millis(500));
+    }
     Ok(())
 }
 

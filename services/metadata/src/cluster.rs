@@ -122,7 +122,13 @@ impl Cluster {
     pub(crate) async fn tend(&self, known: watch::Sender<Option<Roster>>) {
         let mut said = None;
         loop {
-            self.say(&known, self.remembered().await);
+            let remembered = self.remembered().await;
+            // Before it is admitted there is nobody to ask.
+            if self.part == Part::Joiner && remembered.is_none() {
+                self.rest().await;
+                continue;
+            }
+            self.say(&known, remembered);
             match self.enter().await {
                 Ok(true) => break,
                 // Not yet: a joiner waits here for its rows.

@@ -12,8 +12,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
 
-/// After the start, and after a change of the placement: the other nodes hear of it, too.
+/// After the start: other things are more urgent then.
 const BEGIN_AFTER: Duration = Duration::from_secs(10);
+/// After a change of the placement: the other nodes hear of it, too.
+const CHANGED_AFTER: Duration = Duration::from_secs(2);
 /// While something is lacking somewhere.
 const AGAIN_AFTER: Duration = Duration::from_secs(60);
 /// When nothing is.
@@ -28,7 +30,7 @@ impl<D: Disk> Copies<D> {
         loop {
             tokio::select! {
                 () = tokio::time::sleep(again) => {}
-                () = self.changed.notified() => tokio::time::sleep(BEGIN_AFTER).await,
+                () = self.changed.notified() => tokio::time::sleep(CHANGED_AFTER).await,
             }
             let Some(placement) = self.placement() else {
                 again = ROUND_EVERY;
