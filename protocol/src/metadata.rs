@@ -36,6 +36,7 @@ pub use versions::{
 
 use crate::block::HashKey;
 use crate::cluster::{NodeKey, Roster, Standing};
+use crate::copies::Placement;
 use crate::settings::{AccessDocuments, SettingKind};
 use crate::wire::Conversation;
 use serde::{Deserialize, Serialize};
@@ -288,6 +289,11 @@ pub enum Operation {
 
     /// Which nodes keep blocks, what moves and what waits to be applied → [`Reply::Layout`]. `Refused` where the node is alone. Read.
     Layout,
+    /// Where blocks belong, as the block-store of this node is to be told → [`Reply::Placement`]. For a node that has no rows of shard 0. Read.
+    PlacementOf {
+        /// Of which node.
+        key: NodeKey,
+    },
     /// A change of the layout that waits to be applied → [`Reply::Layout`]. Harmless to repeat.
     EditLayout(LayoutEdit),
     /// Blocks move to what waits → [`Reply::Layout`]. `LayoutChanged` if somebody has changed it since; `Refused` with the reason where it cannot be. Also
@@ -357,6 +363,8 @@ pub enum Reply {
         /// What else says who may do what.
         documents: AccessDocuments,
     },
+    /// To [`Operation::PlacementOf`]; `None` before anything is said of it.
+    Placement(Option<Placement>),
     /// To [`Operation::Layout`] and its changes.
     Layout(LayoutReport),
     /// To [`Operation::GetBucketSetting`] and [`Operation::GetKeyPolicy`]; `None` if it is not set.

@@ -1,16 +1,17 @@
 //! Where blocks belong: the layout of shard 0 as an assignment, this node's block-store told of it, and the operator's edits of it.
 
 use crate::Error;
-use crate::proposer::{Failure, Proposer};
+use crate::proposer::{Failure, Found, Proposer, search_until};
 use crate::state::{self, AnyChange, Arrangement, Layout, LayoutChange, Outcome};
 use layout::{Assignment, Proposal, Site};
 use protocol::block::{BlockAnswer, BlockCall, Blocks};
 use protocol::cluster::{NodeKey, Roster};
 use protocol::copies::{PlacedNode, Placement};
 use protocol::metadata::{
-    ArrangementReport, LayoutEdit, LayoutReport, MetadataError, MovingReport, NodeShare, Reply,
-    Role, StagedReport,
+    ArrangementReport, Call, LayoutEdit, LayoutReport, MetadataError, MovingReport, NodeShare,
+    Operation, Reply, Role, StagedReport,
 };
+use protocol::peers::{PeersAnswer, PeersCall};
 use runtime::Link;
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -78,7 +79,10 @@ impl Placing {
         let rows = self.proposer.registry().rows();
         let words = |error: Error| error.to_string();
         let Some(roster) = state::roster(rows).map_err(words)? else {
-            return Ok(());
+            return match self.proposer.is_alone() {
+                true => Ok(()),
+                false => self.follow().await,
+            };
         };
         let others = roster.members().any(|node| node.key != self.key);
         self.among_others.set(self.among_others.get() || others);
@@ -91,18 +95,58 @@ impl Placing {
         };
         let placement = placement(&layout, &roster, &self.key).ok_or("too many nodes")?;
         let version = placement.version;
-        if *self.told.borrow() != Some(version) {
-            match self.blocks.repeat(&BlockCall::Place { placement }).await {
-                Ok((Ok(BlockAnswer::Done), _)) => drop(self.told.send_replace(Some(version))),
-                Ok((Err(error), _)) => return Err(error.to_string()),
-                Ok((Ok(_), _)) => return Err("another answer than was asked for".into()),
-                Err(error) => return Err(error.to_string()),
-            }
-        }
+        self.tell(placement).await?;
         if layout.awaits(&self.key) {
             self.settle(&layout, version).await?;
         }
         Ok(())
+    }
+
+    /// A node without rows (a gateway) is told by whoever has them.
+    async fn follow(&self) -> Result<(), String> {
+        let call = Call {
+            revision: 0,
+            operation: Operation::PlacementOf { key: self.key },
+        };
+        let client = "service".into();
+        let ask = PeersCall::Ask { client, call };
+        let registry = self.proposer.registry();
+        let found = self
+            .proposer
+            .ask_leader(registry, &ask, true, search_until());
+        match found.await.map_err(|error| error.to_string())? {
+            Found::Answer(PeersAnswer::Asked(answer)) => match answer.result {
+                Ok(Reply::Placement(Some(placement))) => self.tell(placement).await,
+                Ok(_) => Ok(()),
+                Err(error) => Err(error.to_string()),
+            },
+            _ => Ok(()),
+        }
+    }
+
+    async fn tell(&self, placement: Placement) -> Result<(), String> {
+        let version = placement.version;
+        if *self.told.borrow() == Some(version) {
+            return Ok(());
+        }
+        match self.blocks.repeat(&BlockCall::Place { placement }).await {
+            Ok((Ok(BlockAnswer::Done), _)) => {
+                self.told.send_replace(Some(version));
+                Ok(())
+            }
+            Ok((Err(error), _)) => Err(error.to_string()),
+            Ok((Ok(_), _)) => Err("another answer than was asked for".into()),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    /// See [`protocol::metadata::Operation::PlacementOf`].
+    pub(crate) async fn placement_of(&self, key: &NodeKey) -> Result<Reply, Failure> {
+        let rows = self.proposer.read(self.proposer.registry()).await?;
+        let (roster, layout) = (state::roster(rows), state::layout(rows));
+        let both = roster.map_err(failed)?.zip(layout.map_err(failed)?);
+        let placement = both.and_then(|(roster, layout)| placement(&layout, &roster, key));
+        Ok(Reply::Placement(placement))
     }
 
     /// Nobody has said where blocks belong: they are on the node that was first.

@@ -122,6 +122,7 @@ impl Service {
                 | Operation::Invite { .. }
                 | Operation::SetStanding { .. }
                 | Operation::Layout
+                | Operation::PlacementOf { .. }
                 | Operation::EditLayout(_)
                 | Operation::ApplyLayout { .. },
             ) => registry,

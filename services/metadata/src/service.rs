@@ -199,6 +199,7 @@ impl Service {
                 self.cluster.set_standing(key, standing).await?
             }
             Operation::Layout => self.placing.report().await?,
+            Operation::PlacementOf { key } => self.placing.placement_of(&key).await?,
             Operation::EditLayout(edit) => self.placing.edit(edit).await?,
             Operation::ApplyLayout { version } => self.placing.apply(version).await?,
             Operation::Sweep { grace_ms } => self.orders.order(grace_ms).await?,
