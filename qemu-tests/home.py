@@ -152,9 +152,9 @@ class Home(Store):
             raise
         return home
 
-    def __init__(self, user=USERS[0], data=None, port=None, services=(), built=None, web_domains=None, webhooks=(), open_files=None):
+    def __init__(self, user=USERS[0], data=None, port=None, services=(), built=None, web_domains=None, webhooks=(), mesh=False, open_files=None):
         """`user`: one of USERS. `data`: a directory instead of a fresh one. `services`: manifests for --service. `built`: another build.
-        `web_domains`: a list (of none, too) to serve web sites. `webhooks`: each `NAME=URL`. `open_files`: the host's limit for each process."""
+        `web_domains`: a list (of none, too) to serve web sites. `webhooks`: each `NAME=URL`. `mesh`: other nodes may reach it. `open_files`: the host's limit for each process."""
         self.user = user
         self.open_files = open_files
         self.own = Path(tempfile.mkdtemp(prefix="trousseau-"))
@@ -167,6 +167,9 @@ class Home(Store):
             self.arguments += ["--web", f"127.0.0.1:{self.web_port}"]
             self.arguments += [word for name in web_domains for word in ("--web-domain", name)]
         self.arguments += [word for webhook in webhooks for word in ("--webhook", webhook)]
+        self.mesh_port = free_port() if mesh else None
+        if mesh:
+            self.arguments += ["--mesh", f"127.0.0.1:{self.mesh_port}"]
         self.program = built = built or program()
         if user == "nobody":
             # The build directory may lie where an ordinary user cannot look.

@@ -114,6 +114,13 @@ def test_who_has_no_leave_to_dial_is_not_connected_outside(home):
             outside.accept()
 
 
+def test_who_has_no_leave_to_cross_is_not_connected_to_another_node(home):
+    """A guest whose manifest has no call `across` asks for what metadata serves to other nodes, and for what it does not."""
+    start_with(home, [manifest(home, 0, "open-on-another-node", "s3-frontend")])
+    until(lambda: "attempt open-on-another-node: EACCES" in home.log(), 60, "it is refused")
+    assert "hostile-0 asked for peers of metadata on another node: denied by the manifests" in home.log()
+
+
 def test_memory_flood_ends_at_its_limit(home):
     """Where the host has a memory limit to give; elsewhere that it has none must have been said."""
     start_with(home, [manifest(home, 0, "memory-flood", "s3-frontend", amount=str(1 << 30))])

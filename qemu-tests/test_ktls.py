@@ -7,6 +7,8 @@ from pathlib import Path
 from home import REPOSITORY, program
 from machine import BOARD, PROCESSOR
 
+ENDINGS = {"hang-up": "it was hung up in order", "crash": "it was cut off", "half-message": "it was cut off"}
+"""How a client may end its connection, and what the server at the other node finds."""
 CIPHERS = ["AES-128-GCM", "AES-256-GCM", "ChaCha20-Poly1305"]
 
 
@@ -37,4 +39,8 @@ def test_two_processes_that_know_of_no_tls_speak_it(tmp_path):
     for cipher in CIPHERS:
         expected += [f"{cipher}, both ends have keys", "the reader found the text"]
         expected += [f"{cipher}, the reader has none", "the reader found a record of TLS"]
+    # The bus's own code, and two services that talk as between nodes.
+    expected += ["the bus finds that the kernel does TLS"]
+    for ending, found in ENDINGS.items():
+        expected += [f"{ending}: the answer is the question: true", f"the server found: {found}"]
     assert said == [*expected, "that was all"], done.stdout + done.stderr

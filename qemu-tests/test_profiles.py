@@ -23,7 +23,7 @@ from webhook import Receiver, told_to
 
 LOAD_S = 10
 """Of mixed load before the first process is ended, and between two."""
-SERVICES = ["s3-frontend", "web", "notifier", "block-store", "metadata", "console"]
+SERVICES = ["s3-frontend", "web", "notifier", "block-store", "metadata", "console", "relay"]
 DAEMONS = ["membership", "debug-ssh", "bus", "orchestrator"]
 
 
@@ -42,7 +42,7 @@ def learner():
 @pytest.mark.timeout(1200)
 def test_every_rule_is_needed_and_every_call_has_a_rule(learner, chance, tmp_path):
     with Receiver() as hook, SshHome.start(
-        keys=Keys(tmp_path), built=learner / "trousseau", web_domains=[], webhooks=[f"hook={hook.url}"]
+        keys=Keys(tmp_path), built=learner / "trousseau", web_domains=[], webhooks=[f"hook={hook.url}"], mesh=True
     ) as home:
         home.until_serving(120)
         events_are_told(home, hook)

@@ -1,10 +1,11 @@
 //! The daemons and the socket pairs between them: who gets which end, and what happens when one of them ends.
 
 use crate::data::FIRST_USER;
+use crate::identity::Keys;
 use crate::log::Log;
 use crate::own_machine;
 use crate::processes::Processes;
-use crate::{Config, Error, Identity, Ssh};
+use crate::{Config, DataDir, Error, Identity, Ssh, settings};
 use manifests::{Policy, SETTING_PREFIX};
 use protocol::Channel;
 use protocol::channel::ReceiveBuffer;
@@ -60,6 +61,7 @@ pub(crate) struct Daemons {
 /// Everything that is packed, opened once.
 struct Material {
     root: bool,
+    keys: Keys,
     program: OwnedFd,
     programs: Vec<(String, OwnedFd)>,
     data: OwnedFd,
@@ -88,6 +90,7 @@ impl Daemons {
     pub(crate) fn new(
         config: &Config,
         identity: &Identity,
+        keys: Keys,
         cgroups: Cgroups,
         on_machine: bool,
     ) -> Result<Self, Error> {
@@ -97,32 +100,12 @@ impl Daemons {
         };
         let programs = config.programs.iter();
         let programs = programs.map(|(name, program)| Ok((name.clone(), dup(program)?)));
-        let mut settings = vec![
-            ("node", identity.name.clone()),
-            ("zone", identity.zone.clone()),
-            ("region", config.region.clone()),
-            ("host", config.hosts.clone()),
-            ("s3", config.s3.clone()),
-            ("gossip", config.gossip.clone()),
-            ("web", config.web.clone().unwrap_or_default()),
-            ("web_domain", config.web_domains.clone()),
-            ("webhooks", config.webhooks.addresses()),
-            ("webhook_names", config.webhooks.names()),
-            ("webhook_requests", config.webhooks.requests()),
-            (
-                "ssh",
-                config
-                    .ssh
-                    .as_ref()
-                    .map_or_else(String::new, |ssh| ssh.address.clone()),
-            ),
-        ];
+        let settings = settings::of_node(config, identity, &keys);
         let ssh = config
             .ssh
             .as_ref()
             .map(|ssh| Ok((ssh.clone(), crate::ssh::part(&config.data)?)));
         let ssh = ssh.transpose()?;
-        settings.extend(config.settings.iter().cloned());
         let data = config.data.as_fd().try_clone_to_owned();
         let network = sandbox_profiles::empty_network()
             .map_err(|error| Error::Failed(format!("empty network namespace: {error}")))?;
@@ -138,6 +121,7 @@ impl Daemons {
             policy: config.policy.clone(),
             material: Material {
                 root: config.root,
+                keys,
                 program: dup(&config.program)?,
                 programs: programs.collect::<Result<_, Error>>()?,
                 data: data.map_err(|_| Error::Host("descriptors", Errno::MFILE))?,
@@ -221,6 +205,10 @@ impl Daemons {
             grants.push(grant.to_owned());
             ends.push(socket);
         }
+        for (grant, file) in self.material.files_of(name)? {
+            grants.push(grant.to_owned());
+            ends.push(file);
+        }
         let (start, theirs) = Channel::pair().map_err(fails)?;
         let (log, stderr) = pipe_with(PipeFlags::CLOEXEC).map_err(fails)?;
         rustix::io::ioctl_fionbio(&log, true).map_err(fails)?;
@@ -255,15 +243,6 @@ impl Daemons {
         })
         .map_err(|error| error.to_string())?;
 
-        if let ("debug-ssh", Some((ssh, part))) = (name, &material.ssh) {
-            let files = ssh
-                .files(part)
-                .map_err(|errno| format!("keys in {}: {errno}", crate::ssh::PART))?;
-            for (grant, file) in files {
-                grants.push(grant.to_owned());
-                ends.push(file);
-            }
-        }
         let mut lent: Vec<BorrowedFd<'_>> = ends.iter().map(AsFd::as_fd).collect();
         if name == "orchestrator" {
             for (grant, descriptor) in material.for_orchestrator() {
@@ -357,7 +336,11 @@ impl Daemons {
                             news.ready = true;
                             news.missing.extend(about.lines().map(str::to_owned));
                         } else {
-                            log.line("init", &format!("info: {name} is ready {about}"));
+                            // A further line is something that the host does not give.
+                            let mut about = about.lines();
+                            let first = about.next().unwrap_or_default();
+                            log.line("init", &format!("info: {name} is ready {first}"));
+                            news.missing.extend(about.map(str::to_owned));
                         }
                     }
                     Event::Ended(reason) => {
@@ -475,6 +458,25 @@ impl Daemons {
 }
 
 impl Material {
+    /// The files that a daemon starts with, by name: its secrets, and what it keeps.
+    fn files_of(&self, daemon: &str) -> Result<Vec<(&'static str, OwnedFd)>, String> {
+        let fails = |what: &str, errno: Errno| format!("{what}: {errno}");
+        let secrets = self.keys.files_of(daemon);
+        let mut files = secrets.map_err(|errno| fails("secrets", errno))?;
+        match (daemon, &self.ssh) {
+            ("membership", _) => {
+                let roster = DataDir::roster(self.data.as_fd());
+                files.push(("roster", roster.map_err(|errno| fails("roster", errno))?));
+            }
+            ("debug-ssh", Some((ssh, part))) => {
+                let keys = ssh.files(part);
+                files.extend(keys.map_err(|errno| fails("keys in ssh", errno))?);
+            }
+            _ => {}
+        }
+        Ok(files)
+    }
+
     fn for_orchestrator(&self) -> Vec<(String, BorrowedFd<'_>)> {
         let fixed = [
             ("program", &self.program),
@@ -504,14 +506,16 @@ impl Material {
                 .collect()
         };
         let mut settings = match daemon {
-            "membership" => return chosen(&["node", "zone"], ""),
+            "membership" => return chosen(&settings::OF_MEMBERSHIP, ""),
             "debug-ssh" => return chosen(&["node"], ""),
-            "bus" => chosen(&["s3", "gossip", "ssh", "web", "webhooks"], ""),
+            "bus" => chosen(&["s3", "gossip", "mesh", "ssh", "web", "webhooks"], ""),
             "network" => return chosen(&["node", "addresses", "gateways", "interface"], ""),
             "clock" => return chosen(&["servers"], ""),
             _ => {
                 let names = [
                     "node",
+                    "node_key",
+                    "founder",
                     "zone",
                     "region",
                     "host",
@@ -522,6 +526,7 @@ impl Material {
                     "webhooks",
                     "webhook_names",
                     "webhook_requests",
+                    "mesh",
                     "access_key",
                     "secret_key",
                 ];

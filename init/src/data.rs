@@ -1,7 +1,8 @@
 //! The node's data directory: who holds it, what is in it, and whose each part is.
 
-use crate::Error;
+use crate::{Error, files};
 use manifests::Policy;
+use protocol::token::Token;
 use rustix::fs::{
     AtFlags, FlockOperation, Gid, Mode, OFlags, Uid, chownat, fchmod, flock, mkdirat, open, openat,
     statat,
@@ -20,8 +21,10 @@ const DIRECTORY: OFlags = OFlags::RDONLY
 const ENDING: Duration = Duration::from_secs(2);
 /// How often its lock is tried meanwhile.
 const AGAIN: Duration = Duration::from_millis(10);
-/// In the identity file, in bytes.
-const IDENTITY_BYTES_MAX: usize = 4_096;
+/// Who the node is called, and where it stands: a line `NAME=VALUE` for each.
+const IDENTITY: &str = "node";
+/// What membership keeps: the roster.
+const ROSTER: &str = "roster";
 
 /// The opened data directory, locked for as long as any process of the node lives.
 pub struct DataDir {
@@ -38,6 +41,10 @@ pub struct Identity {
     pub name: String,
     /// Its zone.
     pub zone: String,
+    /// What it gives to a cluster, in bytes; `None`: nobody has said, and it is as much as the disk has.
+    pub capacity_bytes: Option<u64>,
+    /// It was not told at its first start to join a cluster, and so makes one.
+    pub founder: bool,
 }
 
 /// What the owner wants the node to be called.
@@ -47,6 +54,10 @@ pub struct Wish {
     pub name: Option<String>,
     /// Counts at every start; `None`: `home`, or what it was.
     pub zone: Option<String>,
+    /// Counts at every start; `None`: all of the disk, or what it was.
+    pub capacity_bytes: Option<u64>,
+    /// The invitation to a cluster. Whether there is one counts at the first start: without it the node makes a cluster of its own.
+    pub join: Option<Token>,
 }
 
 /// Why a data directory cannot be used.
@@ -115,7 +126,31 @@ impl DataDir {
                 self.make(part, 0o700, user).map_err(fails(part))?;
             }
         }
-        self.identity(wish).map_err(fails("node"))
+        self.identity(wish).map_err(fails(IDENTITY))
+    }
+
+    /// The file in which membership keeps the roster, to be read and written in place; made if it is not there.
+    pub(crate) fn roster(directory: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
+        let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        match openat(directory, ROSTER, flags, Mode::empty()) {
+            Err(Errno::NOENT) => {}
+            other => return other,
+        }
+        let file = openat(
+            directory,
+            ROSTER,
+            flags | OFlags::CREATE,
+            Mode::RUSR | Mode::WUSR,
+        )?;
+        // What is written into it is worth nothing if its name is lost.
+        rustix::fs::fsync(directory)?;
+        Ok(file)
+    }
+
+    /// How much the disk has, in bytes: what a node gives whose operator has not said.
+    pub(crate) fn disk_bytes(&self) -> u64 {
+        let disk = rustix::fs::fstatvfs(&self.directory);
+        disk.map_or(0, |disk| disk.f_blocks.saturating_mul(disk.f_frsize))
     }
 
     /// Opens the directory again. It was opened before init had a mount namespace of its own, and the kernel lets a process make a private
@@ -170,11 +205,15 @@ impl DataDir {
                 format!("node-{a:02x}{b:02x}{c:02x}")
             }
         };
-        let old_zone = kept.as_ref().map(|kept| kept.zone.clone());
-        let zone = wish.zone.clone().or(old_zone);
+        let old = kept.as_ref();
+        let zone = wish.zone.clone().or(old.map(|old| old.zone.clone()));
         let identity = Identity {
             name,
             zone: zone.unwrap_or_else(|| "home".into()),
+            capacity_bytes: wish
+                .capacity_bytes
+                .or(old.and_then(|old| old.capacity_bytes)),
+            founder: old.map_or(wish.join.is_none(), |old| old.founder),
         };
         if kept.as_ref() != Some(&identity) {
             self.keep_identity(&identity)?;
@@ -183,36 +222,43 @@ impl DataDir {
     }
 
     fn kept_identity(&self) -> Result<Option<Identity>, Errno> {
-        let read = OFlags::RDONLY | OFlags::CLOEXEC;
-        let file = match openat(&self.directory, "node", read, Mode::empty()) {
-            Ok(file) => file,
+        let text = match files::read(self.directory.as_fd(), IDENTITY) {
+            Ok(text) => text,
             Err(Errno::NOENT) => return Ok(None),
             Err(errno) => return Err(errno),
         };
-        let mut bytes = [0; IDENTITY_BYTES_MAX];
-        let count = rustix::io::read(&file, &mut bytes)?;
-        let text = String::from_utf8_lossy(bytes.get(..count).unwrap_or_default());
+        let text = String::from_utf8_lossy(&text);
         let value = |name: &str| {
             text.lines()
                 .find_map(|line| line.strip_prefix(name)?.strip_prefix('='))
                 .map(str::to_owned)
         };
-        match (value("name"), value("zone")) {
-            (Some(name), Some(zone)) => Ok(Some(Identity { name, zone })),
+        let capacity_bytes = value("capacity").map(|bytes| bytes.parse()).transpose();
+        match (value("name"), value("zone"), capacity_bytes) {
+            (Some(name), Some(zone), Ok(capacity_bytes)) => Ok(Some(Identity {
+                name,
+                zone,
+                capacity_bytes,
+                founder: value("founder").is_none_or(|founder| founder == "yes"),
+            })),
             _ => Err(Errno::BADMSG),
         }
     }
 
     /// Whole or not at all, whenever the power goes.
     fn keep_identity(&self, identity: &Identity) -> Result<(), Errno> {
-        let text = format!("name={}\nzone={}\n", identity.name, identity.zone);
-        let write = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC;
-        let mode = Mode::RUSR | Mode::WUSR;
-        let file = openat(&self.directory, "node.new", write, mode)?;
-        rustix::io::write(&file, text.as_bytes())?;
-        rustix::fs::fsync(&file)?;
-        rustix::fs::renameat(&self.directory, "node.new", &self.directory, "node")?;
-        rustix::fs::fsync(&self.directory)
+        let Identity {
+            name,
+            zone,
+            capacity_bytes,
+            founder,
+        } = identity;
+        let founder = if *founder { "yes" } else { "no" };
+        let mut text = format!("name={name}\nzone={zone}\nfounder={founder}\n");
+        if let Some(bytes) = capacity_bytes {
+            text.push_str(&format!("capacity={bytes}\n"));
+        }
+        files::replace(self.directory.as_fd(), IDENTITY, text.as_bytes())
     }
 }
 
@@ -246,4 +292,83 @@ fn give(parent: BorrowedFd<'_>, name: &str, owner: u32) -> Result<(), Errno> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+    use super::*;
+    use protocol::cluster::{ClusterId, NodeKey};
+
+    fn token() -> Token {
+        Token {
+            cluster: ClusterId([1; 16]),
+            secret: [2; 32],
+            key: NodeKey([3; 32]),
+            mesh: "127.0.0.1:4100".parse().unwrap(),
+        }
+    }
+
+    #[test]
+    fn the_first_start_says_what_the_node_is_and_later_ones_what_may_change() {
+        let directory = tempfile::tempdir().unwrap();
+        let data = DataDir::open(directory.path()).unwrap();
+        let first = data
+            .identity(&Wish {
+                name: Some("attic".into()),
+                zone: None,
+                capacity_bytes: Some(5),
+                join: Some(token()),
+            })
+            .unwrap();
+        let expected = Identity {
+            name: "attic".into(),
+            zone: "home".into(),
+            capacity_bytes: Some(5),
+            founder: false,
+        };
+        assert_eq!(first, expected);
+        assert_eq!(data.identity(&Wish::default()).unwrap(), expected);
+        let later = data.identity(&Wish {
+            name: Some("cellar".into()),
+            zone: Some("lille".into()),
+            capacity_bytes: Some(0),
+            join: None,
+        });
+        let moved = Identity {
+            zone: "lille".into(),
+            capacity_bytes: Some(0),
+            ..expected
+        };
+        assert_eq!(later.unwrap(), moved);
+    }
+
+    #[test]
+    fn a_node_of_before_clusters_is_a_founder_and_stays_one() {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join(IDENTITY), "name=old\nzone=home\n").unwrap();
+        let data = DataDir::open(directory.path()).unwrap();
+        let wish = Wish {
+            join: Some(token()),
+            ..Wish::default()
+        };
+        for wish in [wish, Wish::default()] {
+            let identity = data.identity(&wish).unwrap();
+            assert_eq!((identity.name.as_str(), identity.founder), ("old", true));
+        }
+        std::fs::write(directory.path().join(IDENTITY), "name=old\ncapacity=1\n").unwrap();
+        assert_eq!(data.identity(&Wish::default()), Err(Errno::BADMSG));
+    }
+
+    #[test]
+    fn the_roster_s_file_is_made_once_and_kept() {
+        let directory = tempfile::tempdir().unwrap();
+        let data = DataDir::open(directory.path()).unwrap();
+        let file = DataDir::roster(data.as_fd()).unwrap();
+        rustix::io::pwrite(&file, b"kept", 0).unwrap();
+        let again = DataDir::roster(data.as_fd()).unwrap();
+        let mut bytes = [0; 8];
+        assert_eq!(rustix::io::pread(&again, &mut bytes, 0), Ok(4));
+        assert_eq!(&bytes[..4], b"kept");
+    }
 }

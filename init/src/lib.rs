@@ -7,11 +7,14 @@
 
 mod daemons;
 mod data;
+mod files;
 mod host;
+mod identity;
 mod log;
 mod machine_facts;
 mod own_machine;
 mod processes;
+mod settings;
 mod sockets;
 mod ssh;
 
@@ -51,6 +54,10 @@ pub struct Config {
     pub s3: String,
     /// `ip:port` of the gossip.
     pub gossip: String,
+    /// `ip:port` at which the bus answers the buses of other nodes; `None`: it does not, and the node stays alone.
+    pub mesh: Option<String>,
+    /// Where other nodes reach the two, if that is not where they are bound.
+    pub reach: Reach,
     /// `ip:port` of web sites; `None`: there are none, and the service `web` does not run.
     pub web: Option<String>,
     /// Host names below which a bucket may stand as a web site, separated by commas.
@@ -79,6 +86,15 @@ pub struct Config {
     pub devices: Option<Devices>,
     /// Whether we are root on the host (and can give each process a user of its own).
     pub root: bool,
+}
+
+/// Where other nodes reach this one, each `ip:port`; empty: where the socket is bound.
+#[derive(Debug, Clone, Default)]
+pub struct Reach {
+    /// Its bus.
+    pub mesh: String,
+    /// Its gossip.
+    pub gossip: String,
 }
 
 /// Below this name browsers find their own machine without asking anybody (RFC 6761, 6.3).
@@ -177,23 +193,15 @@ impl Init {
             }
             None => (None, None),
         };
+        let keys = identity::Keys::of(config.data.as_fd())?;
         let mut log = log::Log::on(console);
-        if let Some(name) = config
-            .wish
-            .name
-            .as_ref()
-            .filter(|name| **name != identity.name)
-        {
-            let line = format!(
-                "warn: node.toml says name = {name:?}, but this disk is {}'s and stays so",
-                identity.name
-            );
+        for line in ignored(&config.wish, &identity) {
             log.line("init", &line);
         }
         for what in &missing {
             log.line("init", &format!("warn: this host cannot give: {what}"));
         }
-        let daemons = Daemons::new(&config, &identity, cgroups, machine.is_some())?;
+        let daemons = Daemons::new(&config, &identity, keys, cgroups, machine.is_some())?;
         Ok(Self {
             config,
             identity,
@@ -359,6 +367,24 @@ impl Init {
         };
         daemons.answer(buffer, answer);
     }
+}
+
+/// What of the wish comes too late, a line for each.
+fn ignored(wish: &Wish, identity: &Identity) -> Vec<String> {
+    let mut lines = Vec::new();
+    if let Some(name) = wish.name.as_ref().filter(|name| **name != identity.name) {
+        lines.push(format!(
+            "warn: the node shall be called {name:?}, but this data directory is {}'s and stays so",
+            identity.name
+        ));
+    }
+    if wish.join.is_some() && identity.founder {
+        lines.push(
+            "warn: the invitation is ignored: this data directory has belonged to a cluster of its own since its first start; join with an empty one"
+                .into(),
+        );
+    }
+    lines
 }
 
 /// SIGTERM, SIGINT and SIGCHLD as a descriptor. Blocked, so that no handler ever runs in between.

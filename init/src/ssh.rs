@@ -3,10 +3,11 @@
 //! Both lie in the data directory's part `ssh`, which is the node owner's only, and reach debug-ssh as sealed memory files. They are read at
 //! each of its starts, so `restart debug-ssh` takes changed keys.
 
+use crate::files::{self, sealed};
 use crate::{DataDir, Error};
-use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags, fcntl_add_seals, memfd_create, openat};
+use rustix::fs::Mode;
 use rustix::io::Errno;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 
 /// The part of the data directory.
 pub(crate) const PART: &str = "ssh";
@@ -14,8 +15,6 @@ pub(crate) const PART: &str = "ssh";
 const AUTHORIZED: &str = "authorized_keys";
 /// 32 random bytes in hexadecimal digits: the seed of the host's ed25519 key.
 const HOST_KEY: &str = "host_key";
-/// Of either file, in bytes.
-const FILE_BYTES_MAX: usize = 64 * 1024;
 
 /// How people come in by ssh.
 #[derive(Debug, Clone)]
@@ -31,7 +30,7 @@ impl Ssh {
     pub(crate) fn files(&self, part: &OwnedFd) -> Result<[(&'static str, OwnedFd); 2], Errno> {
         let keys = match &self.keys {
             Some(keys) => keys.clone().into_bytes(),
-            None => match read(part, AUTHORIZED) {
+            None => match files::read(part.as_fd(), AUTHORIZED) {
                 Err(Errno::NOENT) => Vec::new(),
                 other => other?,
             },
@@ -53,58 +52,17 @@ pub(crate) fn part(data: &DataDir) -> Result<OwnedFd, Error> {
     }
 }
 
-/// Reads the host key; the first time makes it. Written under another name and renamed, so that a power cut leaves the whole key or none.
+/// Reads the host key; the first time makes it.
 fn host_key(part: &OwnedFd) -> Result<Vec<u8>, Errno> {
-    match read(part, HOST_KEY) {
+    match files::read(part.as_fd(), HOST_KEY) {
         Err(Errno::NOENT) => {}
         other => return other,
     }
     let mut seed = [0; 32];
     rustix::rand::getrandom(&mut seed, rustix::rand::GetRandomFlags::empty())?;
     let text: String = seed.iter().map(|byte| format!("{byte:02x}")).collect();
-    let new = "host_key.new";
-    let flags =
-        OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    let file = openat(part, new, flags, Mode::RUSR | Mode::WUSR)?;
-    write_all(file.as_fd(), text.as_bytes())?;
-    rustix::fs::fsync(&file)?;
-    rustix::fs::renameat(part, new, part, HOST_KEY)?;
-    rustix::fs::fsync(part)?;
+    files::replace(part.as_fd(), HOST_KEY, text.as_bytes())?;
     Ok(text.into_bytes())
-}
-
-/// The whole of a file, at most [`FILE_BYTES_MAX`] (`EFBIG` beyond).
-fn read(part: &OwnedFd, name: &str) -> Result<Vec<u8>, Errno> {
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    let file = openat(part, name, flags, Mode::empty())?;
-    let mut bytes = Vec::new();
-    let mut chunk = [0; 4_096];
-    loop {
-        match rustix::io::read(&file, &mut chunk)? {
-            0 => return Ok(bytes),
-            count => bytes.extend_from_slice(chunk.get(..count).unwrap_or_default()),
-        }
-        if bytes.len() > FILE_BYTES_MAX {
-            return Err(Errno::FBIG);
-        }
-    }
-}
-
-/// A memory file with these bytes that nobody can change any more.
-fn sealed(name: &str, bytes: &[u8]) -> Result<OwnedFd, Errno> {
-    let file = memfd_create(name, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
-    write_all(file.as_fd(), bytes)?;
-    let all = SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL;
-    fcntl_add_seals(&file, all)?;
-    Ok(file)
-}
-
-fn write_all(file: BorrowedFd<'_>, mut bytes: &[u8]) -> Result<(), Errno> {
-    while !bytes.is_empty() {
-        let count = rustix::io::write(file, bytes)?;
-        bytes = bytes.get(count..).unwrap_or_default();
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -150,10 +108,10 @@ mod tests {
         let data = DataDir::open(directory.path()).unwrap();
         let part = part(&data).unwrap();
         let file = directory.path().join("ssh/authorized_keys");
-        std::fs::write(&file, vec![b'x'; FILE_BYTES_MAX + 1]).unwrap();
-        assert_eq!(read(&part, AUTHORIZED), Err(Errno::FBIG));
+        std::fs::write(&file, vec![b'x'; files::FILE_BYTES_MAX + 1]).unwrap();
+        assert_eq!(files::read(part.as_fd(), AUTHORIZED), Err(Errno::FBIG));
         std::fs::remove_file(&file).unwrap();
         std::os::unix::fs::symlink("/etc/passwd", &file).unwrap();
-        assert_eq!(read(&part, AUTHORIZED), Err(Errno::LOOP));
+        assert_eq!(files::read(part.as_fd(), AUTHORIZED), Err(Errno::LOOP));
     }
 }

@@ -4,6 +4,7 @@
 //! [`PACKED_BYTES_MAX`]) travels in the message. *Acknowledged* always means on disk: data by fdatasync, names by fsync of their
 //! directory.
 
+use crate::copies::Placement;
 use crate::wire::Conversation;
 use serde::{Deserialize, Serialize};
 
@@ -24,7 +25,7 @@ impl Conversation for Blocks {
     type Answer = Result<BlockAnswer, BlockError>;
     const NAME: &'static str = "blocks";
     const NUMBER: u8 = 6;
-    const VERSION: u8 = 1;
+    const VERSION: u8 = 2;
 }
 
 /// A block's name: BLAKE3 of its bytes, keyed with its bucket's key, so that nobody can probe another bucket's content.
@@ -145,6 +146,12 @@ pub enum BlockCall {
     },
     /// How full it is. No side effect.
     Usage,
+    /// From metadata: where blocks belong from now on. Kept on the disk when answered; an older one than is known is ignored. Until the first one, each
+    /// block is on this node and nowhere else.
+    Place {
+        /// All of it.
+        placement: Placement,
+    },
 }
 
 /// What the block-store answers.
@@ -192,6 +199,10 @@ pub struct Usage {
     pub packs: u64,
     /// Blocks found damaged since the start.
     pub damaged: u64,
+    /// Blocks that were acknowledged while not all of their copies were made, and still are not.
+    pub behind: u64,
+    /// The version of the placement in which every block of this node was found on every node that it belongs to; 0: in none since the start.
+    pub settled: u64,
 }
 
 /// Why the block-store did not do it.
@@ -213,6 +224,9 @@ pub enum BlockError {
     TooManyWriters,
     /// The disk failed; the store restarts. What was not acknowledged may be gone.
     Disk(String),
+    /// Too few of the nodes that are to have a copy have it; who did not take it and why. What is there stays, and the same call again goes on
+    /// from it.
+    TooFewCopies(String),
 }
 
 impl std::fmt::Display for BlockError {
@@ -226,6 +240,7 @@ impl std::fmt::Display for BlockError {
             Self::Refused(why) => write!(f, "refused: {why}"),
             Self::TooManyWriters => write!(f, "more than {WRITERS_MAX} blocks being written"),
             Self::Disk(why) => write!(f, "disk: {why}"),
+            Self::TooFewCopies(why) => write!(f, "too few copies: {why}"),
         }
     }
 }

@@ -3,6 +3,7 @@
 //! Three conversations: [`Supply`] (the orchestrator asks for what a manifest declares), [`Connect`] (a service asks, at run
 //! time, by name) and [`Door`] (a server is told of a new connection).
 
+use crate::cluster::NodeKey;
 use crate::wire::Conversation;
 use serde::{Deserialize, Serialize};
 
@@ -12,6 +13,10 @@ pub const NAME_BYTES_MAX: usize = 64;
 pub const CONNECTIONS_MAX: usize = 64;
 /// How long a connection is waited for while its server restarts, in milliseconds; then [`BusError::Unavailable`].
 pub const CONNECT_WAIT_MS: u64 = 10_000;
+/// How long a connection to another node may take until a service has it, in milliseconds: TCP, the handshake and the other bus's answer.
+pub const REACH_WITHIN_MS: u64 = 10_000;
+/// Of a reason in words, in bytes.
+pub const REASON_BYTES_MAX: usize = 256;
 
 /// Orchestrator to bus.
 pub enum Supply {}
@@ -59,7 +64,7 @@ impl Conversation for Connect {
     type Answer = Result<ConnectAnswer, BusError>;
     const NAME: &'static str = "connect";
     const NUMBER: u8 = 3;
-    const VERSION: u8 = 3;
+    const VERSION: u8 = 4;
 }
 
 /// What a service asks of the bus while it runs.
@@ -88,13 +93,25 @@ pub enum ConnectCall {
         /// The operator's name for the address.
         name: String,
     },
+    /// A connection to `service` on another node: one descriptor, a byte stream for frames ([`crate::stream`]) that does not block; what is
+    /// written into it is encrypted on its way. Refused unless the caller's manifest calls it across nodes and the callee's, over there, serves
+    /// it so. `NoSuchNode` where the roster has no such member, `Unreachable` where there is no connection within [`REACH_WITHIN_MS`]. It is cut
+    /// when either node stops being a member.
+    OpenOn {
+        /// The node's name in the roster.
+        node: String,
+        /// The callee's name.
+        service: String,
+        /// The conversation's name.
+        conversation: String,
+    },
 }
 
 /// What the bus answers to a service.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ConnectAnswer {
-    /// One descriptor comes along. Closing it is all that it takes to end the connection; but one that was dialled is shut down first
-    /// (shutdown(2), both ways), since the bus holds a duplicate of this very end.
+    /// One descriptor comes along. Closing it is all that it takes to end the connection; but one that was dialled, or leads to another node, is
+    /// shut down first (shutdown(2), both ways), since the bus holds a duplicate of this very end.
     Opened,
 }
 
@@ -106,7 +123,7 @@ impl Conversation for Door {
     type Answer = ();
     const NAME: &'static str = "door";
     const NUMBER: u8 = 4;
-    const VERSION: u8 = 1;
+    const VERSION: u8 = 2;
 }
 
 /// A new connection for a server.
@@ -116,6 +133,27 @@ pub struct Accept {
     pub client: String,
     /// Which of the server's conversations.
     pub conversation: String,
+    /// Where the client is. From elsewhere the descriptor is a byte stream ([`crate::stream`]), not a packet socket.
+    pub origin: Origin,
+}
+
+/// Where a client is, as the bus has proven it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Origin {
+    /// On this node.
+    Here,
+    /// On another node that belongs.
+    Member {
+        /// Its name in the roster.
+        name: String,
+        /// Its key.
+        key: NodeKey,
+    },
+    /// On a node that nobody knows: its key is proven and says nothing yet.
+    Stranger {
+        /// Its key.
+        key: NodeKey,
+    },
 }
 
 /// Why the bus gives no descriptor.
@@ -131,6 +169,10 @@ pub enum BusError {
     Quota,
     /// The kernel refused (no descriptors, no memory): the errno.
     System(i32),
+    /// The roster has no member of this name.
+    NoSuchNode,
+    /// The node gave no connection: why, at most [`REASON_BYTES_MAX`] bytes. Ask again later.
+    Unreachable(String),
 }
 
 impl std::fmt::Display for BusError {
@@ -141,6 +183,8 @@ impl std::fmt::Display for BusError {
             Self::Unavailable => write!(f, "the service is not running"),
             Self::Quota => write!(f, "more than {CONNECTIONS_MAX} connections"),
             Self::System(errno) => write!(f, "the bus could not make a descriptor (errno {errno})"),
+            Self::NoSuchNode => write!(f, "no member of the cluster has this name"),
+            Self::Unreachable(why) => write!(f, "the node cannot be reached: {why}"),
         }
     }
 }

@@ -35,6 +35,9 @@ pub struct Packet {
 pub enum ReceiveError {
     /// The bytes or the descriptors did not fit: the peer broke the bounds. Hang up.
     Truncated,
+    /// Of a byte stream: it ended inside a frame, or without the farewell that its transport owes (a close_notify of TLS). What was to come
+    /// may have been cut off by somebody in between, so this is not the end that the peer meant.
+    Cut,
     /// The system call failed; `EAGAIN` on a non-blocking receive means that nothing is there yet.
     System(Errno),
 }
@@ -42,7 +45,8 @@ pub enum ReceiveError {
 impl std::fmt::Display for ReceiveError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Truncated => write!(f, "packet larger than the protocol allows"),
+            Self::Truncated => write!(f, "message larger than the protocol allows"),
+            Self::Cut => write!(f, "the stream ended before the peer had said so"),
             Self::System(errno) => write!(f, "recvmsg: {errno}"),
         }
     }

@@ -8,6 +8,7 @@ mod changes;
 mod encryption;
 mod entries;
 mod error;
+mod layout;
 mod notification;
 mod objects;
 mod registry;
@@ -17,6 +18,9 @@ pub use changes::Change;
 pub use encryption::{DataKey, Encryption, KeySource, Salt};
 pub use entries::{After, Entries, Entry};
 pub use error::MetadataError;
+pub use layout::{
+    ArrangementReport, LayoutEdit, LayoutReport, MovingReport, NodeShare, Role, StagedReport,
+};
 pub use notification::{
     Destination, EVENTS_PAGE_MAX, EVENTS_WAITING_MAX, Event, EventId, EventKind, EventPattern,
     NOTIFICATION_RULES_MAX, Notification, NotificationRule, WEBHOOK_NAME_BYTES_MAX,
@@ -31,6 +35,8 @@ pub use versions::{
 };
 
 use crate::block::HashKey;
+use crate::cluster::{NodeKey, Roster, Standing};
+use crate::copies::Placement;
 use crate::settings::{AccessDocuments, SettingKind};
 use crate::wire::Conversation;
 use serde::{Deserialize, Serialize};
@@ -47,6 +53,10 @@ pub const PART_BYTES_MIN: u64 = 5 * 1024 * 1024;
 pub const BLOCKS_MAX: usize = 2_600;
 /// All headers of an object (standard and `x-amz-meta-*`), names and values, in bytes.
 pub const HEADERS_BYTES_MAX: usize = 12 * 1024;
+/// The shortest time for which an invitation can be made, in milliseconds.
+pub const INVITATION_MS_MIN: u64 = 60 * 1_000;
+/// The longest.
+pub const INVITATION_MS_MAX: u64 = 30 * 24 * 60 * 60 * 1_000;
 /// The most entries of one page. A page may be shorter, since it also has to fit a message; `next` says whether more follow.
 pub const PAGE_MAX: u32 = 1_000;
 
@@ -58,7 +68,7 @@ impl Conversation for Metadata {
     type Answer = Answer;
     const NAME: &'static str = "metadata";
     const NUMBER: u8 = 7;
-    const VERSION: u8 = 6;
+    const VERSION: u8 = 7;
     fn kind(call: &Call) -> &dyn std::fmt::Debug {
         match &call.operation {
             Operation::Change(change) => change,
@@ -68,7 +78,7 @@ impl Conversation for Metadata {
 }
 
 /// One operation, together with what the caller believes of keys and buckets.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Call {
     /// The revision at which the caller learnt the keys, rights and buckets that it used to admit this operation; 0 if it used
     /// none. If it is not the present one, nothing is done and [`MetadataError::Stale`] is answered: so a caller may cache
@@ -277,6 +287,36 @@ pub enum Operation {
     /// One change of a shard.
     Change(Change),
 
+    /// Which nodes keep blocks, what moves and what waits to be applied → [`Reply::Layout`]. `Refused` where the node is alone. Read.
+    Layout,
+    /// Where blocks belong, as the block-store of this node is to be told → [`Reply::Placement`]. For a node that has no rows of shard 0. Read.
+    PlacementOf {
+        /// Of which node.
+        key: NodeKey,
+    },
+    /// A change of the layout that waits to be applied → [`Reply::Layout`]. Harmless to repeat.
+    EditLayout(LayoutEdit),
+    /// Blocks move to what waits → [`Reply::Layout`]. `LayoutChanged` if somebody has changed it since; `Refused` with the reason where it cannot be. Also
+    /// while blocks move: then they move there instead.
+    ApplyLayout {
+        /// Of the layout that was looked at.
+        version: u64,
+    },
+    /// Who belongs to the cluster → [`Reply::Roster`]. Read.
+    Roster,
+    /// Makes an invitation to the cluster, by way of this node → [`Reply::Invited`]. `Refused` if other nodes cannot reach this one.
+    Invite {
+        /// How long it holds, in milliseconds: from [`INVITATION_MS_MIN`] to [`INVITATION_MS_MAX`].
+        for_ms: u64,
+    },
+    /// A node leaves or is revoked → [`Reply::Roster`]. `NoSuchNode`; `Refused` for the last one, and for one that was revoked. Harmless to repeat.
+    SetStanding {
+        /// Which.
+        key: NodeKey,
+        /// Not `Member`.
+        standing: Standing,
+    },
+
     /// The state of the shards, for the operator → [`Reply::Shards`]. Read.
     Shards,
     /// Runs the lifecycle now instead of at its next hour, and answers when it has run once → [`Reply::Expired`].
@@ -323,6 +363,10 @@ pub enum Reply {
         /// What else says who may do what.
         documents: AccessDocuments,
     },
+    /// To [`Operation::PlacementOf`]; `None` before anything is said of it.
+    Placement(Option<Placement>),
+    /// To [`Operation::Layout`] and its changes.
+    Layout(LayoutReport),
     /// To [`Operation::GetBucketSetting`] and [`Operation::GetKeyPolicy`]; `None` if it is not set.
     Setting(#[serde(with = "crate::settings::optional_bytes")] Option<Vec<u8>>),
     /// To [`Change::FirstKey`] and [`Change::CreateKey`].
@@ -426,6 +470,15 @@ pub enum Reply {
         events: Vec<(EventId, Event)>,
         /// So many were not kept since the queues were made, because too many waited ([`EVENTS_WAITING_MAX`]).
         lost: u64,
+    },
+    /// To [`Operation::Roster`]; `None` before the cluster is made, which is soon after the first start.
+    Roster(Option<Roster>),
+    /// To [`Operation::Invite`].
+    Invited {
+        /// The word that the newcomer is given ([`crate::token::Token`]). It is kept nowhere.
+        token: String,
+        /// When its time is over, in milliseconds since 1970.
+        expires_ms: u64,
     },
     /// To [`Operation::Shards`].
     Shards(Vec<Shard>),

@@ -25,6 +25,9 @@ pub trait Conversation: 'static {
     const NUMBER: u8;
     /// The second byte: raised with every change of the messages.
     const VERSION: u8;
+    /// The largest message, header included, in bytes. More than a packet holds only where the conversation is between nodes, over a
+    /// byte stream ([`crate::stream`]).
+    const BYTES_MAX: usize = MESSAGE_BYTES_MAX;
     /// What is shown of a call where calls are counted by kind: the first word of its `Debug` form, which for an enum is the variant.
     fn kind(call: &Self::Call) -> &dyn fmt::Debug {
         call
@@ -45,7 +48,7 @@ pub struct Numbered<T> {
 pub enum DecodeError {
     /// Shorter than the header.
     Short,
-    /// Longer than [`MESSAGE_BYTES_MAX`].
+    /// Longer than [`Conversation::BYTES_MAX`].
     Long,
     /// The number of another conversation.
     Conversation {
@@ -69,7 +72,7 @@ impl fmt::Display for DecodeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Short => write!(f, "message shorter than its header"),
-            Self::Long => write!(f, "message longer than {MESSAGE_BYTES_MAX} bytes"),
+            Self::Long => write!(f, "message longer than its conversation allows"),
             Self::Conversation { found, expected } => {
                 write!(f, "message of conversation {found}, expected {expected}")
             }
@@ -95,7 +98,7 @@ pub fn encode<C: Conversation>(message: &impl Serialize) -> Result<Vec<u8>, Deco
     let mut bytes = Vec::with_capacity(USUAL_BYTES);
     bytes.extend([C::NUMBER, C::VERSION]);
     let bytes = postcard::to_extend(message, bytes).map_err(|_| DecodeError::Malformed)?;
-    if bytes.len() > MESSAGE_BYTES_MAX {
+    if bytes.len() > C::BYTES_MAX {
         Err(DecodeError::Long)
     } else {
         Ok(bytes)
@@ -107,7 +110,7 @@ pub fn encode<C: Conversation>(message: &impl Serialize) -> Result<Vec<u8>, Deco
 /// Refuses what [`encode`] would not have made: another conversation or version, bytes left over, over-long packets. Memory
 /// used is bounded by the packet: postcard allocates as it reads, never by a length it was told.
 pub fn decode<C: Conversation, T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
-    if bytes.len() > MESSAGE_BYTES_MAX {
+    if bytes.len() > C::BYTES_MAX {
         return Err(DecodeError::Long);
     }
     let [conversation, version, body @ ..] = bytes else {

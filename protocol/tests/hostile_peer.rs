@@ -15,7 +15,11 @@ use protocol::membership::Membership;
 use protocol::metadata::{
     Attributes, Call, Change, Content, EventKind, Metadata, NewObject, Operation, Precondition,
 };
+use protocol::peers::{
+    Chunk, MasterKeys, Peers, PeersAnswer, PeersCall, RaftMessage, SnapshotPart,
+};
 use protocol::start::{Order, Say, Start};
+use protocol::stream::FRAME_BYTES_MAX;
 use protocol::trace::{Row, Side, Trace};
 use protocol::verbs::Role;
 use protocol::wire::{Conversation, DecodeError, MESSAGE_BYTES_MAX, Numbered, decode, encode};
@@ -50,6 +54,7 @@ proptest! {
         check::<Membership>(&bytes);
         check::<Blocks>(&bytes);
         check::<Metadata>(&bytes);
+        check::<Peers>(&bytes);
         check::<Operator>(&bytes);
         check::<Inspect>(&bytes);
         let _ = decode::<Start, Order>(&bytes);
@@ -66,6 +71,7 @@ proptest! {
                 let body = bytes.get(2..).unwrap_or_default();
                 check::<Blocks>(body);
                 check::<Metadata>(body);
+                check::<Peers>(body);
                 check::<Connect>(body);
                 check::<Operator>(body);
                 check::<Inspect>(body);
@@ -95,6 +101,20 @@ proptest! {
         same::<Connect, _>(&Numbered { id, body: ConnectCall::Listen { name: key_of(revision) } });
         same::<Connect, _>(&Numbered { id, body: ConnectCall::Dial { kind: key_of(id.into()), name: key_of(revision) } });
         same::<Operator, _>(&Numbered { id, body: Verb { words: vec![key_of(revision)], json: true, input: Some(key_of(revision)), role: Role::Admin } });
+        let shard = 7;
+        for call in [
+            PeersCall::Raft { shard, message: RaftMessage::Append(bytes.clone()) },
+            PeersCall::Snapshot { shard, transfer: revision, part: SnapshotPart::Rows { number: id, chunks: vec![Chunk(bytes.clone()); 3] } },
+            PeersCall::Snapshot { shard, transfer: revision, part: SnapshotPart::Install { parts: id, vote: bytes.clone(), meta: bytes.clone() } },
+            PeersCall::Propose { shard, change: bytes.clone() },
+            PeersCall::Renew { revision },
+            PeersCall::TakeKeys(MasterKeys(bytes.clone())),
+        ] {
+            same::<Peers, _>(&Numbered { id, body: call });
+        }
+        for answer in [PeersAnswer::Raft(bytes.clone()), PeersAnswer::Referenced(vec![true; 9]), PeersAnswer::NotLeader { leader: Some(key_of(revision)) }] {
+            same::<Peers, _>(&Numbered { id, body: answer });
+        }
         same::<Blocks, _>(&Numbered { id, body: BlockCall::Store { id: BlockId([7; 32]), key: HashKey([1; 32]), bytes } });
     }
 }
@@ -122,6 +142,22 @@ fn samples() -> Vec<Vec<u8>> {
             id: 1,
             body: BlockCall::Delete {
                 blocks: vec![block; 20],
+            },
+        })
+        .unwrap(),
+        encode::<Peers>(&Numbered {
+            id: 1,
+            body: PeersCall::Ask {
+                client: "s3-frontend".into(),
+                call: call.clone(),
+            },
+        })
+        .unwrap(),
+        encode::<Peers>(&Numbered {
+            id: 2,
+            body: PeersCall::Referenced {
+                shard: 3,
+                blocks: vec![block; 9],
             },
         })
         .unwrap(),
@@ -335,4 +371,29 @@ fn the_sender_refuses_what_the_receiver_would() {
 fn a_hash_key_is_not_printed() {
     let key = format!("{:?}", HashKey([0xAB; 32]));
     assert!(!key.to_lowercase().contains("ab, ") && !key.contains("171"));
+}
+
+#[test]
+fn only_a_conversation_between_nodes_has_messages_longer_than_a_packet() {
+    let long = |length| PeersCall::Propose {
+        shard: 0,
+        change: vec![1; length],
+    };
+    let message = encode::<Peers>(&long(FRAME_BYTES_MAX - 64)).unwrap();
+    assert!(decode::<Peers, PeersCall>(&message).is_ok());
+    assert_eq!(
+        encode::<Peers>(&long(FRAME_BYTES_MAX)),
+        Err(DecodeError::Long)
+    );
+    let bytes = vec![1_u8; MESSAGE_BYTES_MAX + 1];
+    assert_eq!(
+        decode::<Metadata, Call>(&bytes).err(),
+        Some(DecodeError::Long)
+    );
+}
+
+#[test]
+fn master_keys_are_not_shown() {
+    let call = PeersCall::TakeKeys(MasterKeys(b"1 abcdef".to_vec()));
+    assert!(!format!("{call:?}").contains("97"));
 }

@@ -20,11 +20,20 @@
 //! domains = ["web.example.org"] # buckets may stand before these in the Host header
 //! [webhooks]                    # who may be told of a bucket's changes, by a name of your own
 //! orders = "http://user:password@192.168.1.30:8080/events"
+//! [cluster]                     # absent: the node is alone
+//! mesh = "192.168.1.20:3901"    # where the other nodes reach this one: buses by TCP, gossip by UDP
+//! gossip = "192.168.1.20:3902"  # absent: as mesh
+//! join = "…"                    # what `trousseau invite` printed; absent at the first start: a cluster of its own
+//! capacity = "500GB"            # absent: all of its disk; "0": a gateway
 //! [ssh]
 //! listen = "[::]:22"
 //! admin = ["ssh-ed25519 AAAA… me@laptop"]
 //! inspect = ["ssh-ed25519 AAAA… watch@monitor"]
 //! ```
+
+mod cluster;
+
+pub use cluster::{Capacity, Cluster, Invitation, Reachable};
 
 use crate::webhooks::{WEBHOOKS_MAX, Webhooks};
 use base64::Engine;
@@ -68,6 +77,8 @@ pub struct NodeToml {
     pub web: Web,
     /// The addresses outside of the node at which events are told.
     pub webhooks: Webhooks,
+    /// The node among others.
+    pub cluster: Cluster,
     /// Who may come in by ssh.
     pub ssh: Ssh,
 }
@@ -270,6 +281,7 @@ impl NodeToml {
                 "s3" => node.s3 = right.s3,
                 "web" => node.web = right.web,
                 "webhooks" => node.webhooks = right.webhooks,
+                "cluster" => node.cluster = right.cluster,
                 _ => {}
             }
         }
@@ -314,7 +326,8 @@ impl NodeToml {
                 return Some(("gateways", what));
             }
         }
-        self.s3.broken_rule().or_else(|| self.web.broken_rule())
+        let sections = self.s3.broken_rule().or_else(|| self.web.broken_rule());
+        sections.or_else(|| self.cluster.broken_rule())
     }
 }
 

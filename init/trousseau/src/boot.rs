@@ -1,16 +1,17 @@
 //! The program as the first process of a machine: from the kernel to a running node, and back to the firmware.
 
-use init::{Config, DataDir, Devices, Ssh, Wish};
+use init::{Config, DataDir, Devices, Reach, Ssh, Wish};
 use machine::boot::{self, DATA};
-use machine::node_toml::{Name, NodeToml};
+use machine::node_toml::{Capacity, Cluster, Invitation, Name, NodeToml, Reachable};
 use machine::{Console, End, Machine};
 use manifests::{BUILT_IN, Policy};
 use protocol::inspect::Power;
 use std::fs::File;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-/// Where the node gossips: nobody else is there yet, so any free port of the loopback will do.
+/// Where a node that is alone gossips: nobody else is there, so any free port of the loopback will do.
 const GOSSIP: &str = "127.0.0.1:0";
 
 /// As the kernel starts it. Becomes the second stage.
@@ -67,11 +68,18 @@ fn run(machine: Machine) -> Result<Power, String> {
         None => console.line("trousseau: this machine has no watchdog"),
     }
     let owned = |name: &Option<Name>| name.as_ref().map(|name| name.as_str().to_owned());
+    let Outward {
+        gossip,
+        mesh,
+        reach,
+    } = Outward::of(&node.cluster);
     init::run(Config {
         data,
         program: program.into(),
         s3: node.s3.listen.to_string(),
-        gossip: GOSSIP.into(),
+        gossip,
+        mesh,
+        reach,
         region: node.s3.region.clone(),
         hosts: node.s3.hosts.join(","),
         web: node.web.listen.map(|address| address.to_string()),
@@ -83,6 +91,8 @@ fn run(machine: Machine) -> Result<Power, String> {
         wish: Wish {
             name: owned(&node.name),
             zone: owned(&node.zone),
+            capacity_bytes: node.cluster.capacity.map(|Capacity(bytes)| bytes),
+            join: node.cluster.join.clone().map(|Invitation(token)| token),
         },
         settings: settings(&node),
         ssh: Some(Ssh {
@@ -99,6 +109,35 @@ fn run(machine: Machine) -> Result<Power, String> {
         root: true,
     })
     .map_err(|error| error.to_string())
+}
+
+/// Where the node is bound for others, and where they reach it.
+struct Outward {
+    gossip: String,
+    mesh: Option<String>,
+    reach: Reach,
+}
+
+impl Outward {
+    /// A machine's addresses come later than its sockets, so these are bound to all addresses.
+    fn of(cluster: &Cluster) -> Self {
+        let every = |port: u16| SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)).to_string();
+        let (Some(Reachable(mesh)), Some(gossip)) = (cluster.mesh, cluster.gossip()) else {
+            return Self {
+                gossip: GOSSIP.into(),
+                mesh: None,
+                reach: Reach::default(),
+            };
+        };
+        Self {
+            gossip: every(gossip.port()),
+            mesh: Some(every(mesh.port())),
+            reach: Reach {
+                mesh: mesh.to_string(),
+                gossip: gossip.to_string(),
+            },
+        }
+    }
 }
 
 /// The keys of `node.toml`, as debug-ssh reads them: a line for each, its role first.
@@ -136,6 +175,7 @@ fn settings(node: &NodeToml) -> Vec<(&'static str, String)> {
         ("interface", interface.to_owned()),
         ("access_key", node.s3.access_key.clone().unwrap_or_default()),
         ("secret_key", node.s3.secret_key.clone().unwrap_or_default()),
+        ("mesh", String::new()),
         ("servers", words(node.clock.servers.iter().map(|one| one.0))),
     ]
 }

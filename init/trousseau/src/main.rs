@@ -7,6 +7,7 @@ mod ask;
 mod boot;
 mod extra;
 mod image;
+mod nodes;
 mod sys;
 mod up;
 mod words;
@@ -27,6 +28,7 @@ const ROLES: &[(&str, Role)] = &[
     ("s3-frontend", |given| Ok(s3_frontend::run(given)?)),
     ("web", |given| Ok(web::run(given)?)),
     ("notifier", |given| Ok(notifier::run(given)?)),
+    ("relay", |given| Ok(relay::run(given)?)),
     ("console", |given| Ok(console::run(given)?)),
     ("debug-ssh", |given| Ok(debug_ssh::run(given)?)),
     ("network", |given| Ok(network::run(given)?)),

@@ -1,7 +1,7 @@
 //! `trousseau up`: one node in the foreground. The same init as in the booted image, as PID 1 of a PID namespace of its own.
 
 use crate::{ask, extra, sys};
-use init::{Config, DataDir, Ssh};
+use init::{Config, DataDir, Reach, Ssh};
 use machine::Webhooks;
 use manifests::Policy;
 use nix::sched::{CloneFlags, unshare};
@@ -12,6 +12,7 @@ use nix::unistd::Pid;
 use protocol::Channel;
 use protocol::channel::ReceiveBuffer;
 use protocol::start::{Say, Start};
+use protocol::token::Token;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::net::RecvFlags;
 use std::fs::File;
@@ -22,7 +23,7 @@ use std::process::ExitCode;
 
 /// The region that S3 answers for.
 const REGION: &str = "us-east-1";
-/// Where a single node gossips: nobody else is there yet, so any free port of the loopback will do.
+/// Where a node that is alone gossips: nobody else is there, so any free port of the loopback will do.
 const GOSSIP: &str = "127.0.0.1:0";
 /// Virtual-host style: `bucket.localhost`.
 const HOSTS: &str = "localhost,s3.localhost";
@@ -37,6 +38,23 @@ pub(crate) struct Wish {
     pub(crate) webhooks: Webhooks,
     pub(crate) json: bool,
     pub(crate) services: Vec<PathBuf>,
+    pub(crate) cluster: Cluster,
+}
+
+/// The node among others.
+#[derive(Default)]
+pub(crate) struct Cluster {
+    /// The node's name, if this is its first start.
+    pub(crate) name: Option<String>,
+    pub(crate) zone: Option<String>,
+    /// What it gives, in bytes.
+    pub(crate) capacity: Option<u64>,
+    /// The invitation.
+    pub(crate) join: Option<Token>,
+    /// Where the other nodes reach its bus.
+    pub(crate) mesh: Option<SocketAddr>,
+    /// Where they reach its gossip; `None`: as its bus.
+    pub(crate) gossip: Option<SocketAddr>,
 }
 
 /// Runs the node until SIGTERM or SIGINT, or until it cannot go on.
@@ -74,11 +92,15 @@ fn start(wish: &Wish) -> Result<Node, String> {
     let signals = catch_signals().map_err(|errno| format!("signalfd: {errno}"))?;
     let root = rustix::process::geteuid().is_root();
     enter_namespaces(root)?;
+    let cluster = &wish.cluster;
+    let gossip = cluster.gossip.or(cluster.mesh);
     let config = Config {
         data,
         program,
         s3: wish.s3.to_string(),
-        gossip: GOSSIP.into(),
+        gossip: gossip.map_or_else(|| GOSSIP.into(), |address| address.to_string()),
+        mesh: cluster.mesh.map(|address| address.to_string()),
+        reach: Reach::default(),
         web: wish.web.map(|address| address.to_string()),
         web_domains: init::web_domains(&wish.web_domains),
         webhooks: wish.webhooks.clone(),
@@ -91,7 +113,12 @@ fn start(wish: &Wish) -> Result<Node, String> {
         policy,
         manifests,
         programs,
-        wish: init::Wish::default(),
+        wish: init::Wish {
+            name: cluster.name.clone(),
+            zone: cluster.zone.clone(),
+            capacity_bytes: cluster.capacity,
+            join: cluster.join.clone(),
+        },
         settings: ["access_key", "secret_key"]
             .map(|name| (name, String::new()))
             .into(),
@@ -182,7 +209,7 @@ fn seal_services(paths: &[PathBuf]) -> Result<Services, String> {
     Ok((manifests, programs, policy))
 }
 
-fn catch_signals() -> Result<SignalFd, nix::errno::Errno> {
+pub(crate) fn catch_signals() -> Result<SignalFd, nix::errno::Errno> {
     let mut set = SigSet::empty();
     for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
         set.add(signal);

@@ -1,7 +1,9 @@
 //! The command line: which words mean what. Everything but `up` and `caps --can` is asked of the running node.
 
-use crate::{ask, image, up};
+use crate::{ask, image, nodes, up};
 use machine::Webhooks;
+use machine::node_toml::{Name, Reachable};
+use protocol::token::{Token, TokenError};
 use protocol::verbs::{self, Role};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -11,6 +13,8 @@ use std::process::ExitCode;
 const USAGE: &str = "\
 usage: trousseau [up] [--data DIR] [--s3 ADDRESS:PORT] [--ssh ADDRESS:PORT] [--web ADDRESS:PORT]
                       [--web-domain NAME]... [--webhook NAME=URL]... [--json] [--service MANIFEST]...
+                      [--nodes N [--zones Z]]
+                      [--name NAME] [--zone ZONE] [--capacity SIZE] [--mesh ADDRESS:PORT] [--gossip ADDRESS:PORT] [--join TOKEN]
        trousseau [--data DIR] VERB... [--json]
        trousseau image --node FILE -o IMAGE [--size SIZE] [--efi FILE] [--kernel DIR] [--service MANIFEST]... [--json]
 
@@ -26,6 +30,14 @@ const OPTIONS: &str = "
   --web ADDRESS:PORT     where buckets are shown as web sites (default: nowhere; 127.0.0.1:3902 is usual)
   --web-domain NAME      a bucket's site is bucket.NAME (also a site: a host that is a bucket's name or alias; *.localhost always)
   --webhook NAME=URL     who may be told of a bucket's changes: http://[USER:PASSWORD@]IP:PORT/PATH, under a name of your own
+  --nodes N              a cluster of N nodes on this machine, S3 of node i on the given port + i - 1 (1 to 9)
+  --zones Z              which stand in so many zones (default: each in its own)
+  --name NAME            what the node is called, at its first start (default: a name is made up)
+  --zone ZONE            where it stands: nodes of one zone fail together (default home, or what it was)
+  --capacity SIZE        what it gives to the cluster, as 500GB; 0: a gateway, which stores nothing (default: all of its disk)
+  --mesh ADDRESS:PORT    where other nodes reach this one (default: nowhere, it stays alone)
+  --gossip ADDRESS:PORT  where their datagrams reach it (default: as --mesh)
+  --join TOKEN           join the cluster whose node printed TOKEN (`trousseau invite`), at the first start
   --service MANIFEST     also run the service of this manifest (docs/ARCHITECTURE.md)
   --node FILE            what the owner writes down about a machine (docs/MACHINE.md)
   -o IMAGE               the disk image: for a USB stick, a disk or a virtual machine
@@ -51,6 +63,9 @@ struct Options {
     webhooks: Webhooks,
     json: bool,
     services: Vec<PathBuf>,
+    cluster: up::Cluster,
+    nodes: Option<u16>,
+    zones: Option<u16>,
     /// Options that only `up` understands, as they were given.
     of_up: Vec<&'static str>,
     rest: Vec<String>,
@@ -82,9 +97,12 @@ pub(crate) fn obey(words: Vec<String>) -> ExitCode {
                 webhooks,
                 json,
                 services,
+                cluster,
+                nodes,
+                zones,
                 ..
             } = options;
-            up::up(&up::Wish {
+            let wish = up::Wish {
                 data,
                 s3,
                 ssh,
@@ -93,7 +111,19 @@ pub(crate) fn obey(words: Vec<String>) -> ExitCode {
                 webhooks,
                 json,
                 services,
-            })
+                cluster,
+            };
+            match nodes {
+                None => up::up(&wish),
+                Some(count) => {
+                    let zones = zones.unwrap_or(count);
+                    let size = nodes::Size {
+                        nodes: count,
+                        zones,
+                    };
+                    nodes::up(&wish, size)
+                }
+            }
         }
         ["up", extra, ..] => usage(&format!("`up` takes no word `{extra}`")),
         ["help" | "--help" | "-h"] => print(&help()),
@@ -133,6 +163,9 @@ impl Options {
             webhooks: Webhooks::default(),
             json: false,
             services: Vec::new(),
+            cluster: up::Cluster::default(),
+            nodes: None,
+            zones: None,
             of_up: Vec::new(),
             rest: Vec::new(),
         };
@@ -163,6 +196,19 @@ impl Options {
                     let added = options.webhooks.add(&value()?);
                     added.map_err(|why| format!("--webhook: {why}"))?;
                 }
+                "--name" | "--zone" | "--capacity" | "--mesh" | "--gossip" | "--join"
+                    if options.rest.first().is_none_or(|verb| verb == "up") =>
+                {
+                    options.among_others(&word, value()?)?;
+                }
+                "--nodes" => {
+                    options.of_up.push("--nodes");
+                    options.nodes = Some(count("--nodes", &value()?, nodes::NODES_MAX)?);
+                }
+                "--zones" => {
+                    options.of_up.push("--zones");
+                    options.zones = Some(count("--zones", &value()?, nodes::NODES_MAX)?);
+                }
                 // `logs --service S` is the running node's; `--service` before any verb, or behind `up`, is ours.
                 "--service" if options.rest.first().is_none_or(|verb| verb == "up") => {
                     options.of_up.push("--service");
@@ -181,8 +227,86 @@ impl Options {
         if options.web.is_none() && !options.web_domains.is_empty() {
             return Err("--web-domain says nothing without --web ADDRESS:PORT".into());
         }
+        options.fit_together()?;
+        let cluster = &options.cluster;
+        if cluster.mesh.is_none() && (cluster.gossip.is_some() || cluster.join.is_some()) {
+            let why = "--join and --gossip say nothing without --mesh ADDRESS:PORT: where the other nodes reach this one";
+            return Err(why.into());
+        }
         Ok(options)
     }
+
+    /// Whether the words of a whole cluster go with the others.
+    fn fit_together(&self) -> Result<(), String> {
+        let Some(nodes) = self.nodes else {
+            return match self.zones {
+                None => Ok(()),
+                Some(_) => Err("--zones says nothing without --nodes".into()),
+            };
+        };
+        if self.zones.is_some_and(|zones| zones > nodes) {
+            return Err(format!(
+                "--zones: {nodes} nodes stand in at most {nodes} zones"
+            ));
+        }
+        let of_one = |option: &&&str| {
+            matches!(
+                **option,
+                "--ssh" | "--web" | "--name" | "--zone" | "--mesh" | "--gossip" | "--join"
+            )
+        };
+        match self.of_up.iter().find(of_one) {
+            None => Ok(()),
+            Some(option) => Err(format!(
+                "{option} is of one node: it does not go with --nodes"
+            )),
+        }
+    }
+
+    /// An option of the node among others.
+    fn among_others(&mut self, option: &str, value: String) -> Result<(), String> {
+        let wrong = |why: String| format!("{option}: {why}");
+        let name = |value| Name::try_from(value).map(|name| name.as_str().to_owned());
+        let address = |value| Reachable::try_from(value).map(|Reachable(address)| address);
+        let cluster = &mut self.cluster;
+        self.of_up.push(match option {
+            "--name" => {
+                cluster.name = Some(name(value).map_err(wrong)?);
+                "--name"
+            }
+            "--zone" => {
+                cluster.zone = Some(name(value).map_err(wrong)?);
+                "--zone"
+            }
+            "--capacity" => {
+                cluster.capacity = Some(verbs::size(&value).map_err(wrong)?);
+                "--capacity"
+            }
+            "--mesh" => {
+                cluster.mesh = Some(address(value).map_err(wrong)?);
+                "--mesh"
+            }
+            "--gossip" => {
+                cluster.gossip = Some(address(value).map_err(wrong)?);
+                "--gossip"
+            }
+            _ => {
+                let token: Result<Token, TokenError> = value.parse();
+                cluster.join = Some(token.map_err(|error| wrong(error.to_string()))?);
+                "--join"
+            }
+        });
+        Ok(())
+    }
+}
+
+/// A small number, as a person wrote it.
+fn count(option: &str, text: &str, most: u16) -> Result<u16, String> {
+    let number = text
+        .parse()
+        .ok()
+        .filter(|number| (1..=most).contains(number));
+    number.ok_or_else(|| format!("{option} {text:?}: expected a number from 1 to {most}"))
 }
 
 /// A host name, as a person wrote it.

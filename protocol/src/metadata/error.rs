@@ -1,6 +1,7 @@
 //! Why metadata refuses.
 
 use super::{ALIASES_MAX, VersionId};
+use crate::cluster::AdmissionError;
 use serde::{Deserialize, Serialize};
 
 /// Why metadata did not do it.
@@ -64,6 +65,12 @@ pub enum MetadataError {
     NoSuchAlias,
     /// It has [`ALIASES_MAX`] of them.
     TooManyAliases,
+    /// The layout is not the one that was looked at: look again.
+    LayoutChanged,
+    /// No node of this cluster has this key, or it does not belong any more.
+    NoSuchNode,
+    /// The node cannot belong.
+    NotAdmitted(AdmissionError),
     /// The call breaks a bound of this conversation; which one.
     Refused(String),
     /// The shard has no leader, or the disk failed. Ask again later; a change may have happened.
@@ -95,6 +102,9 @@ impl std::fmt::Display for MetadataError {
             Self::QuotaExceeded(why) => write!(f, "quota: {why}"),
             Self::NoSuchAlias => write!(f, "the bucket has no such alias"),
             Self::TooManyAliases => write!(f, "the bucket has {ALIASES_MAX} aliases already"),
+            Self::LayoutChanged => write!(f, "the layout has changed meanwhile: look at it again"),
+            Self::NoSuchNode => write!(f, "no such node belongs to the cluster"),
+            Self::NotAdmitted(error) => error.fmt(f),
             Self::Refused(why) => write!(f, "refused: {why}"),
             Self::Unavailable(why) => write!(f, "not available: {why}"),
         }

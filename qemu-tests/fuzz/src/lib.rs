@@ -26,7 +26,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 10] = [
+pub const TARGETS: [Target; 11] = [
     Target {
         name: "protocol",
         run: messages::run,
@@ -76,6 +76,11 @@ pub const TARGETS: [Target; 10] = [
         name: "machine",
         run: machines::node_toml,
         seeds: machines::node_toml_seeds,
+    },
+    Target {
+        name: "relay",
+        run: relay::fuzz::open,
+        seeds: relay::fuzz::seeds,
     },
 ];
 

@@ -3,13 +3,19 @@
 use protocol::block::{
     BlockAnswer, BlockCall, BlockError, BlockId, BlockRef, Blocks, HashKey, Place,
 };
-use protocol::bus::{Accept, Connect, ConnectCall, Door, Supply};
+use protocol::bus::{Accept, Connect, ConnectCall, Door, Origin, Supply};
+use protocol::cluster::{
+    Admission, AdmissionCall, ClusterId, GossipKey, NodeEntry, NodeKey, Roster, Standing,
+};
 use protocol::inspect::{Inspect, Operator, Outcome, Verb};
-use protocol::membership::{Member, MemberState, Membership, MembershipAnswer};
+use protocol::membership::{Member, MemberState, Membership, MembershipAnswer, MembershipCall};
+use protocol::mesh::{Mesh, OpenRemote};
 use protocol::metadata::{
     Answer, Attributes, BucketId, Call, Change, Checksum, Content, DataKey, Encryption, EventKind,
     KeySource, Metadata, NewObject, Operation, Precondition, Reply, Salt,
 };
+use protocol::peers::{Chunk, Peers, PeersAnswer, PeersCall, RaftMessage, SnapshotPart};
+use protocol::relay::{RecordKeys, Relay, Relayed};
 use protocol::start::{Order, Packed, Say, Start};
 use protocol::verbs::Role;
 use protocol::wire::{Conversation, Numbered, decode, encode};
@@ -26,8 +32,12 @@ pub(crate) fn run(packet: &[u8]) -> bool {
         both::<Connect>(packet),
         both::<Door>(packet),
         both::<Membership>(packet),
+        both::<Mesh>(packet),
+        both::<Relay>(packet),
+        both::<Admission>(packet),
         both::<Blocks>(packet),
         both::<Metadata>(packet),
+        both::<Peers>(packet),
         both::<Operator>(packet),
         both::<Inspect>(packet),
     ]
@@ -56,6 +66,14 @@ fn survives<C: Conversation, T: Serialize + DeserializeOwned + Debug>(packet: &[
         "what was decoded encodes to the same"
     );
     true
+}
+
+fn keys(byte: u8) -> RecordKeys {
+    RecordKeys {
+        key: [byte; 16],
+        iv: [byte; 12],
+        sequence: 2,
+    }
 }
 
 pub(crate) fn seeds() -> Vec<Vec<u8>> {
@@ -119,11 +137,37 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
         settings: vec![("node".into(), "home".into())],
     };
     let member = Member {
+        key: NodeKey([5; 32]),
         name: "home".into(),
         zone: "cellar".into(),
         address: "127.0.0.1:3901".into(),
+        mesh: "127.0.0.1:3902".into(),
+        capacity_bytes: 1 << 40,
         state: MemberState::Suspect,
         incarnation: 3,
+        version: "0.1.0".into(),
+        services: "metadata".into(),
+    };
+    let node = NodeEntry {
+        key: NodeKey([5; 32]),
+        gossip_key: GossipKey([6; 32]),
+        name: "home".into(),
+        zone: "cellar".into(),
+        capacity_bytes: 1 << 40,
+        mesh: "127.0.0.1:3902".into(),
+        gossip: "127.0.0.1:3901".into(),
+        standing: Standing::Member,
+    };
+    let cluster = ClusterId([7; 16]);
+    let roster = Roster {
+        cluster,
+        version: 3,
+        nodes: vec![node.clone()],
+    };
+    let join = AdmissionCall::Join {
+        cluster,
+        secret: [8; 32],
+        node,
     };
     let answer = |reply| Answer {
         revision: 9,
@@ -138,12 +182,31 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
         encode::<Door>(&Accept {
             client: "s3-frontend".into(),
             conversation: "metadata".into(),
+            origin: Origin::Here,
         }),
         encode::<Connect>(&numbered(ConnectCall::Open {
             service: "metadata".into(),
             conversation: "metadata".into(),
         })),
+        encode::<Connect>(&numbered(ConnectCall::OpenOn {
+            node: "n2".into(),
+            service: "metadata".into(),
+            conversation: "peers".into(),
+        })),
+        encode::<Mesh>(&OpenRemote {
+            client: "metadata".into(),
+            service: "metadata".into(),
+            conversation: "peers".into(),
+        }),
+        encode::<Relay>(&Relayed {
+            seal: keys(1),
+            open: keys(2),
+            about: "metadata to metadata on n2".into(),
+        }),
         encode::<Membership>(&numbered(MembershipAnswer::Members(vec![member]))),
+        encode::<Membership>(&numbered(MembershipAnswer::Roster(Some(roster.clone())))),
+        encode::<Membership>(&numbered(MembershipCall::Learn { roster })),
+        encode::<Admission>(&numbered(join)),
         encode::<Blocks>(&numbered(BlockCall::Store {
             id: BlockId([7; 32]),
             key: HashKey([1; 32]),
@@ -154,6 +217,21 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
         })),
         encode::<Blocks>(&numbered(Err::<BlockAnswer, _>(BlockError::Full))),
         encode::<Metadata>(&numbered(answer(Reply::Done))),
+        encode::<Peers>(&numbered(PeersCall::Raft {
+            shard: 3,
+            message: RaftMessage::Append(vec![1, 2, 3]),
+        })),
+        encode::<Peers>(&numbered(PeersCall::Snapshot {
+            shard: 3,
+            transfer: 4,
+            part: SnapshotPart::Rows {
+                number: 0,
+                chunks: vec![Chunk(vec![0, 1]); 2],
+            },
+        })),
+        encode::<Peers>(&numbered(PeersAnswer::NotLeader {
+            leader: Some("attic".into()),
+        })),
         encode::<Operator>(&Verb {
             words: vec!["key".into(), "create".into(), "laptop".into()],
             json: true,

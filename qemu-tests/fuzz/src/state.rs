@@ -1,10 +1,11 @@
 //! metadata's state: rows as another node's snapshot or a bad disk brings them, and sequences of operations.
 
 use metadata::state::{
-    AnyChange, Command, MemoryStore, apply, check, garbage, next_bucket, next_events, read,
-    reclaimable, registered, revision, rowed,
+    AnyChange, ClusterChange, Command, MemoryStore, apply, check, garbage, is_invited, next_bucket,
+    next_events, read, reclaimable, registered, revision, rowed,
 };
 use protocol::block::{BlockId, BlockRef, HashKey, Place};
+use protocol::cluster::{ClusterId, GossipKey, NodeEntry, NodeKey, Standing};
 use protocol::metadata::{
     AccessKey, After, AttributeChange, Attributes, BucketId, Change, Conditions, Content,
     Destination, EventId, EventKind, EventPattern, NewObject, Notification, NotificationRule,
@@ -42,17 +43,61 @@ fn rows_of_anybody(rows: Vec<(Vec<u8>, Vec<u8>)>) -> bool {
     );
     let _ = (registered(&store, drop), rowed(&store, drop));
     let _ = next_events(&store, WEBHOOK);
-    let operations = reads().into_iter().chain(writes());
-    for operation in operations {
+    let _ = is_invited(&store, &[2; 32]);
+    for operation in reads().into_iter().chain(writes()) {
         let _ = read(&store, &operation);
         if let Some(change) = change_of(operation) {
-            let mut changed = store.clone();
-            if apply(&mut changed, &Command { at_ms: 5, change }).is_err() {
-                assert_eq!(changed, store, "a command that fails changes nothing");
-            }
+            applies_as_a_whole(&store, change);
         }
     }
+    for change in changes_of_nodes() {
+        applies_as_a_whole(&store, AnyChange::Cluster(change));
+    }
     true
+}
+
+fn applies_as_a_whole(store: &MemoryStore, change: AnyChange) {
+    let mut changed = store.clone();
+    if apply(&mut changed, &Command { at_ms: 5, change }).is_err() {
+        assert_eq!(changed, *store, "a command that fails changes nothing");
+    }
+}
+
+/// Every change of who belongs.
+fn changes_of_nodes() -> [ClusterChange; 5] {
+    let node = |number| NodeEntry {
+        key: NodeKey([number; 32]),
+        gossip_key: GossipKey([number; 32]),
+        name: format!("node-{number}"),
+        zone: "home".into(),
+        capacity_bytes: 1,
+        mesh: "10.0.0.1:1".into(),
+        gossip: "10.0.0.1:2".into(),
+        standing: Standing::Member,
+    };
+    let cluster = ClusterId([1; 16]);
+    let secret_hash = [2; 32];
+    [
+        ClusterChange::Found {
+            cluster,
+            version: 1,
+            node: node(1),
+        },
+        ClusterChange::Invite {
+            secret_hash,
+            expires_ms: 9,
+        },
+        ClusterChange::Admit {
+            cluster,
+            secret_hash,
+            node: node(2),
+        },
+        ClusterChange::SetNode { node: node(2) },
+        ClusterChange::SetStanding {
+            key: NodeKey([2; 32]),
+            standing: Standing::Revoked,
+        },
+    ]
 }
 
 /// From an empty state, operations within their bounds never meet a damaged row, and what they leave can be read.
@@ -120,6 +165,7 @@ fn reads() -> Vec<Operation> {
     let (bucket, limit, prefix) = (BUCKET, 10, String::new());
     let (key, upload) = (String::from("whole"), String::from("u"));
     vec![
+        Operation::Roster,
         Operation::Authorize {
             access_key: Some("A".into()),
             bucket: Some("home".into()),

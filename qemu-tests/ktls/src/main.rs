@@ -2,8 +2,11 @@
 //!
 //! `qemu-tests/test_ktls.py` boots the kernel with this program as `/init` and nothing beside it. It plays the bus: it makes a TCP connection, gives
 //! the kernel the keys of both ends (as after a handshake), and starts a writer and a reader with their ends as standard input. These know of no TLS. Then
-//! the same without keys at the reader's end, which shows what is on the wire. Each result is a line on the console.
+//! the same without keys at the reader's end, which shows what is on the wire. Then the bus's own code gives the keys, and two services talk over
+//! `runtime::Stream` as between nodes. Each result is a line on the console.
 #![forbid(unsafe_code)]
+
+mod services;
 
 use netlink_packet_core::{NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::RouteNetlinkMessage;
@@ -31,7 +34,8 @@ fn main() {
     match std::env::args().nth(1).as_deref() {
         Some("write") => say("writer", write()),
         Some("read") => say("reader", read()),
-        _ => {
+        Some(role) => say(role, services::play(role)),
+        None => {
             say("bus", bus());
             // Returns only if it is refused, and then PID 1 ends, which the test sees as well.
             let _ = nix::sys::reboot::reboot(nix::sys::reboot::RebootMode::RB_POWER_OFF);
@@ -54,6 +58,7 @@ fn bus() -> Outcome {
         eprintln!("ktls: {name}, the reader has none");
         converse(&keys, false)?;
     }
+    services::talk()?;
     eprintln!("ktls: that was all");
     Ok(())
 }

@@ -11,7 +11,7 @@
 
 use protocol::Channel;
 use protocol::block::{BlockAnswer, BlockCall, BlockId, BlockRef, Blocks, HashKey};
-use protocol::bus::{Accept, Door};
+use protocol::bus::{Accept, Door, Origin};
 use protocol::start::{Order, Packed, Start};
 use protocol::wire::Conversation;
 use runtime::{Client, Given};
@@ -173,6 +173,7 @@ fn connect(door: &Channel) -> Client<Blocks> {
     let accept = Accept {
         client: "cost".into(),
         conversation: Blocks::NAME.into(),
+        origin: Origin::Here,
     };
     door.send_message::<Door>(&accept, &[theirs.as_fd()], SendFlags::empty())
         .unwrap();

@@ -1,6 +1,6 @@
 //! Large blocks: one file each, written by the client through a descriptor that can only write, read through one that can only read.
 
-use crate::check::{Checks, Pace, Verdict, Yielding};
+use crate::check::{Checks, Pace, Verdict, Yielding, matches};
 use crate::disk::{Disk, DiskFile, Sync};
 use crate::footer::{FOOTER_BYTES, Footer};
 use crate::layout::FAN_OUT;
@@ -8,7 +8,7 @@ use crate::pins::{Name, SessionId};
 use crate::publish::Publishing;
 use crate::shared::Shared;
 use crate::sys;
-use protocol::block::{BlockError, BlockId, BlockRef, Place};
+use protocol::block::{BLOCK_BYTES_MAX, BlockError, BlockId, BlockRef, HashKey, Place};
 use rustix::fs::{FallocateFlags, OFlags};
 use rustix::io::Errno;
 use std::cell::{Cell, RefCell};
@@ -155,6 +155,76 @@ impl<D: Disk> Files<D> {
         file.sync(Sync::Data)
             .await
             .map_err(|errno| shared.fail("fdatasync of a block", errno))
+    }
+
+    /// Keeps a whole block that has come from elsewhere and was checked: on disk when this returns.
+    pub(crate) async fn keep(
+        self: &Rc<Self>,
+        id: &BlockId,
+        key: HashKey,
+        bytes: Vec<u8>,
+    ) -> Result<(), BlockError> {
+        let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+        let number = self.next_writer.get();
+        self.next_writer.set(number + 1);
+        let shared = &self.shared;
+        let file = shared.layout.create_writing(number);
+        let file = self
+            .disk
+            .adopt(file.map_err(|errno| shared.system("a new file", errno))?);
+        let written = async {
+            let system = |errno| shared.system("writing a block", errno);
+            let (written, mut bytes) = file.write_at(bytes, 0).await;
+            written.map_err(system)?;
+            bytes.clear();
+            let footer = Footer { length, key }.encode(id);
+            let (written, _) = file.write_at(footer, u64::from(length)).await;
+            written.map_err(system)?;
+            let _turn = self.syncs.acquire().await;
+            let synced = file.sync(Sync::Data).await;
+            synced.map_err(|errno| shared.fail("fdatasync of a block", errno))
+        };
+        let published = match written.await {
+            Ok(()) => self.publish(number, *id).await,
+            Err(error) => Err(error),
+        };
+        if published.is_err() {
+            self.abandon(number);
+        }
+        published
+    }
+
+    /// A whole block and its key, checked against its name. A damaged one is taken out of the way.
+    pub(crate) async fn whole(&self, id: &BlockId) -> Result<(HashKey, Vec<u8>), BlockError> {
+        let file = match self.shared.layout.open_block(id) {
+            Ok(file) => self.disk.adopt(file),
+            Err(Errno::NOENT) => return Err(self.absent(id)),
+            Err(errno) => return Err(self.shared.system("a block's file", errno)),
+        };
+        let bytes_max = BLOCK_BYTES_MAX as usize + FOOTER_BYTES;
+        let (read, mut bytes) = file.read_at(Vec::new(), 0, bytes_max).await;
+        let damaged = |what| Some(Verdict::Damaged(what));
+        let verdict = match read {
+            Err(errno) => Some(Verdict::Unreadable(errno)),
+            Ok(()) => {
+                let length = bytes.len().saturating_sub(FOOTER_BYTES);
+                let footer = Footer::decode(bytes.get(length..).unwrap_or_default(), id);
+                bytes.truncate(length);
+                match footer {
+                    Some(footer) if footer.length as usize != length => {
+                        damaged("its length is wrong")
+                    }
+                    Some(footer) if matches(id, &footer.key, &bytes) => {
+                        self.shared.checked.borrow_mut().insert(id);
+                        return Ok((footer.key, bytes));
+                    }
+                    Some(_) => damaged("its bytes do not match its name"),
+                    None => damaged("its footer is not sound"),
+                }
+            }
+        };
+        let judged = self.judge(id, &file, verdict);
+        Err(judged.err().unwrap_or(BlockError::NoSuchBlock))
     }
 
     /// A read-only descriptor to exactly this block, whose bytes matched its name when they were first touched.

@@ -1,11 +1,12 @@
 //! The names below the data directory, and every system call that takes one.
 //!
 //! `files/<2 hex>/<62 hex>` are large blocks, `packs/<8 hex>` hold small ones, `writing/<number>` are not blocks yet and are removed at each start,
-//! `damaged/<64 hex>` were blocks. All calls are relative to the directory descriptor; none follows a link.
+//! `damaged/<64 hex>` were blocks, `owed/<64 hex>` say which blocks lack copies on other nodes, `placement` where blocks belong. All calls are relative to the directory descriptor; none follows a link.
 
 use protocol::block::BlockId;
 use rustix::fs::{AtFlags, Dir, Mode, OFlags, RenameFlags, Stat};
 use rustix::io::Errno;
+use std::collections::BTreeSet;
 use std::os::fd::{AsFd, OwnedFd};
 
 /// Directories for large blocks: by the first byte of the id.
@@ -17,6 +18,9 @@ const FILES: &str = "files";
 const PACKS: &str = "packs";
 const WRITING: &str = "writing";
 const DAMAGED: &str = "damaged";
+const OWED: &str = "owed";
+const PLACEMENT: &str = "placement";
+const NEW_PLACEMENT: &str = "placement.new";
 
 /// The data directory.
 #[derive(Debug)]
@@ -29,7 +33,7 @@ impl Layout {
     pub(crate) fn open(root: OwnedFd) -> Result<Self, Errno> {
         let layout = Self { root };
         let mut made = false;
-        for name in [FILES, PACKS, WRITING, DAMAGED] {
+        for name in [FILES, PACKS, WRITING, DAMAGED, OWED] {
             made |= layout.make_directory(name)?;
         }
         // Looked up in one listing: making what exists would be 256 trapped calls at each start.
@@ -190,6 +194,59 @@ impl Layout {
         Ok(count)
     }
 
+    /// The blocks that lack copies.
+    pub(crate) fn owed(&self) -> Result<BTreeSet<BlockId>, Errno> {
+        let mut ids = BTreeSet::new();
+        self.list(OWED, |name| ids.extend(parse_id(name)))?;
+        Ok(ids)
+    }
+
+    /// A mark that a block lacks copies. Whoever needs it on the disk syncs the directory.
+    pub(crate) fn mark_owed(&self, id: &BlockId) -> Result<(), Errno> {
+        let access = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
+        match self.open_file(&format!("{OWED}/{id:?}"), access) {
+            Ok(_) | Err(Errno::EXIST) => Ok(()),
+            Err(errno) => Err(errno),
+        }
+    }
+
+    /// It lacks none. If the mark is back after a power cut, it is looked at once more.
+    pub(crate) fn unmark_owed(&self, id: &BlockId) -> Result<bool, Errno> {
+        self.remove(&format!("{OWED}/{id:?}"))
+    }
+
+    /// The directory of the marks, for fsync.
+    pub(crate) fn open_owed_directory(&self) -> Result<OwnedFd, Errno> {
+        self.open_directory(OWED)
+    }
+
+    /// The file that says where blocks belong; `None`: there is none.
+    pub(crate) fn open_placement(&self) -> Result<Option<OwnedFd>, Errno> {
+        match self.open_file(PLACEMENT, OFlags::RDONLY) {
+            Ok(file) => Ok(Some(file)),
+            Err(Errno::NOENT) => Ok(None),
+            Err(errno) => Err(errno),
+        }
+    }
+
+    /// A fresh file to write a placement into.
+    pub(crate) fn create_placement(&self) -> Result<OwnedFd, Errno> {
+        self.remove(NEW_PLACEMENT)?;
+        let access = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
+        self.open_file(NEW_PLACEMENT, access)
+    }
+
+    /// The written file is the placement now. The root directory has yet to be synced.
+    pub(crate) fn use_placement(&self) -> Result<(), Errno> {
+        let flags = RenameFlags::empty();
+        rustix::fs::renameat_with(&self.root, NEW_PLACEMENT, &self.root, PLACEMENT, flags)
+    }
+
+    /// The root directory, for fsync.
+    pub(crate) fn open_root(&self) -> Result<OwnedFd, Errno> {
+        self.open_directory(".")
+    }
+
     /// The numbers of all packs, in order.
     pub(crate) fn packs(&self) -> Result<Vec<u32>, Errno> {
         let mut numbers = Vec::new();
@@ -250,6 +307,12 @@ fn parse_block_name(first: u8, name: &str) -> Option<BlockId> {
     Some(BlockId(id))
 }
 
+/// The id of 64 digits.
+fn parse_id(name: &str) -> Option<BlockId> {
+    let (first, rest) = name.split_at_checked(2)?;
+    parse_block_name(parse_hex(first.as_bytes())?, rest)
+}
+
 fn parse_hex(digits: &[u8]) -> Option<u8> {
     digits.iter().try_fold(0, |value: u8, digit| {
         let digit = match digit {
@@ -278,6 +341,7 @@ mod tests {
         let name = block_name(&id);
         let rest = name.strip_prefix("files/00/").unwrap();
         assert_eq!(parse_block_name(0, rest), Some(id));
+        assert_eq!(parse_id(&format!("{id:?}")), Some(id));
         for wrong in [
             "",
             "ab",

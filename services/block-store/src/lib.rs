@@ -1,12 +1,14 @@
 //! block-store: keeps immutable blocks on one disk and hands them out as descriptors.
 //!
-//! Given: `door`; its root directory is its data directory. Serves: `protocol::block`. Calls: nobody.
+//! Given: `door`, `bus`; its root directory is its data directory. Serves: `protocol::block`, and to the block-stores of other nodes `protocol::copies`.
+//! Calls: those.
 //!
 //! A large block is a file (`files`, `publish`), a small one a record in a pack (`packs`). There is no index: a file is found
 //! by its name, a record by the place that metadata keeps. Absent on purpose: any knowledge of objects or buckets, any path
 //! from outside, any read of a large block's bytes except to check them.
 
 mod check;
+mod copies;
 pub mod disk;
 mod files;
 mod footer;
@@ -14,6 +16,7 @@ mod footer;
 pub mod fuzz;
 mod layout;
 mod packs;
+mod peers;
 mod pins;
 mod publish;
 mod record;
@@ -27,14 +30,16 @@ mod tests;
 mod touched;
 
 use disk::Ring;
-use protocol::block::BlockError;
-use runtime::Given;
+use peers::Links;
+use protocol::block::{BlockError, Blocks};
+use runtime::{Bus, Conversations, Given};
 use rustix::io::Errno;
 use std::fmt;
 use std::mem::ManuallyDrop;
 use std::rc::Rc;
 use std::time::Duration;
 
+pub use copies::{CopyService, PeerAnswer, PeerError, Peers};
 pub use store::{Session, Store};
 
 /// Entries of the ring's submission queue. More I/O than that at a time is submitted in several turns.
@@ -75,6 +80,7 @@ impl std::error::Error for Error {}
 pub fn run(mut given: Given) -> Result<(), Error> {
     let root = given.root().map_err(Error::Given)?;
     let door = given.channel("door").map_err(Error::Given)?;
+    let bus = given.channel("bus").map_err(Error::Given)?;
     let supervisor = given.finish().map_err(Error::Given)?;
 
     let mut ring = tokio_uring::builder();
@@ -82,11 +88,15 @@ pub fn run(mut given: Given) -> Result<(), Error> {
     // Never torn down: the process ends when this function has returned, and the kernel cancels what is under way.
     let ring = ManuallyDrop::new(tokio_uring::Runtime::new(&ring).map_err(Error::Ring)?);
     ring.block_on(async {
-            let store = Rc::new(Store::open(root, Ring).await?);
+            let bus = Bus::new(bus).map_err(Error::Ring)?;
+            let store = Rc::new(Store::open(root, Ring, Rc::new(Links::new(bus))).await?);
             supervisor.ready("blocks").map_err(Error::Given)?;
             tokio::task::spawn_local(store.clone().scrub());
+            tokio::task::spawn_local(store.clone().replicate());
+            let conversations = Conversations::of::<Blocks, _>(store.clone())
+                .and::<protocol::copies::Copies, _>(store.copies());
             tokio::select! {
-                served = runtime::serve(door, supervisor, store.clone()) => served.map_err(Error::Given),
+                served = runtime::serve_all(door, supervisor, conversations) => served.map_err(Error::Given),
                 why = store.failed() => {
                     tokio::time::sleep(Duration::from_millis(LAST_ANSWERS_MS)).await;
                     Err(Error::Disk(why))

@@ -5,7 +5,7 @@ use crate::disk::{Disk, DiskFile};
 use crate::pins::Name;
 use crate::record::{HEAD_PAGES, HEADER_BYTES, Header, PAGE_BYTES, PackKey, decode_head, pages_of};
 use crate::shared::Shared;
-use protocol::block::{BlockError, BlockId};
+use protocol::block::{BlockError, BlockId, HashKey};
 use rustix::fs::{FallocateFlags, SeekFrom};
 use rustix::io::Errno;
 use std::cell::{Cell, RefCell};
@@ -127,14 +127,14 @@ impl<D: Disk> Packs<D> {
         }))
     }
 
-    /// The bytes of a record, checked against its name.
+    /// The bytes of a record with the key of its name, checked against that.
     pub(crate) async fn read(
         &self,
         id: &BlockId,
         length: u32,
         number: u32,
         page: u32,
-    ) -> Result<Vec<u8>, BlockError> {
+    ) -> Result<(HashKey, Vec<u8>), BlockError> {
         let pack = self.pack(number).await?;
         if !pack.holds(page, pages_of(length)) {
             return Err(BlockError::NoSuchBlock);
@@ -158,7 +158,7 @@ impl<D: Disk> Packs<D> {
         };
         bytes.drain(..HEADER_BYTES.min(bytes.len()));
         if bytes.len() == length as usize && check::matches(id, &header.key, &bytes) {
-            return Ok(bytes);
+            return Ok((header.key, bytes));
         }
         // A record that was removed while it was read is not a damaged one.
         match self.find(&pack, page, id, length).await? {

@@ -141,6 +141,11 @@ impl Pins {
             && !self.pinned.contains_key(&name)
     }
 
+    /// Whether any connection holds it.
+    pub(crate) fn is_pinned(&self, name: Name) -> bool {
+        self.pinned.contains_key(&name)
+    }
+
     /// The block has been removed.
     pub(crate) fn forget(&mut self, name: Name) {
         self.marks.remove(&name);

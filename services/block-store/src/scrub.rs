@@ -82,7 +82,11 @@ pub(crate) async fn round<D: Disk>(
         let ids = ids.map_err(|errno| store.shared.system("a directory of blocks", errno))?;
         for id in ids {
             match store.files.check_again(&id, &checks, pace).await {
-                Ok(_) | Err(BlockError::Damaged) => blocks += 1,
+                Ok(_) => blocks += 1,
+                Err(BlockError::Damaged) => {
+                    blocks += 1;
+                    store.copies.repair(&id).await;
+                }
                 Err(BlockError::NoSuchBlock | BlockError::Refused(_)) => {} // removed meanwhile, or no descriptors just now
                 Err(error) => return Err(error),
             }

@@ -2,6 +2,7 @@
 
 use crate::Error;
 use crate::check;
+use crate::copies::{Copies, CopyService, Peers};
 use crate::disk::Disk;
 use crate::files::Files;
 use crate::footer::Footer;
@@ -26,12 +27,13 @@ pub struct Store<D: Disk> {
     pub(crate) shared: Rc<Shared>,
     pub(crate) files: Rc<Files<D>>,
     pub(crate) packs: Rc<Packs<D>>,
+    pub(crate) copies: Rc<Copies<D>>,
 }
 
 /// What the store remembers of one connection.
 pub struct Session {
-    /// The client is one of [`READERS`].
-    reads_only: bool,
+    /// By its manifest's name.
+    client: String,
     shared: Rc<Shared>,
     id: SessionId,
     /// The numbers of the files that it writes.
@@ -52,16 +54,20 @@ impl Drop for Session {
 
 impl<D: Disk + Clone> Store<D> {
     /// The store in the directory `root`: makes what is missing there, clears what a crash left, finds where to go on.
-    pub async fn open(root: OwnedFd, disk: D) -> Result<Self, Error> {
+    pub async fn open(root: OwnedFd, disk: D, peers: Rc<dyn Peers>) -> Result<Self, Error> {
         let layout = Layout::open(root).map_err(Error::Directory)?;
         let shared = Rc::new(Shared::new(layout));
         let packs = Packs::open(disk.clone(), shared.clone())
             .await
             .map_err(Error::Packs)?;
+        let files = Rc::new(Files::new(disk, shared.clone()));
+        let packs = Rc::new(packs);
+        let copies = Copies::open(files.clone(), packs.clone(), peers).await;
         Ok(Self {
-            files: Rc::new(Files::new(disk, shared.clone())),
-            packs: Rc::new(packs),
             shared,
+            files,
+            packs,
+            copies: Rc::new(copies.map_err(Error::Directory)?),
         })
     }
 }
@@ -70,6 +76,20 @@ impl<D: Disk> Store<D> {
     /// Reads every block slowly for as long as the store lives; to be spawned beside the serving.
     pub async fn scrub(self: Rc<Self>) {
         crate::scrub::scrub(self).await;
+    }
+
+    /// What other nodes ask, of the same blocks.
+    pub fn copies(&self) -> Rc<CopyService<D>> {
+        Rc::new(CopyService(self.copies.clone()))
+    }
+
+    /// Makes copies on other nodes for as long as the store lives; to be spawned beside the serving.
+    pub async fn replicate(self: Rc<Self>) {
+        tokio::join!(
+            self.copies.clone().make_up(),
+            self.copies.clone().audits(),
+            self.copies.clone().tidies(),
+        );
     }
 
     /// Waits until the disk has failed: then the process must end.
@@ -106,7 +126,7 @@ impl<D: Disk> Store<D> {
             return Err(error);
         }
         match self.files.commit(session.id, writer, id, footer).await {
-            Ok(block) => Ok((BlockAnswer::Stored(block), Vec::new())),
+            Ok(block) => self.spread(session, block).await,
             Err(error) => {
                 if error == BlockError::StillOpen {
                     // Nothing has happened: the caller may close its descriptor and try again.
@@ -133,25 +153,69 @@ impl<D: Disk> Store<D> {
         if !check::matches(&id, &key, &bytes) {
             return Err(BlockError::Damaged);
         }
-        let block = self.packs.append(session.id, id, key, bytes).await?;
+        if !self.copies.are_placed()? {
+            let block = self.packs.append(session.id, id, key, bytes).await?;
+            return Ok((BlockAnswer::Stored(block), Vec::new()));
+        }
+        // A place in a pack means something on one node only; what several nodes have is named by its id alone.
+        let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+        let name = Name::File(id);
+        self.shared.pins.borrow_mut().pin(session.id, name);
+        if let Err(error) = self.copies.keep(&id, key, bytes).await {
+            self.shared.pins.borrow_mut().unpin(session.id, name);
+            return Err(error);
+        }
+        let place = Place::File;
+        self.spread(session, BlockRef { id, length, place }).await
+    }
+
+    /// Waits until enough nodes have a block that is pinned and on this disk.
+    async fn spread(&self, session: &Session, block: BlockRef) -> Answered {
+        if let Err(error) = self.copies.spread(&block).await {
+            let name = Name::from(&block);
+            self.shared.pins.borrow_mut().unpin(session.id, name);
+            return Err(error);
+        }
         Ok((BlockAnswer::Stored(block), Vec::new()))
     }
 
     async fn open_block(&self, block: &BlockRef) -> Answered {
         block_bytes(block.length)?;
-        match block.place {
-            Place::File => {
-                let (length, file) = self.files.open(block).await?;
-                Ok((BlockAnswer::File { length }, vec![file]))
+        let missing = match block.place {
+            Place::File => match self.open_file(block).await {
+                Err(error) => error,
+                opened => return opened,
+            },
+            Place::Packed { .. } if block.length as usize > PACKED_BYTES_MAX => {
+                return Err(BlockError::NoSuchBlock);
             }
             Place::Packed { pack, page } => {
-                if block.length as usize > PACKED_BYTES_MAX {
-                    return Err(BlockError::NoSuchBlock);
-                }
                 let read = self.packs.read(&block.id, block.length, pack, page);
-                Ok((BlockAnswer::Bytes(read.await?), Vec::new()))
+                match read.await {
+                    Ok((_, bytes)) => return Ok((BlockAnswer::Bytes(bytes), Vec::new())),
+                    Err(error) => error,
+                }
             }
+        };
+        let elsewhere = matches!(missing, BlockError::NoSuchBlock | BlockError::Damaged);
+        if !elsewhere || !self.copies.are_placed()? {
+            return Err(missing);
         }
+        // What is a record on one node is a file on the others, and may be one here.
+        let place = Place::File;
+        let file = BlockRef { place, ..*block };
+        match self.open_file(&file).await {
+            Err(BlockError::NoSuchBlock | BlockError::Damaged) => {
+                self.copies.fetch(block).await?;
+                self.open_file(&file).await
+            }
+            other => other,
+        }
+    }
+
+    async fn open_file(&self, block: &BlockRef) -> Answered {
+        let (length, file) = self.files.open(block).await?;
+        Ok((BlockAnswer::File { length }, vec![file]))
     }
 
     fn usage(&self) -> Result<Usage, BlockError> {
@@ -162,7 +226,18 @@ impl<D: Disk> Store<D> {
             files: self.files.counted(),
             packs: self.packs.count(),
             damaged: self.shared.damaged.borrow().count(),
+            behind: self.copies.behind(),
+            settled: self.copies.settled(),
         })
+    }
+
+    /// Whether anything references a block of a cluster cannot be told by one node alone.
+    fn swept(&self) -> Result<(), BlockError> {
+        if self.copies.are_placed()? {
+            let why = "blocks that several nodes share are not swept";
+            return Err(BlockError::Refused(why.into()));
+        }
+        Ok(())
     }
 
     async fn call(&self, session: &Session, call: BlockCall) -> Answered {
@@ -198,11 +273,22 @@ impl<D: Disk> Store<D> {
                 BlockAnswer::Done
             }
             BlockCall::CondemnNext { after, limit } => {
+                self.swept()?;
                 self.condemn_next(session.id, after, limit).await?
             }
-            BlockCall::Condemn { blocks } => self.condemn(session.id, blocks).await?,
-            BlockCall::Delete { blocks } => self.delete(session.id, blocks).await?,
+            BlockCall::Condemn { blocks } => {
+                self.swept()?;
+                self.condemn(session.id, blocks).await?
+            }
+            BlockCall::Delete { blocks } => {
+                self.swept()?;
+                self.delete(session.id, blocks).await?
+            }
             BlockCall::Usage => BlockAnswer::Usage(self.usage()?),
+            BlockCall::Place { placement } => {
+                self.copies.place(placement).await?;
+                BlockAnswer::Done
+            }
         };
         Ok((answer, Vec::new()))
     }
@@ -210,15 +296,21 @@ impl<D: Disk> Store<D> {
 
 type Answered = Result<(BlockAnswer, Vec<OwnedFd>), BlockError>;
 
-/// Those who show objects and change nothing.
-const READERS: [&str; 1] = ["web"];
+/// Those who show objects change nothing, and where blocks belong is metadata's to say.
+fn may_ask(client: &str, call: &BlockCall) -> bool {
+    match call {
+        BlockCall::Open { .. } => true,
+        BlockCall::Place { .. } => client == "metadata",
+        _ => client != "web",
+    }
+}
 
 impl<D: Disk> Serve<Blocks> for Store<D> {
     type Session = Session;
 
     fn connected(&self, accept: Accept) -> Session {
         Session {
-            reads_only: READERS.contains(&accept.client.as_str()),
+            client: accept.client,
             shared: self.shared.clone(),
             id: self.shared.pins.borrow_mut().begin(),
             writers: RefCell::default(),
@@ -232,8 +324,8 @@ impl<D: Disk> Serve<Blocks> for Store<D> {
         call: BlockCall,
         _descriptors: Vec<OwnedFd>, // no call brings one; they are closed here
     ) -> (Result<BlockAnswer, BlockError>, Vec<OwnedFd>) {
-        if session.reads_only && !matches!(call, BlockCall::Open { .. }) {
-            let why = "this caller may open blocks and nothing else";
+        if !may_ask(&session.client, &call) {
+            let why = "not from this caller";
             return (Err(BlockError::Refused(why.into())), Vec::new());
         }
         match self.call(session, call).await {
@@ -243,9 +335,10 @@ impl<D: Disk> Serve<Blocks> for Store<D> {
     }
 }
 
-fn block_bytes(length: u32) -> Result<(), BlockError> {
+/// The length, if a block may have it.
+pub(crate) fn block_bytes(length: u32) -> Result<u32, BlockError> {
     if (1..=BLOCK_BYTES_MAX).contains(&u64::from(length)) {
-        return Ok(());
+        return Ok(length);
     }
     let why = format!("a block has 1 to {BLOCK_BYTES_MAX} bytes");
     Err(BlockError::Refused(why))

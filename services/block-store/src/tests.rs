@@ -14,6 +14,7 @@ mod ring;
 mod small;
 mod sweep;
 
+use crate::copies::{PeerAnswer, Peers};
 use crate::disk::Disk;
 use crate::disk::blocking::Blocking;
 use crate::store::Store;
@@ -21,7 +22,8 @@ use protocol::Channel;
 use protocol::block::{
     BlockAnswer, BlockCall, BlockError, BlockId, BlockRef, Blocks, HashKey, PACKED_BYTES_MAX,
 };
-use protocol::bus::{Accept, Door};
+use protocol::bus::{Accept, Door, Origin};
+use protocol::copies::CopyCall;
 use protocol::start::{Order, Packed, Start};
 use protocol::wire::Conversation;
 use runtime::{Client, Given};
@@ -43,6 +45,15 @@ pub(crate) fn run(test: impl Future<Output = ()>) {
     tokio::task::LocalSet::new().block_on(&runtime, test);
 }
 
+/// A store that is alone asks nobody.
+struct Nobody;
+
+impl Peers for Nobody {
+    fn call<'a>(&'a self, node: &'a str, call: CopyCall) -> PeerAnswer<'a> {
+        panic!("{node} is asked {call:?}")
+    }
+}
+
 /// A store that serves. Dropping it is a crash, as far as its memory goes.
 pub(crate) struct Node<D: Disk = Blocking> {
     pub(crate) store: Rc<Store<D>>,
@@ -53,8 +64,12 @@ pub(crate) struct Node<D: Disk = Blocking> {
 
 impl<D: Disk + Clone> Node<D> {
     pub(crate) async fn start(directory: &Path, disk: D) -> Self {
+        Self::start_among(directory, disk, Rc::new(Nobody)).await
+    }
+
+    pub(crate) async fn start_among(directory: &Path, disk: D, peers: Rc<dyn Peers>) -> Self {
         let root = OwnedFd::from(File::open(directory).unwrap());
-        let store = Rc::new(Store::open(root, disk).await.unwrap());
+        let store = Rc::new(Store::open(root, disk, peers).await.unwrap());
         let (door, door_of_store) = Channel::pair().unwrap();
         let (supervisor, start) = Channel::pair().unwrap();
         let packed = Order::Packed(Packed {
@@ -86,6 +101,7 @@ impl<D: Disk + Clone> Node<D> {
         let accept = Accept {
             client: client.into(),
             conversation: Blocks::NAME.into(),
+            origin: Origin::Here,
         };
         self.door
             .send_message::<Door>(&accept, &[theirs.as_fd()], SendFlags::empty())

@@ -2,18 +2,29 @@
 
 use crate::Error;
 use manifests::Outside;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::Mode;
 use rustix::io::Errno;
 use rustix::net::{
-    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, socket_with,
-    sockopt,
+    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, acceptfrom_with, bind, connect,
+    getsockname, listen, socket_with, sockopt,
 };
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 /// Connections that wait to be accepted, on each listener.
 const BACKLOG: i32 = 1_024;
+/// What was sent to another node is confirmed within so many milliseconds, or the connection is over (tcp(7), TCP_USER_TIMEOUT).
+const SILENCE_MS: u32 = 20_000;
+/// While nothing is sent, it is asked whether it is still there so often.
+const KEEPALIVE_EVERY: Duration = Duration::from_secs(5);
+/// A connection within the node takes longer only where something is broken.
+const LOOPBACK_WITHIN: Timespec = Timespec {
+    tv_sec: 5,
+    tv_nsec: 0,
+};
 /// The control socket's name in the bus's own root directory.
 pub(crate) const CONTROL: &str = "/control.sock";
 
@@ -26,6 +37,8 @@ pub(crate) struct Addresses {
     pub(crate) web: Option<String>,
     /// See [`Outside::addresses`].
     pub(crate) webhooks: String,
+    /// Where other nodes' buses come in.
+    pub(crate) mesh: Option<String>,
 }
 
 /// Open sockets. The bus keeps each for as long as it lives, so clients that come while a service restarts wait in the
@@ -36,6 +49,7 @@ pub(crate) struct Sockets {
     gossip: OwnedFd,
     ssh: Option<OwnedFd>,
     web: Option<OwnedFd>,
+    mesh: Option<OwnedFd>,
     /// The addresses outside of the node, by the operator's names.
     webhooks: BTreeMap<String, SocketAddr>,
 }
@@ -63,6 +77,7 @@ impl Sockets {
             gossip: udp_socket(&addresses.gossip).map_err(fails("gossip", &addresses.gossip))?,
             ssh: optional("ssh", &addresses.ssh)?,
             web: optional("web", &addresses.web)?,
+            mesh: optional("mesh", &addresses.mesh)?,
             webhooks: Outside::addresses(&addresses.webhooks)
                 .ok_or(Errno::INVAL)
                 .map_err(fails("webhooks", &addresses.webhooks))?,
@@ -85,6 +100,16 @@ impl Sockets {
             "web" => self.web.as_ref().map(AsFd::as_fd),
             _ => None,
         }
+    }
+
+    /// Where other nodes' buses come in. No service is given it.
+    pub(crate) fn mesh(&self) -> Option<BorrowedFd<'_>> {
+        self.mesh.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Its address; empty: other nodes' buses do not come in.
+    pub(crate) fn mesh_address(&self) -> String {
+        self.mesh().map(address_of).unwrap_or_default()
     }
 
     pub(crate) fn gossip(&self) -> BorrowedFd<'_> {
@@ -112,6 +137,65 @@ pub(crate) fn dial(address: SocketAddr) -> Result<OwnedFd, Errno> {
     match connect(&socket, &address) {
         Ok(()) | Err(Errno::INPROGRESS) => Ok(socket),
         Err(errno) => Err(errno),
+    }
+}
+
+/// One that has come in at a mesh listener, ready to speak; and from which address.
+pub(crate) fn accept(listener: BorrowedFd<'_>) -> Result<(OwnedFd, IpAddr), Errno> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let (socket, from) = acceptfrom_with(listener, flags)?;
+    let from = from.and_then(|any| SocketAddr::try_from(any).ok());
+    let from = from.ok_or(Errno::CONNABORTED)?;
+    long_lived(socket.as_fd())?;
+    Ok((socket, from.ip().to_canonical()))
+}
+
+/// Whether a connection that was under way is made, or how it failed. Then it is ready to speak.
+pub(crate) fn is_connected(socket: BorrowedFd<'_>) -> Result<bool, Errno> {
+    let mut set = [PollFd::from_borrowed_fd(socket, PollFlags::OUT)];
+    let now = Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    if poll(&mut set, Some(&now))? == 0 {
+        return Ok(false);
+    }
+    sockopt::socket_error(socket)??;
+    long_lived(socket)?;
+    Ok(true)
+}
+
+/// A connection between nodes: no message waits for the next (tcp(7), TCP_NODELAY), and a node that has lost its power or its line is noticed.
+fn long_lived(socket: BorrowedFd<'_>) -> Result<(), Errno> {
+    sockopt::set_tcp_nodelay(socket, true)?;
+    sockopt::set_tcp_user_timeout(socket, SILENCE_MS)?;
+    sockopt::set_socket_keepalive(socket, true)?;
+    sockopt::set_tcp_keepidle(socket, KEEPALIVE_EVERY)?;
+    sockopt::set_tcp_keepintvl(socket, KEEPALIVE_EVERY)
+}
+
+/// Two ends of a TCP connection within this node, to try something on.
+pub(crate) fn loopback_pair() -> Result<(OwnedFd, OwnedFd), Errno> {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let listener = inet_socket(&address, SocketType::STREAM)?;
+    bind(&listener, &address)?;
+    listen(&listener, 1)?;
+    let address = SocketAddr::try_from(getsockname(&listener)?)?;
+    let one = dial(address)?;
+    // On a busy machine the kernel makes it a moment later.
+    for (end, event) in [
+        (listener.as_fd(), PollFlags::IN),
+        (one.as_fd(), PollFlags::OUT),
+    ] {
+        poll(
+            &mut [PollFd::from_borrowed_fd(end, event)],
+            Some(&LOOPBACK_WITHIN),
+        )?;
+    }
+    let (other, _) = accept(listener.as_fd())?;
+    match is_connected(one.as_fd())? {
+        true => Ok((one, other)),
+        false => Err(Errno::TIMEDOUT),
     }
 }
 

@@ -1,6 +1,7 @@
 //! The bus's loop: who asks for whom, who has gone, and which connections end with them.
 
 use crate::Error;
+use crate::across::{Others, RELAY};
 use crate::connections::Connections;
 use crate::doors::Doors;
 use crate::sockets::{self, Sockets};
@@ -8,10 +9,11 @@ use manifests::{Kind, Policy};
 use protocol::Channel;
 use protocol::bus::{
     Accept, BusError, CONNECT_WAIT_MS, CONNECTIONS_MAX, Connect, ConnectAnswer, ConnectCall, Door,
-    Supply, SupplyAnswer, SupplyCall,
+    Origin, Supply, SupplyAnswer, SupplyCall,
 };
 use protocol::channel::ReceiveBuffer;
-use protocol::membership::{Membership, MembershipCall};
+use protocol::membership::{Membership, MembershipAnswer, MembershipCall};
+use protocol::mesh::OpenRemote;
 use protocol::start::{HEARTBEAT_MS, Order};
 use protocol::trace::Side;
 use protocol::wire::{Conversation, Numbered};
@@ -39,16 +41,18 @@ struct Waiting {
 
 /// All that the bus knows.
 pub(crate) struct Switchboard {
-    policy: Policy,
-    sockets: Sockets,
-    doors: Doors,
-    connections: Connections,
+    pub(crate) policy: Policy,
+    pub(crate) sockets: Sockets,
+    pub(crate) doors: Doors,
+    pub(crate) connections: Connections,
     /// Our end of each service's restricted bus channel, by the service's name: who speaks is known by the channel.
-    clients: BTreeMap<String, Channel>,
+    pub(crate) clients: BTreeMap<String, Channel>,
     supply: Option<Channel>,
     waiting: Vec<Waiting>,
-    /// Our own connection to membership; answers on it say only that the descriptor is in use.
-    membership: Option<Channel>,
+    /// Our own connection to membership.
+    pub(crate) membership: Option<Channel>,
+    /// `None`: this node has nothing to do with others.
+    pub(crate) others: Option<Others>,
 }
 
 impl Switchboard {
@@ -58,6 +62,7 @@ impl Switchboard {
         daemons: [(&str, Channel); 3],
         supply: Channel,
         clients: Vec<(&str, Channel)>,
+        others: Option<Others>,
     ) -> Self {
         let mut doors = Doors::default();
         for (name, door) in daemons {
@@ -75,6 +80,7 @@ impl Switchboard {
             supply: Some(supply),
             waiting: Vec::new(),
             membership: None,
+            others,
         };
         board.equip_membership();
         board
@@ -87,6 +93,7 @@ impl Switchboard {
         loop {
             if beat <= Instant::now() {
                 supervisor.alive()?;
+                self.ask_for_roster();
                 beat = Instant::now() + Duration::from_millis(HEARTBEAT_MS);
             }
             self.wait(supervisor, beat)?;
@@ -103,6 +110,7 @@ impl Switchboard {
             self.answer_clients(&mut buffer);
             self.serve_waiting();
             self.drain_membership(&mut buffer);
+            self.attend_others();
         }
     }
 
@@ -118,12 +126,18 @@ impl Switchboard {
             .descriptors()
             .chain(self.connections.descriptors());
         let watched = watched.map(|one| PollFd::from_borrowed_fd(one, PollFlags::empty()));
+        let others = self.others.iter().zip(self.sockets.mesh());
+        let under_way = others
+            .clone()
+            .flat_map(|(others, listener)| others.mesh.poll_set(listener));
         let until = self
             .waiting
             .iter()
             .map(|one| one.until)
+            .chain(others.filter_map(|(others, _)| others.mesh.deadline()))
+            .chain(self.connections.deadline())
             .fold(until, Instant::min);
-        runtime::wait_for(asked.chain(watched), until).map_err(Error::Poll)
+        runtime::wait_for(asked.chain(watched).chain(under_way), until).map_err(Error::Poll)
     }
 
     /// A daemon beside us was restarted: init brings our end of its new channel.
@@ -142,7 +156,7 @@ impl Switchboard {
             None if name.starts_with("client:") => {
                 let daemon = name.trim_start_matches("client:");
                 self.connections.cut(daemon);
-                self.waiting.retain(|one| one.client != daemon);
+                self.forget_calls_of(daemon);
                 self.clients.insert(daemon.into(), end);
             }
             // A new orchestrator starts every service afresh: the services of the one before have died with it.
@@ -156,6 +170,7 @@ impl Switchboard {
         let accept = Accept {
             client: "bus".into(),
             conversation: Membership::NAME.into(),
+            origin: Origin::Here,
         };
         let Ok((ours, theirs)) = Channel::pair() else {
             return;
@@ -164,35 +179,43 @@ impl Switchboard {
             id: 0,
             body: MembershipCall::Use {
                 address: self.sockets.gossip_address(),
+                mesh: self.sockets.mesh_address(),
             },
         };
         let sent =
             ours.send_message::<Membership>(&call, &[self.sockets.gossip()], SendFlags::DONTWAIT);
         let brought = self.doors.bring("membership", &accept, &theirs);
         match sent.and(brought) {
-            Ok(()) => self.membership = Some(ours),
+            Ok(()) => {
+                self.membership = Some(ours);
+                self.membership_is_new();
+                self.ask_for_roster();
+            }
             Err(error) => runtime::warn!("membership got no UDP descriptor: {error}"),
         }
     }
 
     fn drain_membership(&mut self, buffer: &mut ReceiveBuffer) {
-        let Some(channel) = &self.membership else {
-            return;
-        };
-        loop {
-            match channel.receive(buffer, RecvFlags::DONTWAIT) {
-                Ok(Some(_)) => {}
-                Err(protocol::channel::ReceiveError::System(Errno::AGAIN)) => return,
-                Ok(None) | Err(_) => break,
+        while let Some(channel) = &self.membership {
+            let answer = channel.receive_message::<Membership, Numbered<MembershipAnswer>>(
+                buffer,
+                RecvFlags::DONTWAIT,
+            );
+            match answer {
+                Ok(Some((Numbered { body, .. }, _))) => self.hear_membership(body),
+                Err(error) if error.would_block() => return,
+                Ok(None) | Err(_) => self.membership = None,
             }
         }
-        self.membership = None;
     }
 
     /// A process that ends takes its connections with it: its peers see a hang-up at once, and ask again.
     fn see_who_has_gone(&mut self) {
         for server in self.doors.take_ended() {
             self.connections.cut(&server);
+            if server == RELAY {
+                self.relay_has_gone();
+            }
         }
         self.connections.forget_ended();
     }
@@ -236,7 +259,7 @@ impl Switchboard {
     fn pack(&mut self, service: &str) -> Result<(Vec<String>, Vec<OwnedFd>), BusError> {
         let manifest = self.policy.get(service).ok_or(BusError::Unknown)?.clone();
         self.connections.cut(service);
-        self.waiting.retain(|one| one.client != service);
+        self.forget_calls_of(service);
         let system = |errno: Errno| BusError::System(errno.raw_os_error());
         let (mut names, mut descriptors) = (Vec::new(), Vec::new());
         for grant in manifest.grants.iter().filter(|grant| grant.kind.from_bus()) {
@@ -260,7 +283,19 @@ impl Switchboard {
             names.push(grant.name.clone());
             descriptors.push(descriptor);
         }
+        if service == RELAY {
+            self.relay_has_gone();
+            self.equip_relay();
+        }
         Ok((names, descriptors))
+    }
+
+    /// Nobody waits for what `client` has asked for.
+    fn forget_calls_of(&mut self, client: &str) {
+        self.waiting.retain(|one| one.client != client);
+        if let Some(others) = &mut self.others {
+            others.mesh.forget(client);
+        }
     }
 
     fn answer_clients(&mut self, buffer: &mut ReceiveBuffer) {
@@ -278,6 +313,7 @@ impl Switchboard {
                     // It has ended, or speaks what is not this conversation: either way it holds nothing from here on.
                     Ok(None) | Err(_) => {
                         self.clients.remove(&client);
+                        self.forget_calls_of(&client);
                         self.connections.cut(&client);
                     }
                 }
@@ -294,6 +330,18 @@ impl Switchboard {
             } => self.open(client, id, service, conversation),
             ConnectCall::Listen { name } => self.listen(client, id, &name),
             ConnectCall::Dial { kind, name } => self.dial(client, id, &kind, &name),
+            ConnectCall::OpenOn {
+                node,
+                service,
+                conversation,
+            } => {
+                let open = OpenRemote {
+                    client: client.into(),
+                    service,
+                    conversation,
+                };
+                self.open_on(client, id, &node, open);
+            }
         }
         begun.over(0, 0);
     }
@@ -345,9 +393,11 @@ impl Switchboard {
     }
 
     /// Whether a client holds, and waits for, as many connections as it may.
-    fn has_enough(&self, client: &str) -> bool {
+    pub(crate) fn has_enough(&self, client: &str) -> bool {
         let waiting = self.waiting.iter().filter(|one| one.client == client);
-        let waiting = waiting.count();
+        let others = self.others.as_ref();
+        let dialled = others.map_or(0, |others| others.mesh.under_way_for(client));
+        let waiting = waiting.count() + dialled;
         self.connections.held_by(client) + waiting >= CONNECTIONS_MAX || waiting >= WAITING_MAX
     }
 
@@ -388,6 +438,7 @@ impl Switchboard {
         let accept = Accept {
             client: client.into(),
             conversation: one.conversation.clone(),
+            origin: Origin::Here,
         };
         if self.doors.bring(&one.service, &accept, &served).is_err() {
             return self.waiting.push(one);
@@ -409,12 +460,12 @@ impl Switchboard {
         }
     }
 
-    fn refuse(&mut self, client: &str, id: u32, error: BusError) {
+    pub(crate) fn refuse(&mut self, client: &str, id: u32, error: BusError) {
         self.answer(client, id, Err(error), None);
     }
 
     /// A client that does not read its answers is hung up on.
-    fn answer(
+    pub(crate) fn answer(
         &mut self,
         client: &str,
         id: u32,

@@ -6,6 +6,8 @@
     reason = "a panic is how a test fails"
 )]
 
+use crate::across::{Others, Records};
+use crate::mesh::Identity;
 use crate::sockets::{Addresses, Sockets};
 use crate::switchboard::Switchboard;
 use manifests::{BUILT_IN, Policy};
@@ -28,10 +30,10 @@ use std::os::fd::OwnedFd;
 use std::thread::JoinHandle;
 
 /// A running bus, seen by init and the orchestrator.
-struct Home {
+pub(crate) struct Home {
     init: Channel,
     supply: Channel,
-    membership: Channel,
+    pub(crate) membership: Channel,
     ssh: Channel,
     thread: Option<JoinHandle<()>>,
     _directory: tempfile::TempDir,
@@ -45,6 +47,15 @@ impl Home {
 
     /// With these webhooks: `NAME=IP:PORT`, separated by spaces.
     fn start_with(webhooks: &str) -> Self {
+        Self::start_as(webhooks, None)
+    }
+
+    /// With other nodes, to whom it is the node of this seed.
+    pub(crate) fn start_meshed(seed: [u8; 32]) -> Self {
+        Self::start_as("", Some(seed))
+    }
+
+    fn start_as(webhooks: &str, seed: Option<[u8; 32]>) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let control = directory.path().join("control.sock");
         let addresses = Addresses {
@@ -54,6 +65,7 @@ impl Home {
             web: None,
             ssh: Some("127.0.0.1:0".into()),
             webhooks: webhooks.into(),
+            mesh: seed.map(|_| "127.0.0.1:0".into()),
         };
         let sockets = Sockets::open(&addresses).unwrap();
         let policy = Policy::parse(BUILT_IN.iter().copied()).unwrap();
@@ -77,7 +89,11 @@ impl Home {
             let supervisor = Given::over(theirs).unwrap().finish().unwrap();
             let [first, second] = doors;
             let doors = [first, second, ("membership", bus_membership)];
-            Switchboard::new(policy, sockets, doors, bus_supply, clients)
+            let others = seed.map(|seed| {
+                let identity = Identity::from_seed(&seed).unwrap();
+                Others::new(identity, Records::of_this_host())
+            });
+            Switchboard::new(policy, sockets, doors, bus_supply, clients, others)
                 .serve(&supervisor)
                 .unwrap();
         });
@@ -104,7 +120,7 @@ impl Home {
     }
 
     /// What the orchestrator would put into the service's hands.
-    fn pack(&mut self, service: &str) -> BTreeMap<String, Channel> {
+    pub(crate) fn pack(&mut self, service: &str) -> BTreeMap<String, Channel> {
         match self.supply(SupplyCall::Pack {
             service: service.into(),
         }) {
@@ -139,7 +155,7 @@ fn ask(bus: &Channel, service: &str, conversation: &str) {
         .unwrap();
 }
 
-fn answer(bus: &Channel) -> Result<Channel, BusError> {
+pub(crate) fn answer(bus: &Channel) -> Result<Channel, BusError> {
     let mut buffer = ReceiveBuffer::new();
     let answer = bus.receive_message::<Connect, Numbered<<Connect as Conversation>::Answer>>(
         &mut buffer,
@@ -150,12 +166,12 @@ fn answer(bus: &Channel) -> Result<Channel, BusError> {
     body.map(|ConnectAnswer::Opened| descriptors.pop().unwrap().into())
 }
 
-fn open(bus: &Channel, service: &str, conversation: &str) -> Result<Channel, BusError> {
+pub(crate) fn open(bus: &Channel, service: &str, conversation: &str) -> Result<Channel, BusError> {
     ask(bus, service, conversation);
     answer(bus)
 }
 
-fn come_in(door: &Channel) -> (Accept, Channel) {
+pub(crate) fn come_in(door: &Channel) -> (Accept, Channel) {
     let mut buffer = ReceiveBuffer::new();
     let accept = door
         .receive_message::<Door, Accept>(&mut buffer, RecvFlags::empty())
@@ -164,7 +180,7 @@ fn come_in(door: &Channel) -> (Accept, Channel) {
     (accept, descriptors.pop().unwrap().into())
 }
 
-fn hears(channel: &Channel) -> Option<Vec<u8>> {
+pub(crate) fn hears(channel: &Channel) -> Option<Vec<u8>> {
     let mut buffer = ReceiveBuffer::new();
     channel
         .receive(&mut buffer, RecvFlags::empty())
@@ -306,7 +322,9 @@ fn membership_gets_its_udp_descriptor_on_a_connection_of_the_bus() {
         RecvFlags::empty(),
     );
     let (Numbered { body, .. }, descriptors) = call.unwrap().unwrap();
-    assert!(matches!(body, MembershipCall::Use { address } if address.starts_with("127.0.0.1:")));
+    assert!(
+        matches!(body, MembershipCall::Use { address, mesh } if mesh.is_empty() && address.starts_with("127.0.0.1:"))
+    );
     assert_eq!(descriptors.len(), 1);
 }
 
@@ -471,6 +489,7 @@ fn addresses_that_are_none_keep_the_bus_from_starting() {
             web: None,
             ssh: None,
             webhooks: webhooks.into(),
+            mesh: None,
         };
         Sockets::open(&addresses)
     };

@@ -3,7 +3,7 @@
 use manifests::{Kind, Manifest, Outside, Policy};
 use protocol::inspect::{Process, SocketEnd};
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// The addresses outside of the node that its operator has named, by the kind under which manifests speak of them.
 #[derive(Debug, Default)]
@@ -31,13 +31,21 @@ impl Named {
     }
 }
 
+/// Where a connection out of the node may lead.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Known<'a> {
+    pub(crate) named: &'a Named,
+    /// The addresses of the other nodes of the cluster.
+    pub(crate) nodes: &'a [IpAddr],
+}
+
 /// The descriptor on which the supervisor speaks (sandbox-profiles places it).
 const START_CHANNEL: u32 = 3;
 
 /// Whether the descriptor `number` of `process`, which the kernel calls `what`, follows from the manifests.
 pub(crate) fn is_explained(
     policy: &Policy,
-    named: &Named,
+    known: Known<'_>,
     process: &Process,
     number: u32,
     what: &str,
@@ -55,7 +63,7 @@ pub(crate) fn is_explained(
         (2, pipe) => pipe.starts_with("pipe:"),
         (_, socket) if socket.starts_with("socket:") => {
             let end = process.sockets.iter().find(|(at, _)| *at == number);
-            end.is_some_and(|(_, end)| leads_where_it_may(policy, named, manifest, number, end))
+            end.is_some_and(|(_, end)| leads_where_it_may(policy, known, manifest, number, end))
         }
         (_, "anon_inode:[eventpoll]" | "anon_inode:[eventfd]") => true,
         (_, "anon_inode:[io_uring]") => profile.is_some_and(|profile| profile.ring.is_some()),
@@ -68,16 +76,19 @@ pub(crate) fn is_explained(
     }
 }
 
-/// A service with a directory of its own, or one that is handed descriptors of single blocks by the block-store.
+/// A service with a directory of its own, one that is handed descriptors of single blocks by the block-store, or a daemon with a record.
 fn handles_files(manifest: &Manifest) -> bool {
     let mut calls = manifest.calls.iter();
-    manifest.root.is_some() || calls.any(|call| call.conversation == "blocks")
+    let mut grants = manifest.grants.iter();
+    manifest.root.is_some()
+        || calls.any(|call| call.conversation == "blocks")
+        || grants.any(|grant| grant.kind == Kind::Record)
 }
 
 /// Whether the manifests let a process with `manifest` talk to whoever is at the other end.
 fn leads_where_it_may(
     policy: &Policy,
-    named: &Named,
+    known: Known<'_>,
     manifest: &Manifest,
     number: u32,
     end: &SocketEnd,
@@ -90,10 +101,15 @@ fn leads_where_it_may(
         SocketEnd::Inet { .. } if matches!(name, "bus" | "membership") => true,
         SocketEnd::Inet { peer, .. } => {
             let mut grants = manifest.grants.iter();
-            let peer = peer.as_ref().and_then(|peer| peer.parse().ok());
+            let peer: Option<SocketAddr> = peer.as_ref().and_then(|peer| peer.parse().ok());
+            // The relay carries what the kernel does not, between the services of two nodes; where the kernel does, they hold the connection themselves.
+            let may_cross = name == RELAY || crosses(manifest);
+            if may_cross && peer.is_some_and(|peer| known.nodes.contains(&peer.ip())) {
+                return true;
+            }
             grants.any(|grant| grant.kind == Kind::Datagram)
                 || listens(manifest, |address| address != "control")
-                || named.of(manifest).any(|(_, at)| Some(*at) == peer)
+                || known.named.of(manifest).any(|(_, at)| Some(*at) == peer)
         }
         SocketEnd::Unix(peers) => peers.iter().all(|peer| {
             let peer = peer.as_str();
@@ -101,11 +117,21 @@ fn leads_where_it_may(
             peer == "bus"
                 || name == "bus"
                 || peer == name
+                || (name == RELAY && policy.get(peer).is_some_and(crosses))
+                || (peer == RELAY && crosses(manifest))
                 || (number == START_CHANNEL && matches!(peer, "init" | "orchestrator"))
                 || may_talk(policy, name, peer)
                 || may_talk(policy, peer, name)
         }),
     }
+}
+
+/// Whether it may talk to other nodes, by its manifest.
+fn crosses(manifest: &Manifest) -> bool {
+    let mut serves = manifest.serves.iter();
+    let (mut calls, newcomer) = (manifest.calls.iter(), manifest.name == "membership");
+    // Membership is brought the connection by which this node asks to belong.
+    newcomer || calls.any(|call| call.across) || serves.any(|one| one.across || one.strangers)
 }
 
 fn listens(manifest: &Manifest, is_there: impl Fn(&str) -> bool) -> bool {
@@ -115,6 +141,9 @@ fn listens(manifest: &Manifest, is_there: impl Fn(&str) -> bool) -> bool {
         .filter(|grant| grant.kind == Kind::Listener);
     listeners.any(|grant| grant.listen.as_deref().is_some_and(&is_there))
 }
+
+/// The service that does the records of TLS between nodes.
+const RELAY: &str = "relay";
 
 /// Whether any conversation is allowed from `client` to `service`.
 fn may_talk(policy: &Policy, client: &str, service: &str) -> bool {
@@ -140,7 +169,11 @@ mod tests {
             ..Process::default()
         };
         let named = Named::new("a=10.0.0.5:80 b=[2001:db8::5]:8080");
-        is_explained(&policy, &named, &process, number, what)
+        let known = Known {
+            named: &named,
+            nodes: &["10.0.0.9".parse().unwrap()],
+        };
+        is_explained(&policy, known, &process, number, what)
     }
 
     fn unix(peers: &[&str]) -> Option<SocketEnd> {
@@ -158,6 +191,8 @@ mod tests {
             ("metadata", 3, vec!["orchestrator"]),
             ("bus", 7, vec!["console"]),
             ("console", 12, vec![]),
+            ("relay", 5, vec!["bus", "metadata"]),
+            ("metadata", 9, vec!["bus", "relay"]),
         ] {
             assert!(
                 explained(name, number, "socket:[1]", unix(&peers)),
@@ -213,6 +248,13 @@ mod tests {
         for name in ["metadata", "block-store", "console"] {
             assert!(!check(name, "10.0.0.5:80"), "{name}");
         }
+        // To another node only who may call across, or carries for those that do.
+        for name in ["metadata", "relay", "membership"] {
+            assert!(check(name, "10.0.0.9:4000"), "{name}");
+        }
+        for name in ["block-store", "console", "notifier"] {
+            assert!(!check(name, "10.0.0.9:4000"), "{name}");
+        }
     }
 
     #[test]
@@ -226,6 +268,8 @@ mod tests {
         ] {
             assert!(!explained("metadata", 9, what, None), "{what}");
         }
+        assert!(explained("membership", 9, "/data/roster", None));
+        assert!(!explained("debug-ssh", 9, "/data/roster", None));
         assert!(
             !explained("nobody", 0, "/dev/null", None),
             "no manifest, no reason"

@@ -1,14 +1,15 @@
 //! The node, as its operator sees it: what runs, what it holds, what is missing, what it said.
 
-use crate::explain;
+use crate::explain::{self, Known};
 use crate::report::{Answer, Refusal, Report};
 use crate::verbs::{Daemon, Verbs, gone, odd};
 use manifests::{BUILT_IN, Manifest, Policy};
 use protocol::block::{BlockAnswer, BlockCall, Usage};
 use protocol::inspect::{InspectAnswer, InspectCall, LIST_MAX, Node, Power, Process, Service};
-use protocol::membership::{MemberState, MembershipAnswer, MembershipCall};
+use protocol::membership::{MembershipAnswer, MembershipCall};
 use protocol::metadata::{Operation, Reply};
 use serde_json::{Value, json};
+use std::net::{IpAddr, SocketAddr};
 
 /// How long the sweep leaves unreferenced blocks of interrupted uploads alone, in milliseconds.
 const SWEEP_GRACE_MS: u64 = 60_000;
@@ -132,30 +133,6 @@ pub(crate) async fn status(verbs: &Verbs) -> Answer {
         facts.insert("addresses".into(), json!(machine.addresses));
     }
     Ok(Report::Facts(facts))
-}
-
-pub(crate) async fn members(verbs: &Verbs) -> Answer {
-    let call = MembershipCall::Members;
-    let (answer, _) = verbs
-        .membership
-        .repeat(&call)
-        .await
-        .map_err(|error| gone("membership", &error))?;
-    let MembershipAnswer::Members(members) = answer else {
-        return Err(odd("membership"));
-    };
-    let rows = members.into_iter().map(|member| {
-        let state = match member.state {
-            MemberState::Alive => "alive",
-            MemberState::Suspect => "suspect",
-            MemberState::Gone => "gone",
-        };
-        json!({"name": member.name, "zone": member.zone, "address": member.address, "state": state, "incarnation": member.incarnation})
-    });
-    Ok(Report::Table(
-        &["name", "zone", "state", "address"],
-        rows.collect(),
-    ))
 }
 
 /// One node keeps everything: where the blocks are is no question yet, how many fit is.
@@ -285,6 +262,11 @@ pub(crate) async fn caps(verbs: &Verbs) -> Answer {
     let policy = Policy::parse(BUILT_IN.iter().copied())
         .map_err(|error| Refusal::Failed(error.to_string()))?;
     let (services, processes) = (supervised(verbs).await?, processes(verbs).await?);
+    let nodes = other_nodes(verbs).await;
+    let known = Known {
+        named: &verbs.named,
+        nodes: &nodes,
+    };
     let rows = processes.iter().map(|process| {
         let service = services.iter().find(|service| service.pid == process.pid);
         let manifest = policy.get(&process.name);
@@ -297,7 +279,7 @@ pub(crate) async fn caps(verbs: &Verbs) -> Answer {
         let unexplained: Vec<String> = process
             .descriptors
             .iter()
-            .filter(|(number, what)| !explain::is_explained(&policy, &verbs.named, process, *number, what))
+            .filter(|(number, what)| !explain::is_explained(&policy, known, process, *number, what))
             .map(|(number, what)| format!("{number} {what}"))
             .collect();
         json!({
@@ -334,12 +316,36 @@ pub(crate) async fn caps(verbs: &Verbs) -> Answer {
     Ok(Report::Table(columns, rows.collect()))
 }
 
+/// The addresses of the other nodes; none where membership does not say, so that every connection to one is an alarm.
+async fn other_nodes(verbs: &Verbs) -> Vec<IpAddr> {
+    let answer = verbs.membership.repeat(&MembershipCall::Members).await;
+    let Ok((MembershipAnswer::Members(members), _)) = answer else {
+        return Vec::new();
+    };
+    // This node stands first.
+    let others = members.iter().skip(1);
+    others
+        .filter_map(|member| member.address.parse().ok())
+        .map(|address: SocketAddr| address.ip())
+        .collect()
+}
+
 fn declared(manifest: &Manifest) -> Vec<String> {
     let grants = manifest.grants.iter();
     let dials = manifest.dials.iter();
+    // Whom it may call on other nodes, and whom it answers who is on one.
+    let calls = manifest.calls.iter().filter(|call| call.across);
+    let serves = manifest.serves.iter();
+    let reached = serves.filter_map(|serve| match (serve.across, serve.strangers) {
+        (true, _) => Some(format!("{}:across", serve.conversation)),
+        (_, true) => Some(format!("{}:strangers", serve.conversation)),
+        _ => None,
+    });
     grants
         .map(|grant| format!("{}:{}", grant.name, grant.kind.as_str()))
         .chain(dials.map(|dial| format!("{}:outside", dial.kind.as_str())))
+        .chain(calls.map(|call| format!("{}/{}:across", call.service, call.conversation)))
+        .chain(reached)
         .collect()
 }
 

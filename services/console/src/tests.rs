@@ -5,6 +5,7 @@
     reason = "a panic is how a test fails"
 )]
 
+mod nodes;
 mod people;
 mod world;
 
@@ -506,6 +507,13 @@ fn what_is_not_a_verb_is_status_2_and_asks_nobody() {
         &["bucket", "quota", "b", "--max-objects", "-1"],
         &["bucket", "website", "b", "--index"],
         &["bucket", "website", "b", "--none", "--public"],
+        &["invite", "now"],
+        &["invite", "--for"],
+        &["invite", "--for", "31d"],
+        &["node"],
+        &["node", "revoke"],
+        &["node", "revoke", "a", "b"],
+        &["node", "forgive", "a"],
         &["logs", "--lines", "0"],
         &["logs", "--lines", "-1"],
         &["logs", "--lines", "1001"],
@@ -591,6 +599,12 @@ fn word() -> impl Strategy<Value = String> {
         "--none",
         "--max-size",
         "home",
+        "invite",
+        "--for",
+        "1h",
+        "node",
+        "revoke",
+        "leave",
     ];
     prop_oneof![
         8 => proptest::sample::select(KNOWN).prop_map(str::to_owned),

@@ -2,7 +2,7 @@
 
 use crate::explain::Named;
 use crate::report::{Answer, Refusal};
-use crate::{access, buckets, can, metrics, node, policy, trace};
+use crate::{access, buckets, can, layout, metrics, node, nodes, policy, trace};
 use protocol::block::Blocks;
 use protocol::inspect::{
     INPUT_BYTES_MAX, Inspect, InspectAnswer, InspectCall, Power, Verb, WORD_BYTES_MAX, WORDS_MAX,
@@ -83,13 +83,21 @@ impl Verbs {
     async fn answer(&self, words: &[&str], input: Option<&str>) -> Answer {
         match words {
             ["status"] => node::status(self).await,
-            ["members"] => node::members(self).await,
+            ["members"] => nodes::members(self).await,
+            ["invite", options @ ..] => nodes::invite(self, options).await,
+            ["node", words @ ..] => nodes::node(self, words).await,
             ["services"] => node::services(self).await,
             ["caps"] => node::caps(self).await,
             ["caps", "--can", from, to] => can::reach(from, to),
             ["fds"] => node::descriptors(self, None).await,
             ["fds", service] => node::descriptors(self, Some(service)).await,
-            ["layout"] | ["layout", "show"] => node::layout(self).await,
+            ["layout"] | ["layout", "show"] => layout::show(self).await,
+            ["layout", "preview"] => layout::preview(self).await,
+            ["layout", "assign", words @ ..] => layout::assign(self, words).await,
+            ["layout", "remove", name] => layout::remove(self, name).await,
+            ["layout", "copies", count] => layout::copies(self, count).await,
+            ["layout", "revert"] => layout::revert(self).await,
+            ["layout", "apply", words @ ..] => layout::apply(self, words).await,
             ["shards"] => node::shards(self).await,
             ["lifecycle"] => node::lifecycle(self).await,
             ["sweep"] => node::sweep(self).await,

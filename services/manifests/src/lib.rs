@@ -8,4 +8,4 @@ mod manifest;
 mod policy;
 
 pub use manifest::{Call, Dial, Grant, Kind, Limits, Manifest, ManifestError, Outside, Serve};
-pub use policy::{BUILT_IN, Policy, Reach, SERVICE_RANK_MIN, SETTING_PREFIX};
+pub use policy::{BUILT_IN, ELSEWHERE, Policy, Reach, SERVICE_RANK_MIN, SETTING_PREFIX, STRANGER};

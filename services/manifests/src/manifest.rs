@@ -24,6 +24,9 @@ pub struct Manifest {
     /// Started by init instead of the orchestrator. Built-in ones only: init knows them by name.
     #[serde(default)]
     pub daemon: bool,
+    /// Settings of the node without which it has nothing to do: where one of them is empty, it is not started.
+    #[serde(default)]
+    pub needs: Vec<String>,
     /// For a service that is not in the static program: its own static program, a path relative to the manifest.
     #[serde(default)]
     pub program: Option<String>,
@@ -103,6 +106,8 @@ pub enum Kind {
     Namespace,
     /// A sealed memory file with bytes that init has read: keys.
     File,
+    /// A regular file of the node's data directory, opened by init to be read and written in place: what a daemon without a file system keeps.
+    Record,
     /// A route socket of the machine's network, made by init.
     Netlink,
     /// A UDP socket of the machine's network, made by init.
@@ -126,6 +131,7 @@ impl Kind {
             Self::Directory => "directory",
             Self::Namespace => "namespace",
             Self::File => "file",
+            Self::Record => "record",
             Self::Netlink => "netlink",
             Self::Datagram => "datagram",
         }
@@ -140,6 +146,12 @@ pub struct Serve {
     pub conversation: String,
     /// The services that may hold it.
     pub to: Vec<String>,
+    /// These services may hold it from other nodes that belong to the cluster, too.
+    #[serde(default)]
+    pub across: bool,
+    /// A node that nobody knows yet may hold it; nobody else does, so `to` is empty. It answers whoever there is.
+    #[serde(default)]
+    pub strangers: bool,
     /// What for, for people.
     pub why: String,
 }
@@ -152,6 +164,9 @@ pub struct Call {
     pub service: String,
     /// Which of its conversations.
     pub conversation: String,
+    /// On other nodes that belong to the cluster, too. A service may call itself so, and only so.
+    #[serde(default)]
+    pub across: bool,
     /// What for, for people.
     pub why: String,
 }
@@ -249,6 +264,14 @@ impl Manifest {
             .filter_map(|grant| grant.listen.as_deref())
     }
 
+    /// Whether it runs on a node: one that listens where the operator has named no address, or dials where there is none, does not. `has` is asked
+    /// for the settings that name them.
+    pub fn runs_where(&self, has: impl Fn(&str) -> bool) -> bool {
+        let outside = self.dials.iter().map(|dial| dial.kind.setting());
+        let needs = self.needs.iter().map(String::as_str);
+        self.listens().chain(outside).chain(needs).all(has)
+    }
+
     /// The first rule that the manifest breaks on its own: a word to find the line by, and the rule.
     fn broken_rule(&self) -> Option<(&str, String)> {
         let names = [&self.name, &self.profile]
@@ -256,6 +279,7 @@ impl Manifest {
             .chain(&self.root)
             .chain(self.grants.iter().map(|grant| &grant.name))
             .chain(self.serves.iter().map(|serve| &serve.conversation))
+            .chain(&self.needs)
             .chain(
                 self.calls
                     .iter()
@@ -316,7 +340,7 @@ impl Manifest {
                 "a service that calls or dials needs a grant of kind \"bus\"".into(),
             ));
         }
-        if let Some(broken) = self.broken_dial() {
+        if let Some(broken) = self.broken_dial().or_else(|| self.broken_reach()) {
             return Some(broken);
         }
         if self.daemon && self.program.is_some() {
@@ -353,22 +377,65 @@ impl Manifest {
         None
     }
 
+    /// The first rule that `across` and `strangers` break.
+    fn broken_reach(&self) -> Option<(&str, String)> {
+        for serve in &self.serves {
+            let conversation = serve.conversation.as_str();
+            let what = match (serve.strangers, serve.across, serve.to.is_empty()) {
+                (true, true, _) => "is for members by `across`, or for strangers, not for both",
+                (true, false, false) => "is for strangers, so `to` is empty",
+                (false, _, true) => "is served to nobody: `to` is empty",
+                _ => continue,
+            };
+            return Some((conversation, format!("{conversation:?} {what}")));
+        }
+        let mut calls = self.calls.iter();
+        let own = calls.find(|call| call.service == self.name && !call.across)?;
+        let what = "a service calls itself only on other nodes, with `across`";
+        Some((&own.conversation, what.into()))
+    }
+
     /// The kind of the operator's addresses that is called so, if it may be connected to them by its own word.
     pub fn dials(&self, kind: &str) -> Option<Outside> {
         let mut kinds = self.dials.iter().map(|dial| dial.kind);
         kinds.find(|one| one.as_str() == kind)
     }
 
-    /// Whether it may open `conversation` of `service`, by its own word.
+    /// Whether it may open `conversation` of `service` on this node, by its own word.
     pub fn calls(&self, service: &str, conversation: &str) -> bool {
-        self.calls
-            .iter()
-            .any(|call| call.service == service && call.conversation == conversation)
+        service != self.name && self.call_to(service, conversation).is_some()
+    }
+
+    /// Whether it may open `conversation` of `service` on another node, by its own word.
+    pub fn calls_across(&self, service: &str, conversation: &str) -> bool {
+        let call = self.call_to(service, conversation);
+        call.is_some_and(|call| call.across)
+    }
+
+    fn call_to(&self, service: &str, conversation: &str) -> Option<&Call> {
+        let mut calls = self.calls.iter();
+        calls.find(|call| call.service == service && call.conversation == conversation)
     }
 
     /// Whether it answers `conversation` to `client`, by its own word.
     pub fn serves(&self, client: &str, conversation: &str) -> bool {
-        self.serves.iter().any(|serve| {
+        self.serves_to(client, conversation).is_some()
+    }
+
+    /// Whether it answers `conversation` to `client` of another node that belongs to the cluster, by its own word.
+    pub fn serves_across(&self, client: &str, conversation: &str) -> bool {
+        let serve = self.serves_to(client, conversation);
+        serve.is_some_and(|serve| serve.across)
+    }
+
+    /// Whether it answers `conversation` to whoever there is, by its own word.
+    pub fn serves_strangers(&self, conversation: &str) -> bool {
+        let mut serves = self.serves.iter();
+        serves.any(|serve| serve.strangers && serve.conversation == conversation)
+    }
+
+    fn serves_to(&self, client: &str, conversation: &str) -> Option<&Serve> {
+        self.serves.iter().find(|serve| {
             serve.conversation == conversation && serve.to.iter().any(|to| to == client)
         })
     }
@@ -388,132 +455,4 @@ fn line_at(text: &str, offset: usize) -> usize {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
-    use super::*;
-
-    const GOOD: &str = r#"
-name = "store"
-about = "Keeps things."
-rank = 4
-profile = "store"
-[limits]
-memory_mb = 64
-processes = 4
-open_files = 64
-[[grant]]
-name = "door"
-kind = "door"
-why = "Calls come in here."
-[[serves]]
-conversation = "things"
-to = ["front"]
-why = "The front keeps its things here."
-"#;
-
-    fn check(from: &str, to: &str, expected: &str) {
-        assert!(GOOD.contains(from), "the case changes nothing: {from}");
-        let error = Manifest::parse("store.toml", &GOOD.replace(from, to))
-            .unwrap_err()
-            .to_string();
-        assert!(error.contains(expected), "{error}");
-    }
-
-    #[test]
-    fn each_broken_rule_is_named_with_its_line() {
-        Manifest::parse("store.toml", GOOD).unwrap();
-        check(
-            "rank = 4",
-            "rank = 4\ncolour = 1",
-            "store.toml:5: unknown field `colour`",
-        );
-        check("rank = 4", "rank = 400", "store.toml:4: invalid value");
-        check("rank = 4\n", "", "missing field `rank`");
-        check(
-            "name = \"store\"",
-            "name = \"Store\"",
-            "store.toml:2: \"Store\" is not a name",
-        );
-        check(
-            "name = \"door\"",
-            "name = \"the door\"",
-            "store.toml:11: \"the door\" is not a name",
-        );
-        check(
-            "kind = \"door\"",
-            "kind = \"window\"",
-            "store.toml:12: unknown variant `window`",
-        );
-        check(
-            "kind = \"door\"",
-            "kind = \"listener\"",
-            "store.toml:11: a listener has `listen`",
-        );
-        check("kind = \"door\"", "kind = \"edge\"", "an edge has `peer`");
-        check(
-            "kind = \"door\"",
-            "kind = \"door\"\npeer = \"x\"",
-            "only a listener has",
-        );
-        check(
-            "kind = \"door\"",
-            "kind = \"program\"",
-            "has a grant of kind \"door\"",
-        );
-        check("Calls come in here.", " ", "grant \"door\" has no reason");
-        check(
-            "[[serves]]",
-            "[[grant]]\nname = \"door\"\nkind = \"door\"\nwhy = \"x\"\n[[serves]]",
-            "two grants",
-        );
-        check(
-            "[[serves]]",
-            "[[calls]]\nservice = \"a\"\nconversation = \"b\"\nwhy = \"x\"\n[[serves]]",
-            "kind \"bus\"",
-        );
-        let dial = "[[dials]]\nkind = \"webhook\"\nwhy = \"x\"\n";
-        let bus = "[[grant]]\nname = \"bus\"\nkind = \"bus\"\nwhy = \"x\"\n";
-        let dials = |all: &[&str]| format!("{}[[serves]]", all.concat());
-        check(
-            "[[serves]]",
-            &dials(&[dial]),
-            "calls or dials needs a grant of kind \"bus\"",
-        );
-        check(
-            "[[serves]]",
-            &dials(&[bus, dial, dial]),
-            "store.toml:19: two dials are of the kind \"webhook\"",
-        );
-        check(
-            "[[serves]]",
-            &dials(&[bus, &dial.replace("\"x\"", "\" \"")]),
-            "dial \"webhook\" has no reason",
-        );
-        check(
-            "[[serves]]",
-            &dials(&[bus, &dial.replace("webhook", "anywhere")]),
-            "store.toml:19: unknown variant `anywhere`",
-        );
-        Manifest::parse(
-            "store.toml",
-            &GOOD.replace("[[serves]]", &dials(&[bus, dial])),
-        )
-        .unwrap();
-        check(
-            "memory_mb = 64",
-            "memory_mb = 0",
-            "memory_mb and processes of at least 1",
-        );
-        check(
-            "open_files = 64",
-            "open_files = 64\ncpu_weight = 0",
-            "cpu_weight from 1",
-        );
-        check(
-            "rank = 4",
-            "rank = 4\ndaemon = true\nprogram = \"x\"",
-            "init starts no other program",
-        );
-        check("rank = 4", "rank = ", "store.toml:4");
-    }
-}
+mod tests;

@@ -1,6 +1,6 @@
 //! The policy: all manifests together, checked against each other, and the graph of who can reach what.
 
-use crate::{Kind, Manifest, ManifestError};
+use crate::{Call, Kind, Manifest, ManifestError, Serve};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 
@@ -58,10 +58,23 @@ pub const BUILT_IN: &[(&str, &str)] = &[
         "services/notifier/manifest.toml",
         include_str!("../../notifier/manifest.toml"),
     ),
+    (
+        "services/relay/manifest.toml",
+        include_str!("../../relay/manifest.toml"),
+    ),
 ];
 
 /// Extra manifests travel to the bus and the orchestrator as settings named so.
 pub const SETTING_PREFIX: &str = "manifest:";
+
+/// Who makes every door, and so holds its other end without calling anybody.
+const BUS: &str = "bus";
+
+/// What a node is called in the graph that nobody knows yet.
+pub const STRANGER: &str = "stranger";
+
+/// In front of a service's name in the graph: on another node.
+pub const ELSEWHERE: &str = "elsewhere:";
 
 /// The lowest rank that the orchestrator starts; init starts the daemons below it, and whatever calls itself a daemon.
 pub const SERVICE_RANK_MIN: u8 = 4;
@@ -151,37 +164,60 @@ impl Policy {
     }
 
     fn broken_rule(&self, caller: &Manifest) -> Option<String> {
-        for call in &caller.calls {
-            let (service, conversation) = (&call.service, &call.conversation);
-            let Some(callee) = self.manifests.get(service) else {
-                return Some(format!("calls {service:?}, which has no manifest"));
-            };
-            if !callee.serves(&caller.name, conversation) {
-                return Some(format!(
-                    "calls {service:?} for {conversation:?}, which {service} does not serve to it"
-                ));
-            }
-            if callee.rank >= caller.rank {
-                return Some(format!(
-                    "calls {service:?} of rank {}, but has rank {} itself",
-                    callee.rank, caller.rank
-                ));
-            }
+        let calls = caller.calls.iter();
+        let serves = caller.serves.iter();
+        calls
+            .map(|call| self.broken_call(caller, call))
+            .chain(serves.map(|serve| self.broken_serve(caller, serve)))
+            .find_map(|broken| broken)
+    }
+
+    fn broken_call(&self, caller: &Manifest, call: &Call) -> Option<String> {
+        let (service, conversation) = (&call.service, &call.conversation);
+        let Some(callee) = self.manifests.get(service) else {
+            return Some(format!("calls {service:?}, which has no manifest"));
+        };
+        if !callee.serves(&caller.name, conversation) {
+            return Some(format!(
+                "calls {service:?} for {conversation:?}, which {service} does not serve to it"
+            ));
         }
-        for serve in &caller.serves {
-            for client in &serve.to {
-                match self.manifests.get(client) {
-                    None => return Some(format!("serves {client:?}, which has no manifest")),
-                    Some(other)
-                        if !other.calls(&caller.name, &serve.conversation)
-                            && !other.holds_edge(&caller.name) =>
-                    {
-                        return Some(format!(
-                            "serves {:?} to {client:?}, which does not call it",
-                            serve.conversation
-                        ));
-                    }
-                    Some(_) => {}
+        if call.across && !callee.serves_across(&caller.name, conversation) {
+            return Some(format!(
+                "calls {service:?} for {conversation:?} across nodes, which {service} serves to it on its own node only"
+            ));
+        }
+        // A service on two nodes may talk to itself: whoever waits for whom there is theirs to order.
+        if callee.rank >= caller.rank && callee.name != caller.name {
+            return Some(format!(
+                "calls {service:?} of rank {}, but has rank {} itself",
+                callee.rank, caller.rank
+            ));
+        }
+        None
+    }
+
+    fn broken_serve(&self, server: &Manifest, serve: &Serve) -> Option<String> {
+        let conversation = &serve.conversation;
+        for client in &serve.to {
+            let Some(other) = self.manifests.get(client) else {
+                return Some(format!("serves {client:?}, which has no manifest"));
+            };
+            let mut calls = other.calls.iter();
+            let call = calls
+                .find(|call| call.service == server.name && call.conversation == *conversation);
+            match call {
+                Some(call) if serve.across && !call.across => {
+                    return Some(format!(
+                        "serves {conversation:?} across nodes to {client:?}, which calls it on its own node only"
+                    ));
+                }
+                Some(_) => {}
+                None if other.holds_edge(&server.name) || other.name == BUS => {}
+                None => {
+                    return Some(format!(
+                        "serves {conversation:?} to {client:?}, which does not call it"
+                    ));
                 }
             }
         }
@@ -218,24 +254,40 @@ impl Policy {
         }
     }
 
+    /// Whether the bus may connect `client` to `service` of another node that belongs to the cluster: both manifests must say so. This side's bus
+    /// judges by the manifests that it has; the other one looks at the callee's again.
+    pub fn allows_across(&self, client: &str, service: &str, conversation: &str) -> bool {
+        match (self.get(client), self.get(service)) {
+            (Some(from), Some(to)) => {
+                from.calls_across(service, conversation) && to.serves_across(client, conversation)
+            }
+            _ => false,
+        }
+    }
+
+    /// What a node may hold that nobody knows yet: the service, the conversation and the reason.
+    pub fn for_strangers(&self) -> impl Iterator<Item = (&str, &Serve)> {
+        self.manifests.values().flat_map(|manifest| {
+            let serves = manifest.serves.iter().filter(|serve| serve.strangers);
+            serves.map(|serve| (manifest.name.as_str(), serve))
+        })
+    }
+
     /// Everything that `from` holds or may ask for, one step away: what, and by which grant or call.
     ///
+    /// A service on another node is `elsewhere:<service>`; what it reaches there is what it would reach here, and stands under the same
+    /// names, since all nodes are alike. [`STRANGER`] is a node that nobody knows yet.
     /// Names of things that are not services: `directory:<root>`, `listener:<name>`, `file:<name>`, `outside:<kind>` (the addresses that the
     /// operator has named of that kind), `network` (the bus, which may make any socket),
     /// `spawn` (the orchestrator), and `<service>` for a service that can be called.
     fn steps(&self, from: &str) -> Vec<(String, String)> {
-        let Some(manifest) = self.get(from) else {
+        if from == STRANGER {
+            return self.steps_of_strangers();
+        }
+        let Some(manifest) = self.get(from.strip_prefix(ELSEWHERE).unwrap_or(from)) else {
             return Vec::new();
         };
-        let calls = manifest.calls.iter().map(|call| {
-            (
-                call.service.clone(),
-                format!(
-                    "{from} calls {} for {}: {}",
-                    call.service, call.conversation, call.why
-                ),
-            )
-        });
+        let calls = calls_of(manifest, from);
         let dials = manifest.dials.iter().map(|dial| {
             let kind = dial.kind.as_str();
             (
@@ -268,27 +320,39 @@ impl Policy {
                 Kind::Program | Kind::Namespace => held("spawn".into()),
                 Kind::Directory => held(format!("directory:{}", grant.name)),
                 Kind::File => held(format!("file:{}", grant.name)),
+                Kind::Record => held(format!("record:{}", grant.name)),
                 Kind::Netlink => held("interfaces".into()),
                 Kind::Datagram => held(format!("datagram:{}", grant.name)),
                 Kind::Door | Kind::Bus => None,
             }
         });
         let own = match from {
-            "bus" => Some((
+            BUS => Some((
                 "network".into(),
                 "bus is the one process that may make sockets".into(),
             )),
             _ => None,
         };
-        let all = calls.chain(dials).chain(root);
+        let all = calls.into_iter().chain(dials).chain(root);
         all.chain(grants).chain(own).collect()
+    }
+
+    fn steps_of_strangers(&self) -> Vec<(String, String)> {
+        let step = |(service, serve): (&str, &Serve)| {
+            let how = format!(
+                "{STRANGER}s may hold {} of {service}: {}",
+                serve.conversation, serve.why
+            );
+            (service.to_owned(), how)
+        };
+        self.for_strangers().map(step).collect()
     }
 
     /// Answers "can `from` ever reach `to`?" from the manifests alone, by the shortest path over everything that can be asked of
     /// somebody. A path through a service is what that service does on request, not the thing itself; a process that calls nobody
     /// on the way to `to` cannot reach it at all.
     pub fn can(&self, from: &str, to: &str) -> Reach {
-        if self.get(from).is_none() {
+        if self.get(from).is_none() && from != STRANGER {
             return Reach::Unknown(from.into());
         }
         let mentioned = self.manifests.keys().any(|service| {
@@ -319,6 +383,28 @@ impl Policy {
         path.reverse();
         Reach::Path(path)
     }
+}
+
+/// The services that one with `manifest` may call, on its own node and on others; it is called `from` in the reasons.
+fn calls_of(manifest: &Manifest, from: &str) -> Vec<(String, String)> {
+    let each = |call: &Call| {
+        let Call {
+            service,
+            conversation,
+            why,
+            ..
+        } = call;
+        let here = (*service != manifest.name).then(|| {
+            let how = format!("{from} calls {service} for {conversation}: {why}");
+            (service.clone(), how)
+        });
+        let across = call.across.then(|| {
+            let how = format!("{from} calls {service} on other nodes for {conversation}: {why}");
+            (format!("{ELSEWHERE}{service}"), how)
+        });
+        [here, across].into_iter().flatten()
+    };
+    manifest.calls.iter().flat_map(each).collect()
 }
 
 impl Manifest {
@@ -357,90 +443,4 @@ impl fmt::Display for Reach {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
-    use super::*;
-
-    fn built_in() -> Policy {
-        Policy::parse(BUILT_IN.iter().copied()).unwrap()
-    }
-
-    #[test]
-    fn the_built_in_manifests_fit_together_and_order_the_calls() {
-        let policy = built_in();
-        assert_eq!(policy.services().len(), 6);
-        assert!(policy.allows("s3-frontend", "metadata", "metadata"));
-        assert!(!policy.allows("metadata", "s3-frontend", "metadata"));
-        assert!(!policy.allows("s3-frontend", "metadata", "blocks"));
-        assert!(!policy.allows("nobody", "metadata", "metadata"));
-    }
-
-    #[test]
-    fn reach_is_proved_or_its_absence_is() {
-        let policy = built_in();
-        let Reach::Path(path) = policy.can("s3-frontend", "directory:metadata") else {
-            panic!("the frontend reaches metadata's disk through metadata");
-        };
-        assert_eq!(path.len(), 2, "{path:?}");
-        let Reach::Never(all) = policy.can("block-store", "network") else {
-            panic!("the block-store must never reach the network");
-        };
-        assert!(!all.contains("metadata"));
-        let Reach::Never(_) = policy.can("s3-frontend", "spawn") else {
-            panic!("the frontend must never start a process");
-        };
-        assert_eq!(
-            policy.can("s3-frontend", "nowhere"),
-            Reach::Unknown("nowhere".into())
-        );
-    }
-
-    #[test]
-    fn nobody_but_the_notifier_can_ever_reach_an_address_outside() {
-        let policy = built_in();
-        for manifest in policy.all() {
-            let name = manifest.name.as_str();
-            match policy.can(name, "outside:webhook") {
-                Reach::Path(path) => assert_eq!((name, path.len()), ("notifier", 1), "{path:?}"),
-                Reach::Never(all) => {
-                    assert!(name != "notifier" && !all.contains("outside:webhook"))
-                }
-                Reach::Unknown(what) => panic!("no manifest mentions {what}"),
-            }
-            assert_eq!(manifest.dials("webhook").is_some(), name == "notifier");
-            assert_eq!(manifest.dials("listener"), None);
-        }
-        let Reach::Never(all) = policy.can("notifier", "network") else {
-            panic!("the notifier must never make a socket of its own");
-        };
-        assert!(!all.contains("s3-frontend") && !all.contains("interfaces"));
-    }
-
-    #[test]
-    fn manifests_that_contradict_each_other_are_refused() {
-        let front = r#"
-name = "front"
-about = "x"
-rank = 20
-profile = "console"
-limits = { memory_mb = 1, processes = 1, open_files = 16 }
-grant = [{ name = "bus", kind = "bus", why = "x" }]
-calls = [{ service = "metadata", conversation = "metadata", why = "x" }]
-"#;
-        let check = |text: &str, expected: &str| {
-            let all = BUILT_IN.iter().copied().chain([("front.toml", text)]);
-            let error = Policy::parse(all).unwrap_err().to_string();
-            assert!(error.contains(expected), "{error}");
-        };
-        check(front, "which metadata does not serve to it");
-        check(
-            &front.replace("\"metadata\"", "\"nobody\""),
-            "\"nobody\", which has no manifest",
-        );
-        check(
-            &front.replace("rank = 20", "rank = 5"),
-            "rank 5 is metadata's already",
-        );
-        check(&front.replace("\"front\"", "\"console\""), "is the name of");
-    }
-}
+mod tests;

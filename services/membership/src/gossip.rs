@@ -1,71 +1,47 @@
 //! The members, as SWIM sees them: foca with its timers, free of I/O and of a clock of its own.
+//!
+//! What comes in has been opened by the envelope, and what goes out is sealed by it: here a message has a member at its other end.
 
 #[cfg(feature = "fuzz")]
 pub mod fuzz;
 
+use crate::codec::MembersOnly;
+use crate::envelope::MESSAGE_BYTES_MAX;
+use crate::identity::NodeId;
 use crate::timers::Timers;
-use foca::{AccumulatingRuntime, Config, Foca, Identity, PostcardCodec, State, Timer};
-use protocol::membership::{MEMBERS_MAX, Member, MemberState};
+use foca::{AccumulatingRuntime, Config, Foca, Member, State, Timer};
+use protocol::cluster::{NodeKey, Roster, address_of};
 use rand::{SeedableRng, rngs::StdRng};
 use rustix::io::Errno;
-use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-/// The largest datagram: it fits every path of the internet that carries IPv6 (RFC 8200: 1,280 bytes), headers left out.
-pub(crate) const DATAGRAM_BYTES_MAX: usize = 1_200;
-/// Of a node's name and a zone's, so many bytes are shown: then [`MEMBERS_MAX`] members fit an answer.
-const NAME_BYTES_MAX: usize = 64;
-
-/// A node in the gossip. Its address may change; its name is what it is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct NodeId {
-    name: String,
-    zone: String,
-    address: Option<SocketAddr>,
-    /// Raised at each new life and each refuted death: of two identities of one node the younger counts.
-    life: u64,
-}
-
-impl NodeId {
-    pub(crate) fn new(name: String, zone: String) -> Self {
-        Self {
-            name,
-            zone,
-            address: None,
-            life: 0,
-        }
-    }
-}
-
-impl Identity for NodeId {
-    type Addr = String;
-
-    fn renew(&self) -> Option<Self> {
-        Some(Self {
-            life: self.life + 1,
-            ..self.clone()
-        })
-    }
-
-    fn addr(&self) -> String {
-        self.name.clone()
-    }
-
-    fn win_addr_conflict(&self, adversary: &Self) -> bool {
-        self.life > adversary.life
-    }
-}
+/// How long a member is waited for until others are asked to reach it, twice the longest way between two homes.
+const PROBE_RTT: Duration = Duration::from_secs(1);
+/// Each so often one member is probed.
+const PROBE_PERIOD: Duration = Duration::from_secs(2);
+/// How long a suspect may refute before it is gone.
+const SUSPICION: Duration = Duration::from_secs(10);
+/// Who is not heard of is spoken to again after so long at first, and then after twice as long each time.
+const ANNOUNCE_FIRST: Duration = Duration::from_secs(1);
+/// And at least so often.
+const ANNOUNCE_MAX: Duration = Duration::from_secs(30);
 
 /// This node's view of the cluster.
 pub(crate) struct Gossip {
-    foca: Foca<NodeId, PostcardCodec, StdRng, foca::NoCustomBroadcast>,
+    foca: Foca<NodeId, MembersOnly, StdRng, foca::NoCustomBroadcast>,
+    codec: MembersOnly,
     runtime: AccumulatingRuntime<NodeId>,
     timers: Timers<Timer<NodeId>>,
     now: Instant,
-    /// Datagrams that were not gossip of ours.
-    refused: u64,
+    /// The other members and where they were last known to be.
+    others: Vec<(NodeKey, Option<SocketAddr>)>,
+    /// When those who are not heard of are spoken to, and how long after that once more.
+    announce: Option<(Instant, Duration)>,
+    /// Who was a suspect at the last look, in which incarnation, and since which look.
+    suspects: Vec<(NodeId, u16, Instant)>,
 }
 
 /// A seed for the choices of one life of this process.
@@ -75,55 +51,134 @@ pub(crate) fn fresh_seed() -> Result<u64, Errno> {
     Ok(u64::from_le_bytes(bytes))
 }
 
+fn config() -> Config {
+    let mut config = Config::new_wan(NonZeroU32::new(16).unwrap_or(NonZeroU32::MIN));
+    config.probe_period = PROBE_PERIOD;
+    config.probe_rtt = PROBE_RTT;
+    config.suspect_to_down_after = SUSPICION;
+    if let Ok(size) = MESSAGE_BYTES_MAX.try_into() {
+        config.max_packet_size = size;
+    }
+    config
+}
+
 impl Gossip {
-    /// Alone at first. The same seed, datagrams and times give the same choices.
+    /// Alone at first. The same seed, messages and times give the same choices.
     pub(crate) fn new(own: NodeId, seed: u64, now: Instant) -> Self {
-        let mut config = Config::new_wan(NonZeroU32::new(16).unwrap_or(NonZeroU32::MIN));
-        if let Ok(size) = DATAGRAM_BYTES_MAX.try_into() {
-            config.max_packet_size = size;
-        }
+        let codec = MembersOnly::default();
         Self {
-            foca: Foca::new(own, config, StdRng::seed_from_u64(seed), PostcardCodec),
+            foca: Foca::new(own, config(), StdRng::seed_from_u64(seed), codec.clone()),
+            codec,
             runtime: AccumulatingRuntime::new(),
             timers: Timers::new(),
             now,
-            refused: 0,
+            others: Vec::new(),
+            announce: None,
+            suspects: Vec::new(),
         }
     }
 
-    /// The address at which others reach us now. A changed one is a new life, so that they learn of it.
-    pub(crate) fn use_address(&mut self, address: SocketAddr) {
+    /// Where others reach us now. A changed address is a new life, so that they learn of it.
+    pub(crate) fn use_addresses(&mut self, gossip: Option<SocketAddr>, mesh: Option<SocketAddr>) {
         let own = self.foca.identity().clone();
-        if own.address != Some(address) {
+        if (own.gossip, own.mesh) != (gossip, mesh) {
             let renewed = NodeId {
-                address: Some(address),
-                life: own.life + 1,
+                gossip,
+                mesh,
+                life: own.life.saturating_add(1),
                 ..own
             };
             // Only the present identity itself is refused, which this is not.
             let _ = self.foca.change_identity(renewed, &mut self.runtime);
             self.set_timers();
+            self.announce_anew();
         }
     }
 
-    /// A datagram from anybody. What is not gossip is counted and forgotten, and so is everything once [`MEMBERS_MAX`] members are
-    /// known: foca itself would remember as many as it is told of.
-    pub(crate) fn hear(&mut self, datagram: &[u8]) {
-        if datagram.len() > DATAGRAM_BYTES_MAX
-            || self.foca.iter_membership_state().len() >= MEMBERS_MAX
-            || self.foca.handle_data(datagram, &mut self.runtime).is_err()
-        {
-            self.refused += 1;
-            if self.refused.is_power_of_two() {
-                runtime::warn!("{} datagrams were not gossip of this cluster", self.refused);
+    /// From now on these belong and nobody else: who does not is forgotten, and who is new is spoken to.
+    pub(crate) fn learn(&mut self, roster: &Roster) {
+        let own = self.foca.identity().key;
+        let belongs = roster.member(&own).is_some();
+        let members = roster.members().filter(|_| belongs);
+        let members: BTreeSet<NodeKey> = members.map(|node| node.key).collect();
+        let gone: Vec<Member<NodeId>> = self
+            .foca
+            .iter_membership_state()
+            .filter(|member| !members.contains(&member.id().key))
+            .map(|member| Member::down(member.id().clone()))
+            .collect();
+        // Told to nobody: each node is told by its own metadata.
+        let _ = self
+            .foca
+            .apply_many(gone.into_iter(), false, &mut self.runtime);
+        self.set_timers();
+        self.others = roster
+            .members()
+            .filter(|node| node.key != own && members.contains(&node.key))
+            .map(|node| (node.key, address_of(&node.gossip)))
+            .collect();
+        self.codec.trust.borrow_mut().members = members;
+        self.announce_anew();
+    }
+
+    fn announce_anew(&mut self) {
+        self.announce = (!self.others.is_empty()).then_some((self.now, ANNOUNCE_FIRST));
+    }
+
+    /// Speaks to those members that are not heard of. The first word is lost easily: neither side may know the other's address yet.
+    fn announce(&mut self) {
+        let Some((_, wait)) = self.announce.filter(|(at, _)| *at <= self.now) else {
+            return;
+        };
+        self.announce = Some((self.now + wait, (wait * 2).min(ANNOUNCE_MAX)));
+        self.judge_suspects();
+        let active: BTreeSet<NodeKey> = self.foca.iter_members().map(|one| one.id().key).collect();
+        for (key, address) in &self.others {
+            if let Some(address) = address.filter(|_| !active.contains(key)) {
+                let to = NodeId::to_announce(*key, address);
+                // Errors only where an identity does not encode, which this does.
+                let _ = self.foca.announce(to, &mut self.runtime);
             }
         }
         self.set_timers();
     }
 
+    /// Declares those dead whom nobody else has: only the one whose probe has failed does, and forgets it with a new life of its own. A suspect
+    /// that lives is told so when it speaks next, and begins a new life.
+    fn judge_suspects(&mut self) {
+        let all = self.foca.iter_membership_state();
+        let suspects = all.filter(|member| member.state() == State::Suspect);
+        let suspects = suspects.map(|member| {
+            let (id, incarnation) = (member.id(), member.incarnation());
+            let mut before = self.suspects.iter();
+            let before = before.find(|(other, at, _)| other == id && *at == incarnation);
+            let since = before.map_or(self.now, |(.., since)| *since);
+            (id.clone(), incarnation, since)
+        });
+        self.suspects = suspects.collect();
+        let late = |since: &Instant| self.now - *since >= SUSPICION * 2;
+        let late = self.suspects.iter().filter(|(.., since)| late(since));
+        let dead: Vec<Member<NodeId>> = late
+            .map(|(id, incarnation, _)| Member::new(id.clone(), *incarnation, State::Down))
+            .collect();
+        // Errors only where an identity does not encode, which these do.
+        let _ = self
+            .foca
+            .apply_many(dead.into_iter(), true, &mut self.runtime);
+    }
+
+    /// A message of `sender`, who has sealed it. Whether it was one of SWIM's.
+    pub(crate) fn hear(&mut self, sender: NodeKey, message: &[u8]) -> bool {
+        self.codec.trust.borrow_mut().sender = Some(sender);
+        let heard = self.foca.handle_data(message, &mut self.runtime).is_ok();
+        self.set_timers();
+        heard
+    }
+
     /// Everything that is due at `now`.
     pub(crate) fn turn(&mut self, now: Instant) {
         self.now = now;
+        self.announce();
         while let Some(timer) = self.timers.take_due(now) {
             // An error tells of a probe cycle that came too late: foca starts the next by itself.
             let _ = self.foca.handle_timer(timer, &mut self.runtime);
@@ -134,54 +189,33 @@ impl Gossip {
 
     /// When [`Gossip::turn`] has something to do.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        self.timers.next()
+        let announce = self.announce.map(|(at, _)| at);
+        [self.timers.next(), announce].into_iter().flatten().min()
     }
 
-    /// The next datagram, and where to.
-    pub(crate) fn take_datagram(&mut self) -> Option<(Option<SocketAddr>, Vec<u8>)> {
+    /// The next message: for whom, and where that node is.
+    pub(crate) fn take_message(&mut self) -> Option<(NodeKey, Option<SocketAddr>, Vec<u8>)> {
         self.runtime
             .to_send()
-            .map(|(to, datagram)| (to.address, datagram.to_vec()))
+            .map(|(to, message)| (to.key, to.gossip, message.to_vec()))
     }
 
-    /// Everybody that is known, this node first.
-    pub(crate) fn members(&self) -> Vec<Member> {
-        let own = describe(self.foca.identity(), MemberState::Alive, 0);
-        let others = self.foca.iter_membership_state().map(|member| {
-            let state = match member.state() {
-                State::Alive => MemberState::Alive,
-                State::Suspect => MemberState::Suspect,
-                State::Down => MemberState::Gone,
-            };
-            describe(member.id(), state, member.incarnation())
-        });
-        std::iter::once(own)
-            .chain(others)
-            .take(MEMBERS_MAX)
-            .collect()
+    /// This node's present life.
+    pub(crate) fn own(&self) -> &NodeId {
+        self.foca.identity()
+    }
+
+    /// What is known of another member; `None` if it was not heard of.
+    pub(crate) fn heard_of(&self, key: &NodeKey) -> Option<(&NodeId, State, u16)> {
+        let mut all = self.foca.iter_membership_state();
+        let member = all.find(|member| member.id().key == *key)?;
+        Some((member.id(), member.state(), member.incarnation()))
     }
 
     fn set_timers(&mut self) {
         while let Some((after, timer)) = self.runtime.to_schedule() {
             self.timers.set(self.now + after, timer);
         }
-    }
-}
-
-fn describe(id: &NodeId, state: MemberState, incarnation: u16) -> Member {
-    let short = |text: &str| {
-        let end = text.floor_char_boundary(NAME_BYTES_MAX);
-        let start = text.get(..end).unwrap_or_default();
-        start.chars().filter(|c| !c.is_control()).collect()
-    };
-    Member {
-        name: short(&id.name),
-        zone: short(&id.zone),
-        address: id
-            .address
-            .map_or_else(String::new, |address| address.to_string()),
-        state,
-        incarnation,
     }
 }
 

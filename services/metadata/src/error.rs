@@ -26,8 +26,15 @@ pub enum Error {
     },
     /// The file of master keys cannot be used; why.
     Keys(String),
-    /// Consensus ended, or did not begin; its own words.
+    /// The data directory is another node's: its groups have members, and this node's number is not the one it had there.
+    Node,
+    /// Consensus ended, or did not begin, or did not come about; its own words.
     Raft(String),
+    /// Nothing happened, because another node leads.
+    NotLeader {
+        /// Its name, if it is known.
+        leader: Option<String>,
+    },
     /// A thread or a descriptor could not be made.
     System(std::io::Error),
 }
@@ -51,6 +58,14 @@ impl fmt::Display for Error {
                 f,
                 "metadata/encryption-keys in the data directory: {why}; put a copy of the right file there (a new one cannot read what was encrypted)"
             ),
+            Self::Node => write!(
+                f,
+                "the data directory belongs to a node with another key: give this node its own key file back, or an empty directory"
+            ),
+            Self::NotLeader { leader } => match leader {
+                Some(leader) => write!(f, "node {leader} leads"),
+                None => write!(f, "no node is known to lead"),
+            },
             Self::Raft(why) => write!(f, "consensus: {why}"),
             Self::System(error) => write!(f, "system: {error}"),
         }

@@ -1,7 +1,7 @@
-//! The events that wait, as the notifier sees them: one page out of the queues of all shards, and what was told is forgotten in each.
+//! The events that wait, as the notifier sees them: one page out of the queues of all shards that this node leads, and what was told is forgotten in each.
 
 use crate::Error;
-use crate::proposer::Proposer;
+use crate::proposer::{Failure, Proposer};
 use crate::state::{self, AnyChange, Outcome, Room};
 use protocol::metadata::{EVENTS_PAGE_MAX, Event, EventId, MetadataError, Reply};
 use std::collections::BTreeMap;
@@ -11,7 +11,14 @@ pub(crate) async fn next(proposer: &Proposer, webhook: &str) -> Outcome {
     let mut queues = Vec::new();
     let mut lost: u64 = 0;
     for (shard, group) in (0_u32..).zip(proposer.groups()) {
-        let rows = proposer.read(group).await?;
+        if !group.leads() {
+            // Told by the notifier of the node that does.
+            continue;
+        }
+        let rows = match proposer.read(group).await {
+            Err(Failure::NotHere(_)) => continue,
+            rows => rows?,
+        };
         let (waiting, lost_here) = state::next_events(rows, webhook).map_err(failed)?;
         lost = lost.saturating_add(lost_here);
         let number = |(number, event)| (EventId { shard, number }, event);

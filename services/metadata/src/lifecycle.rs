@@ -1,10 +1,11 @@
-//! The lifecycle's worker: looks through the buckets that have rules, and removes what is due, beside the requests.
+//! The lifecycle's worker: looks through the buckets that have rules and whose shard this node leads, and removes what is due, beside the requests.
 //!
 //! It never starves them: a look is bounded to [`ROWS_PER_LOOK`] rows, between two looks others are served and [`PAUSE`] passes, and at most
 //! [`AT_A_TIME`] removals are under way. Nothing is kept: if the process dies, the next pass begins anew and finds what is left.
 
 use crate::Error;
 use crate::proposer::Proposer;
+use crate::rights::Rights;
 use crate::state::{self, Cursor, Due};
 use futures_util::StreamExt;
 use protocol::metadata::{BucketId, MetadataError, Reply};
@@ -27,6 +28,7 @@ const AT_A_TIME: usize = 16;
 /// The worker of this node.
 pub(crate) struct Worker {
     proposer: Rc<Proposer>,
+    rights: Rc<Rights>,
     one_at_a_time: Mutex<()>,
 }
 
@@ -38,9 +40,10 @@ struct Passed {
 }
 
 impl Worker {
-    pub(crate) fn new(proposer: Rc<Proposer>) -> Self {
+    pub(crate) fn new(proposer: Rc<Proposer>, rights: Rc<Rights>) -> Self {
         Self {
             proposer,
+            rights,
             one_at_a_time: Mutex::new(()),
         }
     }
@@ -62,11 +65,19 @@ impl Worker {
     /// `Unavailable`: a shard has no leader, or a row is damaged.
     pub(crate) async fn pass(&self) -> Result<Reply, MetadataError> {
         let _one = self.one_at_a_time.lock().await;
-        let registry = self.proposer.read(self.proposer.registry()).await?;
+        let registry = self.rights.registry().await?;
         let buckets = state::lifecycles(registry).map_err(failed)?;
         let mut passed = Passed::default();
         for (bucket, lifecycle) in buckets {
-            let of_bucket = self.bucket(bucket.id, &lifecycle).await?;
+            if !self.proposer.shard(bucket.id).leads() {
+                // The node that does has a worker, too.
+                continue;
+            }
+            let of_bucket = match self.bucket(bucket.id, &lifecycle).await {
+                // Another node has begun to lead it.
+                Err(_) if !self.proposer.shard(bucket.id).leads() => continue,
+                of_bucket => of_bucket?,
+            };
             if of_bucket.removed > 0 {
                 let Passed { looked, removed } = of_bucket;
                 runtime::info!(

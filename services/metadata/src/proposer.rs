@@ -1,27 +1,97 @@
-//! From the service to the shards: which one, when, and its errors in the protocol's words.
+//! From the service to the shards: which one, when, and its errors in the protocol's words; here where this node leads, and elsewhere where another does.
 
+use crate::Error;
 use crate::raft::{Consensus, Group, Shard, Store};
 use crate::state::{AnyChange, Command, Outcome};
-use protocol::metadata::{BucketId, MetadataError};
-use std::cell::Cell;
+use crate::ways::{WayError, Ways};
+use protocol::cluster::Roster;
+use protocol::metadata::{BucketId, MetadataError, Reply};
+use protocol::peers::{PeersAnswer, PeersCall};
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::rc::Rc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+/// How long a shard's leader is looked for.
+const SEARCH_MAX: Duration = Duration::from_secs(8);
+/// Between two looks.
+const SEARCH_EVERY: Duration = Duration::from_millis(50);
+/// How long another node may take to answer a read, which may be asked again …
+const READ_MAX: Duration = Duration::from_secs(2);
+/// … and a write, which may not: longer than the leader itself waits for its majority.
+const WRITE_MAX: Duration = Duration::from_secs(12);
 
 /// Milliseconds since 1970. An argument, so that a test can stop it.
 pub type Clock = Rc<dyn Fn() -> u64>;
+
+/// Why something was not done here.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// Nothing happened: another node leads, this one if it is known.
+    NotHere(Option<String>),
+    /// As the caller is told.
+    Failed(MetadataError),
+}
+
+impl From<MetadataError> for Failure {
+    fn from(error: MetadataError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::NotLeader { leader } => Self::NotHere(leader),
+            error => Self::Failed(MetadataError::Unavailable(error.to_string())),
+        }
+    }
+}
+
+impl From<Failure> for MetadataError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Failed(error) => error,
+            Failure::NotHere(leader) => Self::Unavailable(Error::NotLeader { leader }.to_string()),
+        }
+    }
+}
+
+/// What came of the search for a leader.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a box would cost each call to another node an allocation"
+)]
+pub(crate) enum Found {
+    /// It is this node.
+    Here,
+    /// It answered.
+    Answer(PeersAnswer),
+}
 
 /// Reads from and writes to shards.
 pub(crate) struct Proposer {
     store: Rc<Store>,
     clock: Clock,
     last_ms: Cell<u64>,
+    ways: Rc<Ways>,
+    /// Who was said to lead a shard, by somebody who knows better than this node's own group.
+    said: RefCell<HashMap<u16, String>>,
+    /// Whom to ask next where nobody is known to lead.
+    turn: Cell<usize>,
 }
 
 impl Proposer {
-    pub(crate) fn new(store: Rc<Store>, clock: Clock) -> Self {
+    pub(crate) fn new(store: Rc<Store>, clock: Clock, ways: Rc<Ways>) -> Self {
         Self {
             store,
             clock,
             last_ms: Cell::new(0),
+            ways,
+            said: RefCell::default(),
+            turn: Cell::new(0),
         }
     }
 
@@ -35,8 +105,22 @@ impl Proposer {
         &self.store
     }
 
+    pub(crate) fn ways(&self) -> &Ways {
+        &self.ways
+    }
+
+    /// Who belongs to the cluster, as this node knows.
+    pub(crate) fn roster(&self) -> &watch::Receiver<Option<Roster>> {
+        self.ways.roster()
+    }
+
     pub(crate) fn groups(&self) -> &[Rc<Group>] {
         self.store.groups()
+    }
+
+    /// Whether no other node has anything to say.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.store.is_alone()
     }
 
     /// Shard 0, which holds keys and the names of buckets.
@@ -52,25 +136,147 @@ impl Proposer {
             .unwrap_or_else(|| self.store.registry())
     }
 
-    /// The rows of a shard, up to date.
-    pub(crate) async fn read<'a>(&self, group: &'a Rc<Group>) -> Result<&'a Shard, MetadataError> {
-        group
-            .read()
-            .await
-            .map_err(|error| MetadataError::Unavailable(error.to_string()))
+    /// The rows of a shard that this node leads, up to date.
+    pub(crate) async fn read<'a>(&self, group: &'a Rc<Group>) -> Result<&'a Shard, Failure> {
+        Ok(group.read().await?)
     }
 
-    /// Commits a change, stamped with the time. [`MetadataError::Unavailable`]: it may have happened.
-    pub(crate) async fn propose(&self, group: &Rc<Group>, change: impl Into<AnyChange>) -> Outcome {
+    /// Commits a change of a shard that this node leads, stamped with the time. [`MetadataError::Unavailable`]: it may have happened.
+    pub(crate) async fn propose_here(
+        &self,
+        group: &Rc<Group>,
+        change: impl Into<AnyChange>,
+    ) -> Result<Reply, Failure> {
         let command = Command {
             at_ms: self.now_ms(),
             change: change.into(),
         };
-        match group.propose(command).await {
-            Ok(outcome) => outcome,
-            Err(error) => Err(MetadataError::Unavailable(error.to_string())),
+        Ok(group.propose(command).await??)
+    }
+
+    /// Commits a change, whoever leads. [`MetadataError::Unavailable`]: it may have happened.
+    pub(crate) async fn propose(&self, group: &Rc<Group>, change: impl Into<AnyChange>) -> Outcome {
+        let change = change.into();
+        if group.is_alone() {
+            return Ok(self.propose_here(group, change).await?);
+        }
+        let bytes = postcard::to_allocvec(&change)
+            .map_err(|_| MetadataError::Refused("a change that does not encode".into()))?;
+        let call = PeersCall::Propose {
+            shard: group.number(),
+            change: bytes,
+        };
+        let until = Instant::now() + SEARCH_MAX;
+        loop {
+            match self.ask_leader(group, &call, false, until).await? {
+                Found::Answer(PeersAnswer::Proposed(outcome)) => return outcome,
+                Found::Answer(other) => return Err(unexpected(&other)),
+                Found::Here => match self.propose_here(group, change.clone()).await {
+                    Err(Failure::NotHere(leader)) => self.again(group, leader, until).await?,
+                    outcome => return Ok(outcome?),
+                },
+            }
         }
     }
+
+    /// Somebody who should know says that this node leads a shard.
+    pub(crate) fn heard(&self, group: &Group, leader: Option<String>) {
+        let mut said = self.said.borrow_mut();
+        match leader.filter(|leader| leader != self.store.name()) {
+            Some(leader) => said.insert(group.number(), leader),
+            None => said.remove(&group.number()),
+        };
+    }
+
+    /// Before the search goes on where this node turned out not to lead after all.
+    pub(crate) async fn again(
+        &self,
+        group: &Group,
+        leader: Option<String>,
+        until: Instant,
+    ) -> Result<(), MetadataError> {
+        if Instant::now() > until {
+            return Err(Failure::NotHere(leader).into());
+        }
+        self.heard(group, leader);
+        tokio::time::sleep(SEARCH_EVERY).await;
+        Ok(())
+    }
+
+    /// Asks whoever leads a shard, until somebody does. What may be `repeated` is also asked again when its answer was lost.
+    ///
+    /// # Errors
+    /// [`MetadataError::Unavailable`]: nobody led until `until`, and nothing has happened; or an answer was lost, and it may have.
+    pub(crate) async fn ask_leader(
+        &self,
+        group: &Group,
+        call: &PeersCall,
+        repeated: bool,
+        until: Instant,
+    ) -> Result<Found, MetadataError> {
+        let mut why = String::new();
+        loop {
+            if group.leads() {
+                return Ok(Found::Here);
+            }
+            if Instant::now() > until {
+                let number = group.number();
+                return Err(MetadataError::Unavailable(format!(
+                    "nobody leads shard {number} at the moment{why}: try again"
+                )));
+            }
+            if let Some(leader) = self.leader(group) {
+                let within = if repeated { READ_MAX } else { WRITE_MAX };
+                match self.ways.call(&leader, call, within).await {
+                    Ok(PeersAnswer::NotLeader { leader: other }) => {
+                        self.heard(group, other.filter(|other| *other != leader));
+                    }
+                    Ok(answer) => return Ok(Found::Answer(answer)),
+                    Err(WayError::Lost(lost)) if !repeated => {
+                        return Err(MetadataError::Unavailable(format!(
+                            "{lost}: it may have happened or not"
+                        )));
+                    }
+                    Err(error) => {
+                        why = format!(" ({error})");
+                        self.heard(group, None);
+                    }
+                }
+            }
+            tokio::time::sleep(SEARCH_EVERY).await;
+        }
+    }
+
+    /// Whom to ask for the leader of a shard: who was said to be, who is as far as this node's group knows, or anybody.
+    fn leader(&self, group: &Group) -> Option<String> {
+        if let Some(said) = self.said.borrow().get(&group.number()) {
+            return Some(said.clone());
+        }
+        let own = self.store.name();
+        if let Some(leader) = group.leader() {
+            return Some(leader).filter(|leader| leader != own);
+        }
+        let roster = self.roster().borrow();
+        let others = roster.as_ref().map(|roster| {
+            let members = roster.members().map(|node| &node.name);
+            members.filter(|name| *name != own).collect::<Vec<_>>()
+        })?;
+        self.turn.set(self.turn.get().wrapping_add(1));
+        let turn = self.turn.get().checked_rem(others.len())?;
+        others.get(turn).map(|name| (*name).clone())
+    }
+}
+
+/// When the search for a leader that begins now ends.
+pub(crate) fn search_until() -> Instant {
+    Instant::now() + SEARCH_MAX
+}
+
+pub(crate) fn unexpected(answer: &PeersAnswer) -> MetadataError {
+    MetadataError::Unavailable(match answer {
+        PeersAnswer::Refused(why) => format!("refused by the node that leads: {why}"),
+        _ => "the node that leads gave another answer than was asked for".into(),
+    })
 }
 
 /// Which of `shards` a bucket's objects are in. Never to be changed: it says where the data is. Fibonacci hashing (Knuth, TAOCP 3,

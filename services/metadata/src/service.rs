@@ -1,12 +1,15 @@
-//! Answers calls: judges the caller's revision, finds the shard, reads or proposes.
+//! Answers calls: judges the caller's revision, finds the shard, reads or proposes. Where other nodes lead shards, too, `routing` comes first.
 
 use crate::buckets::Buckets;
+use crate::cluster::Cluster;
 use crate::events;
 use crate::fence::Fence;
 use crate::keyring::Keyring;
 use crate::lifecycle;
-use crate::proposer::Proposer;
+use crate::placing::Placing;
+use crate::proposer::{Failure, Proposer};
 use crate::raft::Consensus;
+use crate::rights::Rights;
 use crate::space::Space;
 use crate::state::{self, Outcome};
 use crate::sweep::{Orders, Sweep};
@@ -18,7 +21,6 @@ use protocol::metadata::{
 use runtime::Serve;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
-use tokio::sync::RwLock;
 
 /// Who asks, as far as it decides what they are answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,29 +30,56 @@ pub(crate) enum Caller {
     Reader,
     /// Tells events, and nobody else does: a fault in it costs events and nothing more.
     Notifier,
+    /// Judges by itself who may do what, and does not ask how much the buckets of a list hold.
+    Frontend,
     /// Judges by itself who may do what.
     Trusted,
+    /// Speaks for the operator, who alone says which nodes belong: a fault in what faces clients invites nobody.
+    Operator,
 }
 
 impl Caller {
     /// By the client's name, which the bus vouches for.
-    fn named(client: &str) -> Self {
+    pub(crate) fn named(client: &str) -> Self {
         match client {
             "web" => Self::Reader,
             "notifier" => Self::Notifier,
+            "s3-frontend" => Self::Frontend,
+            "console" => Self::Operator,
             _ => Self::Trusted,
         }
     }
 
-    fn may_ask(self, operation: &Operation) -> bool {
+    /// The name of such a client, for the metadata of another node.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Reader => "web",
+            Self::Notifier => "notifier",
+            Self::Frontend => "s3-frontend",
+            Self::Trusted => "service",
+            Self::Operator => "console",
+        }
+    }
+
+    pub(crate) fn may_ask(self, operation: &Operation) -> bool {
         let is_about_events = matches!(
             operation,
             Operation::NextEvents { .. } | Operation::ForgetEvents { .. }
         );
+        let is_about_nodes = matches!(
+            operation,
+            Operation::Roster
+                | Operation::Invite { .. }
+                | Operation::SetStanding { .. }
+                | Operation::Layout
+                | Operation::EditLayout(_)
+                | Operation::ApplyLayout { .. }
+        );
         match self {
             Self::Reader => operation.is_public_read(),
             Self::Notifier => is_about_events,
-            Self::Trusted => !is_about_events,
+            Self::Frontend | Self::Trusted => !is_about_events && !is_about_nodes,
+            Self::Operator => !is_about_events,
         }
     }
 }
@@ -64,10 +93,10 @@ pub(crate) struct Service {
     pub(crate) sweep: Rc<Sweep>,
     pub(crate) lifecycle: Rc<lifecycle::Worker>,
     pub(crate) orders: Orders,
+    pub(crate) cluster: Rc<Cluster>,
+    pub(crate) placing: Rc<Placing>,
     pub(crate) space: Rc<Space>,
-    /// Held shared by every write in a bucket from the look at the revision to its end. A change of the revision takes it once for
-    /// itself before it is answered: so when a withdrawn right is confirmed, nothing that was admitted with it is still to come.
-    pub(crate) admitted: RwLock<()>,
+    pub(crate) rights: Rc<Rights>,
 }
 
 impl Serve<Metadata> for Service {
@@ -83,35 +112,66 @@ impl Serve<Metadata> for Service {
         call: Call,
         _descriptors: Vec<OwnedFd>,
     ) -> (Answer, Vec<OwnedFd>) {
-        let result = match caller.may_ask(&call.operation) {
-            true => self.outcome(call).await,
-            false => Err(MetadataError::Refused("not from this caller".into())),
-        };
-        (
-            Answer {
-                revision: self.revision(),
-                result,
-            },
-            Vec::new(),
-        )
+        // The operator is answered also by a node that has not found its place yet.
+        if *caller != Caller::Operator && !self.proposer.is_alone() && !self.placing.is_told().await
+        {
+            let why = "this node has not been told yet where blocks belong: try again";
+            let error = MetadataError::Unavailable(why.into());
+            return (self.answer_with(Err(error)), Vec::new());
+        }
+        (self.answer_to(*caller, call).await, Vec::new())
     }
 }
 
 impl Service {
     /// Of keys, rights and buckets, now.
-    fn revision(&self) -> u64 {
+    pub(crate) fn revision(&self) -> u64 {
         self.proposer.registry().revision()
     }
 
     /// Whether what the caller knows of keys and buckets still holds.
     fn admit(&self, revision: u64) -> Result<(), MetadataError> {
+        self.entitled(revision)?;
         if revision != 0 && revision != self.revision() {
             return Err(MetadataError::Stale);
         }
         Ok(())
     }
 
-    async fn outcome(&self, call: Call) -> Outcome {
+    /// Whether this node may judge by its copy of the registry now.
+    fn entitled(&self, revision: u64) -> Result<(), MetadataError> {
+        if revision != 0 && !self.rights.hold() {
+            let why = "this node cannot know who may do what at the moment, because it does not reach the leader of shard 0: try again";
+            return Err(MetadataError::Unavailable(why.into()));
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn answer_to(&self, caller: Caller, call: Call) -> Answer {
+        if !caller.may_ask(&call.operation) {
+            return self.answer_with(Err(MetadataError::Refused("not from this caller".into())));
+        }
+        if !self.proposer.is_alone() {
+            return self.anywhere(caller, call).await;
+        }
+        let result = self.here(caller, call, Guard::Here).await;
+        self.answer_with(result.map_err(MetadataError::from))
+    }
+
+    pub(crate) fn answer_with(&self, result: Outcome) -> Answer {
+        Answer {
+            revision: self.revision(),
+            result,
+        }
+    }
+
+    /// What this node can do by itself: everything of the shards that it leads.
+    pub(crate) async fn here(
+        &self,
+        caller: Caller,
+        call: Call,
+        guard: Guard,
+    ) -> Result<Reply, Failure> {
         let Call {
             revision,
             operation,
@@ -119,22 +179,30 @@ impl Service {
         self.admit(revision)?;
         state::check(&operation)?;
         if let Some(place) = place_of_read(&operation) {
-            return self.read(place, &operation).await;
+            return self.read(caller, place, &operation, revision).await;
         }
         if self.space.is_full() && (grows(&operation) || self.marks(&operation).await?) {
-            return Err(MetadataError::Full);
+            return Err(MetadataError::Full.into());
         }
-        match operation {
+        Ok(match operation {
             Operation::Shards => {
                 let shards = self.proposer.groups().iter().map(|group| group.status());
-                Ok(Reply::Shards(shards.collect()))
+                Reply::Shards(shards.collect())
             }
-            Operation::RunLifecycle => self.lifecycle.pass().await,
-            Operation::NextEvents { webhook } => events::next(&self.proposer, &webhook).await,
+            Operation::RunLifecycle => self.lifecycle.pass().await?,
+            Operation::NextEvents { webhook } => events::next(&self.proposer, &webhook).await?,
             Operation::ForgetEvents { webhook, events } => {
-                events::forget(&self.proposer, &webhook, &events).await
+                events::forget(&self.proposer, &webhook, &events).await?
             }
-            Operation::Sweep { grace_ms } => self.orders.order(grace_ms).await,
+            Operation::Invite { for_ms } => self.cluster.invite(for_ms).await?,
+            Operation::SetStanding { key, standing } => {
+                self.cluster.set_standing(key, standing).await?
+            }
+            Operation::Layout => self.placing.report().await?,
+            Operation::PlacementOf { key } => self.placing.placement_of(&key).await?,
+            Operation::EditLayout(edit) => self.placing.edit(edit).await?,
+            Operation::ApplyLayout { version } => self.placing.apply(version).await?,
+            Operation::Sweep { grace_ms } => self.orders.order(grace_ms).await?,
             Operation::CreateBucket {
                 name,
                 owner,
@@ -142,33 +210,36 @@ impl Service {
                 locked,
             } => {
                 let outcome = self.buckets.create(name, owner, hash_key, locked).await;
-                self.revised(outcome).await
+                self.revised(outcome).await?
             }
             Operation::PutVersioning { name, versioning } => {
                 let outcome = self.buckets.put_versioning(name, versioning).await;
-                self.revised(outcome).await
+                self.revised(outcome).await?
             }
             Operation::DeleteBucket { name } => {
                 let outcome = self.buckets.delete(name).await;
-                self.revised(outcome).await
+                self.revised(outcome).await?
             }
             Operation::Change(mut change) => {
                 self.keyring.wrap(&mut change)?;
                 match change.bucket() {
-                    Some(bucket) => self.write(bucket, change, revision).await,
+                    Some(bucket) => self.write(bucket, change, revision, guard).await?,
                     None => {
-                        let outcome = self.register(change, revision).await;
-                        self.revised(outcome).await
+                        let outcome = match self.register(change, revision).await {
+                            Err(Failure::NotHere(leader)) => return Err(Failure::NotHere(leader)),
+                            outcome => outcome.map_err(MetadataError::from),
+                        };
+                        self.revised(outcome).await?
                     }
                 }
             }
             // Every read was answered above.
-            _ => Err(MetadataError::Refused("no such operation".into())),
-        }
+            _ => return Err(MetadataError::Refused("no such operation".into()).into()),
+        })
     }
 
     /// Whether an operation leaves a delete marker. What frees space is the deletion of a version by its name.
-    async fn marks(&self, operation: &Operation) -> Result<bool, MetadataError> {
+    async fn marks(&self, operation: &Operation) -> Result<bool, Failure> {
         let Operation::Change(Change::DeleteObject {
             bucket,
             version: None,
@@ -178,66 +249,81 @@ impl Service {
             return Ok(false);
         };
         let rows = self.proposer.read(self.proposer.shard(*bucket)).await?;
-        state::is_versioned(rows, *bucket)
-            .map_err(|error| MetadataError::Unavailable(error.to_string()))
+        Ok(state::is_versioned(rows, *bucket)?)
     }
 
-    async fn read(&self, place: Place, operation: &Operation) -> Outcome {
-        let group = match place {
-            Place::Registry => self.proposer.registry(),
-            Place::Bucket(bucket) => self.proposer.shard(bucket),
+    async fn read(
+        &self,
+        caller: Caller,
+        place: Place,
+        operation: &Operation,
+        revision: u64,
+    ) -> Result<Reply, Failure> {
+        let rows = match place {
+            Place::Registry => self.rights.registry().await?,
+            Place::Bucket(bucket) => self.proposer.read(self.proposer.shard(bucket)).await?,
         };
-        let rows = self.proposer.read(group).await?;
-        let mut outcome = match state::read(rows, operation) {
-            Ok(Some(outcome)) => outcome,
-            Ok(None) => Err(MetadataError::Refused("not a read".into())),
+        if !self.proposer.is_alone() {
+            // Again, because making sure of the lead took its time.
+            self.admit(revision)?;
+        }
+        let mut reply = match state::read(rows, operation) {
+            Ok(Some(outcome)) => outcome?,
+            Ok(None) => return Err(MetadataError::Refused("not a read".into()).into()),
             Err(error) => {
                 runtime::error!("reading: {error}");
-                Err(MetadataError::Unavailable(error.to_string()))
+                return Err(error.into());
             }
         };
-        if let (Place::Bucket(bucket), Ok(reply)) = (place, &mut outcome) {
-            self.keyring.unwrap(bucket, reply)?;
+        if let Place::Bucket(bucket) = place {
+            self.keyring.unwrap(bucket, &mut reply)?;
         }
-        if let Ok(Reply::Buckets { buckets, .. }) = &mut outcome {
+        if let Reply::Buckets { buckets, .. } = &mut reply {
             for (bucket, usage) in buckets {
-                let rows = self.proposer.read(self.proposer.shard(bucket.id)).await?;
-                *usage = state::usage(rows, bucket.id).unwrap_or_default();
+                *usage = self.usage(caller, bucket.id).await?;
             }
         }
-        outcome
+        Ok(reply)
     }
 
     /// A change of objects or uploads.
-    async fn write(&self, bucket: BucketId, change: Change, revision: u64) -> Outcome {
-        let _admitted = self.admitted.read().await;
+    async fn write(
+        &self,
+        bucket: BucketId,
+        change: Change,
+        revision: u64,
+        guard: Guard,
+    ) -> Result<Reply, Failure> {
+        let _admitted = self.rights.admit().await;
         // Again, because it may have changed while this write waited to be admitted.
         self.admit(revision)?;
         let group = self.proposer.shard(bucket);
         let blocks = state::brought_blocks(&change);
-        if blocks.is_empty() {
-            return self.proposer.propose(group, change).await;
+        if blocks.is_empty() || guard == Guard::Elsewhere {
+            return self.proposer.propose_here(group, change).await;
         }
         let (entry, doubtful) = self.fence.enter(blocks, self.proposer.now_ms()).await;
         self.exist(&doubtful).await?;
-        let outcome = self.proposer.propose(group, change).await;
-        if let Err(MetadataError::Unavailable(_)) = outcome {
+        // At the last moment, because all of this took its time.
+        self.entitled(revision)?;
+        let outcome = self.proposer.propose_here(group, change).await;
+        if let Err(Failure::Failed(MetadataError::Unavailable(_))) = outcome {
             entry.keep();
         }
         outcome
     }
 
     /// A change of the registry.
-    async fn register(&self, change: Change, revision: u64) -> Outcome {
-        let _admitted = self.admitted.read().await;
+    async fn register(&self, change: Change, revision: u64) -> Result<Reply, Failure> {
+        let _admitted = self.rights.admit().await;
         self.admit(revision)?;
         self.proposer
-            .propose(self.proposer.registry(), change)
+            .propose_here(self.proposer.registry(), change)
             .await
     }
 
     /// Whether blocks that the sweep deleted not long ago are there again.
-    async fn exist(&self, doubtful: &[BlockRef]) -> Result<(), MetadataError> {
+    pub(crate) async fn exist(&self, doubtful: &[BlockRef]) -> Result<(), MetadataError> {
         for block in doubtful {
             if !self.sweep.exists(block).await? {
                 let why = "a block was swept away before its object came: send the object again";
@@ -247,24 +333,34 @@ impl Service {
         Ok(())
     }
 
-    /// Waits until every write has ended that was admitted before the revision changed.
+    /// Waits until nobody acts any more by what was before the revision changed.
     async fn revised(&self, outcome: Outcome) -> Outcome {
-        drop(self.admitted.write().await);
+        self.rights.revised().await?;
         outcome
     }
 }
 
+/// Who holds the blocks of a write against the sweep.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Guard {
+    /// The write itself, here.
+    Here,
+    /// Somebody already: on this node, or on the one that asks.
+    Elsewhere,
+}
+
 /// Where the rows of a read are.
 #[derive(Clone, Copy)]
-enum Place {
+pub(crate) enum Place {
     Registry,
     Bucket(BucketId),
 }
 
-fn place_of_read(operation: &Operation) -> Option<Place> {
+pub(crate) fn place_of_read(operation: &Operation) -> Option<Place> {
     match operation {
         Operation::Authorize { .. }
         | Operation::ListKeys { .. }
+        | Operation::Roster
         | Operation::GetKeyPolicy { .. }
         | Operation::GetBucketSetting { .. }
         | Operation::ListBuckets { .. } => Some(Place::Registry),
@@ -315,6 +411,7 @@ fn grows(operation: &Operation) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use protocol::cluster::{NodeKey, Standing};
     use protocol::settings::SettingKind;
 
     #[test]
@@ -339,6 +436,14 @@ mod tests {
                 kind: SettingKind::Website,
             },
         ];
+        let of_nodes = [
+            Operation::Roster,
+            Operation::Invite { for_ms: 60_000 },
+            Operation::SetStanding {
+                key: NodeKey([1; 32]),
+                standing: Standing::Revoked,
+            },
+        ];
         let private = [
             Operation::GetNotification { bucket },
             Operation::Shards,
@@ -354,12 +459,14 @@ mod tests {
                 assert_eq!(may, expected, "{client} {operation:?}");
             }
         };
-        for (client, events, reads, rest) in [
-            ("web", false, true, false),
-            ("notifier", true, false, false),
-            ("s3-frontend", false, true, true),
-            ("console", false, true, true),
+        for (client, events, reads, rest, nodes) in [
+            ("web", false, true, false, false),
+            ("notifier", true, false, false, false),
+            ("s3-frontend", false, true, true, false),
+            (Caller::Trusted.name(), false, true, true, false),
+            ("console", false, true, true, true),
         ] {
+            check(client, &of_nodes, nodes);
             check(client, &of_events, events);
             check(client, &public, reads);
             check(client, &private, rest);

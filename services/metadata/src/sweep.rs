@@ -18,17 +18,20 @@
 //!   longer than a call can lie unread, and for such a block the store is asked whether it is there (again). It cannot vanish after that question, since
 //!   the put is in the fence by then. If it is gone, the put is refused and nothing becomes visible.
 //!
+//! Where other nodes lead shards, a put waits in the fence of the node that its client asked and whose store has the blocks, whoever does it in the end.
+//!
 //! A put of a *copy* names blocks that are referenced at the instant when it takes effect, or it is refused; (2) sees the same counts.
 //! If this process dies at any step, the garbage is still written down, and marks and pins of the store do no harm.
 
 use crate::Error;
 use crate::fence::Fence;
-use crate::proposer::Proposer;
+use crate::proposer::{self, Failure, Found, Proposer, search_until};
 use crate::raft::Group;
 use crate::space::Space;
 use crate::state::{self, AnyChange, Outcome};
 use protocol::block::{BlockAnswer, BlockCall, BlockError, BlockRef, Blocks, Usage};
 use protocol::metadata::{MetadataError, Reply};
+use protocol::peers::{PeersAnswer, PeersCall, REFERENCED_MAX};
 use runtime::Link;
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
@@ -189,42 +192,64 @@ impl Sweep {
         }
     }
 
-    /// Drops parts that nobody needs, and deletes garbage that is old enough. Answers how many blocks were deleted.
+    /// Drops parts that nobody needs, and deletes garbage that is old enough, in the shards that this node leads: the sweeps of the other nodes look after the others,
+    /// and what of them lies on this node is found by the full pass. Answers how many blocks were deleted.
     async fn tidy(&self, grace_ms: u64) -> Result<u64, MetadataError> {
         let mut removed = 0;
         let mut full = None;
         for group in self.proposer.groups() {
-            while state::reclaimable(self.proposer.read(group).await?).map_err(failed)? {
-                self.proposer.propose(group, AnyChange::Reclaim).await?;
+            if !group.leads() {
+                continue;
             }
-            loop {
-                let now_ms = self.proposer.now_ms();
-                let rows = self.proposer.read(group).await?;
-                let garbage = state::garbage(rows, now_ms, STEP as usize).map_err(failed)?;
-                if garbage.is_empty() {
-                    break;
-                }
-                // Asked only where there is something to decide.
-                let full = match full {
-                    Some(full) => full,
-                    None => *full.insert(self.is_nearly_full().await?),
-                };
-                let grace_ms = if full { 0 } else { grace_ms };
-                let due = garbage
-                    .into_iter()
-                    .filter(|(at_ms, _)| at_ms + grace_ms <= now_ms);
-                let due: Vec<(u64, BlockRef)> = due.collect();
-                if due.is_empty() {
-                    break;
-                }
-                let (deleted, held) = self.dispose(group, due).await?;
-                removed += deleted;
-                if held {
-                    break;
-                }
+            match self.tidy_shard(group, grace_ms, &mut full).await {
+                Ok(deleted) => removed += deleted,
+                // It did when this began.
+                Err(Failure::NotHere(_)) => {}
+                Err(Failure::Failed(error)) => return Err(error),
             }
         }
         Ok(removed)
+    }
+
+    /// The same of one shard. `full`: whether the store is nearly full, if that is known already.
+    async fn tidy_shard(
+        &self,
+        group: &Rc<Group>,
+        grace_ms: u64,
+        full: &mut Option<bool>,
+    ) -> Result<u64, Failure> {
+        let mut removed = 0;
+        while state::reclaimable(self.proposer.read(group).await?).map_err(failed)? {
+            self.proposer
+                .propose_here(group, AnyChange::Reclaim)
+                .await?;
+        }
+        loop {
+            let now_ms = self.proposer.now_ms();
+            let rows = self.proposer.read(group).await?;
+            let garbage = state::garbage(rows, now_ms, STEP as usize).map_err(failed)?;
+            if garbage.is_empty() {
+                return Ok(removed);
+            }
+            // Asked only where there is something to decide.
+            let full = match *full {
+                Some(full) => full,
+                None => *full.insert(self.is_nearly_full().await?),
+            };
+            let grace_ms = if full { 0 } else { grace_ms };
+            let due = garbage
+                .into_iter()
+                .filter(|(at_ms, _)| at_ms + grace_ms <= now_ms);
+            let due: Vec<(u64, BlockRef)> = due.collect();
+            if due.is_empty() {
+                return Ok(removed);
+            }
+            let (deleted, held) = self.dispose(group, due).await?;
+            removed += deleted;
+            if held {
+                return Ok(removed);
+            }
+        }
     }
 
     /// Deletes what nobody refers to of some garbage, and forgets it. Answers how many blocks were deleted, and whether some were
@@ -240,12 +265,7 @@ impl Sweep {
         let held = garbage.len() < before;
         // The same block may have become garbage twice.
         let unique: HashSet<BlockRef> = garbage.iter().map(|(_, block)| *block).collect();
-        let mut unreferenced = Vec::new();
-        for block in unique {
-            if !self.is_referenced(&block).await? {
-                unreferenced.push(block);
-            }
-        }
+        let unreferenced = self.unreferenced(unique.into_iter().collect()).await?;
         let condemned = match self
             .call(&BlockCall::Condemn {
                 blocks: unreferenced,
@@ -285,10 +305,7 @@ impl Sweep {
             swept.seen += blocks.len() as u64;
             let now_ms = self.proposer.now_ms();
             let mut due = Vec::new();
-            for block in blocks {
-                if self.is_referenced(&block).await? {
-                    continue;
-                }
+            for block in self.unreferenced(blocks).await? {
                 let since_ms = orphans.get(&block).copied().unwrap_or(now_ms);
                 if since_ms + grace_ms <= now_ms {
                     due.push(block);
@@ -321,12 +338,7 @@ impl Sweep {
     }
 
     async fn delete_fenced(&self, fenced: Vec<BlockRef>) -> Result<Vec<BlockRef>, MetadataError> {
-        let mut blocks = Vec::new();
-        for block in fenced {
-            if !self.is_referenced(&block).await? {
-                blocks.push(block);
-            }
-        }
+        let blocks = self.unreferenced(fenced).await?;
         if blocks.is_empty() {
             return Ok(blocks);
         }
@@ -336,15 +348,61 @@ impl Sweep {
         }
     }
 
-    /// Whether any shard refers to the block. Blocks are named by the bucket's key, but the name does not tell the bucket.
-    async fn is_referenced(&self, block: &BlockRef) -> Result<bool, MetadataError> {
+    /// Those of `blocks` that no shard refers to. Blocks are named by the bucket's key, but the name does not tell the bucket. Every shard has to say so,
+    /// whoever leads it: if one does not, nothing is known and nothing is deleted.
+    pub(crate) async fn unreferenced(
+        &self,
+        mut blocks: Vec<BlockRef>,
+    ) -> Result<Vec<BlockRef>, MetadataError> {
         for group in self.proposer.groups() {
-            let rows = self.proposer.read(group).await?;
-            if state::is_referenced(rows, block).map_err(failed)? {
-                return Ok(true);
+            if blocks.is_empty() {
+                break;
+            }
+            let referenced = self.referenced(group, &blocks).await?;
+            let mut referenced = referenced.into_iter();
+            // An answer that is too short speaks for keeping.
+            blocks.retain(|_| !referenced.next().unwrap_or(true));
+        }
+        Ok(blocks)
+    }
+
+    /// Which of `blocks` a shard refers to.
+    async fn referenced(
+        &self,
+        group: &Rc<Group>,
+        blocks: &[BlockRef],
+    ) -> Result<Vec<bool>, MetadataError> {
+        let until = search_until();
+        loop {
+            if group.leads() {
+                match referenced(&self.proposer, group, blocks).await {
+                    Err(Failure::NotHere(leader)) => {
+                        self.proposer.again(group, leader, until).await?;
+                        continue;
+                    }
+                    found => return Ok(found?),
+                }
+            }
+            let mut found = Vec::new();
+            for part in blocks.chunks(REFERENCED_MAX) {
+                let call = PeersCall::Referenced {
+                    shard: group.number(),
+                    blocks: part.to_vec(),
+                };
+                match self.proposer.ask_leader(group, &call, true, until).await? {
+                    Found::Here => break,
+                    Found::Answer(PeersAnswer::Referenced(answer))
+                        if answer.len() == part.len() =>
+                    {
+                        found.extend(answer);
+                    }
+                    Found::Answer(other) => return Err(proposer::unexpected(&other)),
+                }
+            }
+            if found.len() == blocks.len() {
+                return Ok(found);
             }
         }
-        Ok(false)
     }
 
     async fn is_nearly_full(&self) -> Result<bool, MetadataError> {
@@ -371,6 +429,19 @@ impl Sweep {
             Err(error) => Err(MetadataError::Unavailable(format!("block-store: {error}"))),
         }
     }
+}
+
+/// Which of `blocks` a shard refers to that this node leads.
+pub(crate) async fn referenced(
+    proposer: &Proposer,
+    group: &Rc<Group>,
+    blocks: &[BlockRef],
+) -> Result<Vec<bool>, Failure> {
+    let rows = proposer.read(group).await?;
+    let referenced = blocks
+        .iter()
+        .map(|block| state::is_referenced(rows, block).map_err(failed));
+    Ok(referenced.collect::<Result<_, _>>()?)
 }
 
 fn failed(error: Error) -> MetadataError {

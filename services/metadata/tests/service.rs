@@ -9,6 +9,7 @@
     reason = "tests: a panic is the failure"
 )]
 
+#[allow(dead_code, reason = "the harness serves other tests, too")]
 mod harness;
 
 use harness::{Client, FakeBlocks, Home, block};
@@ -302,7 +303,7 @@ fn a_bucket_is_deleted_only_when_empty_and_its_name_is_free_again() {
 
 #[test]
 fn a_deletion_that_was_cut_off_is_finished_at_the_next_start() {
-    use metadata::raft::{Consensus, Store};
+    use metadata::raft::{Consensus, Me, Store};
     use metadata::state::{AnyChange, Command};
     let directory = tempfile::tempdir().unwrap();
     let home = Home::start(directory.path());
@@ -316,7 +317,7 @@ fn a_deletion_that_was_cut_off_is_finished_at_the_next_start() {
         .build()
         .unwrap();
     tokio::task::LocalSet::new().block_on(&runtime, async {
-        let store = Store::open(&directory.path().join("db"), "n1", 4, 0)
+        let store = Store::open(&directory.path().join("db"), 4, Me::alone("n1"))
             .await
             .unwrap();
         for group in store.groups() {

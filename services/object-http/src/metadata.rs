@@ -119,7 +119,10 @@ fn refusal(error: MetadataError) -> S3Error {
         error @ (MetadataError::Refused(_)
         | MetadataError::KeyExists
         | MetadataError::NoSuchAlias
-        | MetadataError::TooManyAliases) => {
+        | MetadataError::TooManyAliases
+        | MetadataError::LayoutChanged
+        | MetadataError::NoSuchNode
+        | MetadataError::NotAdmitted(_)) => {
             runtime::error!("metadata: {error}");
             ErrorCode::InternalError.into()
         }

@@ -36,15 +36,14 @@ pub(crate) struct Means {
 }
 
 impl Means {
-    /// Whether the node listens wherever the service does, and has somewhere to dial. One whose addresses its operator left empty does not run.
+    /// Whether the node listens wherever the service does, has somewhere to dial, and has what the service needs. One whose addresses its operator
+    /// left empty does not run.
     fn has_addresses(&self, manifest: &Manifest) -> bool {
-        let empty = |name: &str| {
+        manifest.runs_where(|name| {
             let mut settings = self.settings.iter();
             let found = settings.find(|(setting, _)| setting.strip_prefix("node:") == Some(name));
-            found.is_some_and(|(_, address)| address.is_empty())
-        };
-        let outside = manifest.dials.iter().map(|dial| dial.kind.setting());
-        !manifest.listens().chain(outside).any(empty)
+            found.is_none_or(|(_, address)| !address.is_empty())
+        })
     }
 }
 

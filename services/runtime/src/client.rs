@@ -1,7 +1,6 @@
 //! Calls to other services: one connection, many calls under way, answers in any order; and a new connection when the old one ends.
 
-use crate::serve::AsyncChannel;
-use crate::trace;
+use crate::{AsyncChannel, trace};
 use protocol::bus::{BusError, Connect, ConnectAnswer, ConnectCall};
 use protocol::channel::MessageError;
 use protocol::trace::Side;
@@ -65,8 +64,17 @@ impl<C: Conversation> Clone for Client<C> {
 impl<C: Conversation> Client<C> {
     /// Speaks over `channel`. Needs a tokio context in which tasks may be spawned locally.
     pub fn new(channel: Channel) -> std::io::Result<Self> {
+        AsyncChannel::new(channel).map(Self::over)
+    }
+
+    /// Speaks to another node over a byte stream that the bus has given ([`Bus::open_on`]). No descriptors go with the calls.
+    pub fn on_stream(socket: OwnedFd) -> std::io::Result<Self> {
+        AsyncChannel::on_stream(socket).map(Self::over)
+    }
+
+    fn over(channel: AsyncChannel) -> Self {
         let shared = Rc::new(Shared {
-            channel: AsyncChannel::new(channel)?,
+            channel,
             waiting: RefCell::new(HashMap::new()),
             next: Cell::new(0),
             ended: Cell::new(false),
@@ -101,12 +109,17 @@ impl<C: Conversation> Client<C> {
                 shared.end();
             }
         });
-        Ok(Self { shared })
+        Self { shared }
     }
 
     /// Whether the connection has ended; every later call is [`CallError::NotSent`].
     pub fn ended(&self) -> bool {
         self.shared.ended.get()
+    }
+
+    /// Whether a new connection should take its place, for the sake of its keys; calls on it still work.
+    fn is_worn(&self) -> bool {
+        self.shared.channel.is_worn()
     }
 
     /// Sends `call` with `descriptors` (lent) and waits for its answer.
@@ -121,11 +134,12 @@ impl<C: Conversation> Client<C> {
         let begun = trace::begin(Side::Asked, C::NAME, C::kind(call));
         let id = self.shared.next.get();
         self.shared.next.set(id.wrapping_add(1));
-        let bytes =
-            wire::encode::<C>(&Numbered { id, body: call }).map_err(|error| match error {
-                DecodeError::Long => CallError::TooLong,
-                _ => CallError::NotSent,
-            })?;
+        let call = Numbered { id, body: call };
+        let bytes = wire::encode::<C>(&call);
+        let bytes = bytes.map_err(|error| match error {
+            DecodeError::Long => CallError::TooLong,
+            _ => CallError::NotSent,
+        })?;
         let (sender, answer) = oneshot::channel();
         self.shared.waiting.borrow_mut().insert(id, sender);
         // A caller that is dropped half-way (its own client hung up) leaves no entry behind.
@@ -200,6 +214,21 @@ impl Bus {
         self.ask(&call).await.map(Channel::from)
     }
 
+    /// A byte stream to `service` on another node for conversation `C`: for [`Client::on_stream`]. The node is called as in the roster. Bounded in
+    /// time by the bus.
+    pub async fn open_on<C: Conversation>(
+        &self,
+        service: &str,
+        node: &str,
+    ) -> Result<OwnedFd, CallError> {
+        let call = ConnectCall::OpenOn {
+            node: node.into(),
+            service: service.into(),
+            conversation: C::NAME.into(),
+        };
+        self.ask(&call).await
+    }
+
     /// The listener that this process's manifest grants under `name`: for daemons, which the bus does not pack.
     pub async fn listen(&self, name: &str) -> Result<OwnedFd, CallError> {
         let name = name.into();
@@ -226,6 +255,8 @@ impl Bus {
 pub struct Link<C: Conversation> {
     bus: Bus,
     service: &'static str,
+    /// `None`: this one.
+    node: Option<String>,
     current: Mutex<Option<Client<C>>>,
 }
 
@@ -238,18 +269,31 @@ impl<C: Conversation> Link<C> {
         Self {
             bus,
             service,
+            node: None,
             current: Mutex::new(None),
+        }
+    }
+
+    /// A link to `service` on another node, which is called as in the roster; the first call connects.
+    pub fn on(bus: Bus, service: &'static str, node: impl Into<String>) -> Self {
+        Self {
+            node: Some(node.into()),
+            ..Self::new(bus, service)
         }
     }
 
     /// The present connection, or a new one. Whoever keeps state per connection (writers, pins) holds on to the client it began with.
     pub async fn client(&self) -> Result<Client<C>, CallError> {
         let mut current = self.current.lock().await;
-        if let Some(client) = current.as_ref().filter(|client| !client.ended()) {
+        let usable = |client: &&Client<C>| !client.ended() && !client.is_worn();
+        if let Some(client) = current.as_ref().filter(usable) {
             return Ok(client.clone());
         }
-        let channel = self.bus.open::<C>(self.service).await?;
-        let client = Client::new(channel).map_err(|_| CallError::NotSent)?;
+        let client = match &self.node {
+            None => Client::new(self.bus.open::<C>(self.service).await?),
+            Some(node) => Client::on_stream(self.bus.open_on::<C>(self.service, node).await?),
+        };
+        let client = client.map_err(|_| CallError::NotSent)?;
         *current = Some(client.clone());
         Ok(client)
     }

@@ -5,17 +5,23 @@
 //! profile's `allow` list works); [`serve`] answers until the supervisor says stop or hangs up.
 //! Absent on purpose: paths, addresses, the environment, any way to get a descriptor but by asking the bus.
 
+mod channel;
 mod client;
 mod doorway;
 mod given;
 pub mod log;
 mod serve;
+mod stream;
 mod sys;
+#[cfg(test)]
+mod tests;
 pub mod trace;
 mod wait;
 
+pub use channel::AsyncChannel;
 pub use client::{Bus, CallError, Client, Link};
 pub use doorway::Doorway;
 pub use given::{Error, Given, Supervisor};
-pub use serve::{AsyncChannel, CALLS_MAX, Serve, event_loop, serve, supervise};
-pub use wait::{wait, wait_for};
+pub use serve::{CALLS_MAX, Conversations, Serve, event_loop, serve, serve_all, supervise};
+pub use stream::{Stream, receive_some, send_some};
+pub use wait::{wait, wait_for, wait_on};

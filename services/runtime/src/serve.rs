@@ -1,143 +1,25 @@
 //! Serving: connections come in by the door, calls are answered concurrently, the supervisor is kept informed.
 
-use crate::sys::Watchable;
-use crate::{Error, Supervisor, trace};
-use protocol::bus::{Accept, Door};
-use protocol::channel::{MessageError, ReceiveBuffer, ReceiveError};
+use crate::channel::BUFFER;
+use crate::{AsyncChannel, Error, Supervisor, trace};
+use protocol::bus::{Accept, Door, Origin};
+use protocol::channel::{MessageError, ReceiveError};
 use protocol::start::{HEARTBEAT_MS, Order};
 use protocol::trace::Side;
 use protocol::wire::{Conversation, Numbered};
-use protocol::{Channel, Packet, wire};
+use protocol::{Channel, wire};
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags};
-use serde::de::DeserializeOwned;
-use std::cell::RefCell;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::unix::AsyncFd;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Semaphore;
 
 /// The most calls of one connection that are worked on at a time; further ones wait in the socket.
 pub const CALLS_MAX: usize = 256;
 
-/// See [`AsyncChannel::send`].
-const FULL_AGAIN: Duration = Duration::from_millis(1);
-
 /// The most calls of all connections together.
 const CALLS_TOTAL_MAX: u32 = 1 << 16;
-
-thread_local! {
-    /// One buffer for all connections of a thread: a packet is copied out before anything else runs.
-    static BUFFER: RefCell<ReceiveBuffer> = RefCell::new(ReceiveBuffer::new());
-}
-
-/// A [`Channel`] in a tokio context. Clones share the socket.
-#[derive(Clone)]
-pub struct AsyncChannel {
-    shared: Rc<Watched>,
-}
-
-struct Watched {
-    socket: AsyncFd<Watchable>,
-    closed: Notify,
-}
-
-impl AsyncChannel {
-    /// Registers `channel` with the current runtime.
-    pub fn new(channel: Channel) -> std::io::Result<Self> {
-        let socket = crate::sys::watch(channel)?;
-        Ok(Self {
-            shared: Rc::new(Watched {
-                socket,
-                closed: Notify::new(),
-            }),
-        })
-    }
-
-    /// The next packet, or `None` when the peer has hung up. Cancel-safe.
-    pub async fn receive(&self) -> Result<Option<Packet>, ReceiveError> {
-        loop {
-            let mut ready = self.shared.socket.readable().await.map_err(|error| {
-                ReceiveError::System(Errno::from_io_error(&error).unwrap_or(Errno::IO))
-            })?;
-            let socket = &self.shared.socket.get_ref().0;
-            match BUFFER.with_borrow_mut(|buffer| socket.receive(buffer, RecvFlags::DONTWAIT)) {
-                Err(ReceiveError::System(Errno::AGAIN)) => ready.clear_ready(),
-                other => return other,
-            }
-        }
-    }
-
-    /// The next message of conversation `C` with its descriptors, or `None` when the peer has hung up. Cancel-safe. Decoded where it was
-    /// received, so that it is not copied once more.
-    pub(crate) async fn receive_message<C: Conversation, T: DeserializeOwned>(
-        &self,
-    ) -> Result<Option<(T, Vec<OwnedFd>)>, MessageError> {
-        loop {
-            let mut ready = self.shared.socket.readable().await.map_err(|error| {
-                let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
-                MessageError::Receive(ReceiveError::System(errno))
-            })?;
-            let socket = &self.shared.socket.get_ref().0;
-            let received = BUFFER.with_borrow_mut(|buffer| {
-                socket.receive_message::<C, T>(buffer, RecvFlags::DONTWAIT)
-            });
-            match received {
-                Err(error) if error.would_block() => ready.clear_ready(),
-                other => return other,
-            }
-        }
-    }
-
-    /// Tries `accept` on the socket, which listens, until it does not have to wait. Cancel-safe.
-    pub async fn readable<T>(
-        &self,
-        mut accept: impl FnMut(BorrowedFd<'_>) -> Result<T, Errno>,
-    ) -> std::io::Result<T> {
-        loop {
-            let mut ready = self.shared.socket.readable().await?;
-            match accept(self.shared.socket.get_ref().as_fd()) {
-                Err(Errno::AGAIN) => ready.clear_ready(),
-                other => return other.map_err(Into::into),
-            }
-        }
-    }
-
-    /// Sends one packet; waits while the peer's queue is full. Cancel-safe: a packet goes as a whole or not at all.
-    ///
-    /// A full queue is looked at again every [`FULL_AGAIN`] instead of being told about: the kernel would tell of room after each
-    /// packet that the peer takes, which is a wake-up of this thread for every call, and full queues are rare.
-    pub async fn send(
-        &self,
-        bytes: &[u8],
-        descriptors: &[BorrowedFd<'_>],
-    ) -> Result<(), MessageError> {
-        let socket = &self.shared.socket.get_ref().0;
-        loop {
-            match socket.send(bytes, descriptors, SendFlags::DONTWAIT) {
-                Err(Errno::AGAIN) => tokio::time::sleep(FULL_AGAIN).await,
-                other => return other.map_err(MessageError::Send),
-            }
-        }
-    }
-
-    /// Ends the connection for every holder of it.
-    pub fn hang_up(&self) {
-        let _ = rustix::net::shutdown(&self.shared.socket.get_ref().0, rustix::net::Shutdown::Both);
-    }
-
-    /// Wakes whoever waits in [`AsyncChannel::closed`].
-    pub(crate) fn close(&self) {
-        self.shared.closed.notify_one();
-    }
-
-    /// Waits for [`AsyncChannel::close`].
-    pub(crate) async fn closed(&self) {
-        self.shared.closed.notified().await;
-    }
-}
 
 /// A service that answers calls of one conversation.
 pub trait Serve<C: Conversation>: 'static {
@@ -163,6 +45,37 @@ pub fn event_loop() -> std::io::Result<tokio::runtime::Runtime> {
         .build()
 }
 
+/// The conversations that are answered at one door, by their names.
+#[derive(Default)]
+pub struct Conversations {
+    all: Vec<(&'static str, Answering)>,
+}
+
+/// Answers the calls of one new connection, in a task of its own.
+type Answering = Box<dyn Fn(OwnedFd, Accept, Arc<Semaphore>)>;
+
+impl Conversations {
+    /// Conversation `C`, answered by `service`.
+    pub fn of<C: Conversation, S: Serve<C>>(service: Rc<S>) -> Self {
+        Self::default().and::<C, S>(service)
+    }
+
+    /// And conversation `C`, answered by `service`.
+    pub fn and<C: Conversation, S: Serve<C>>(mut self, service: Rc<S>) -> Self {
+        let answering = move |socket, accept, under_way| {
+            tokio::task::spawn_local(attend::<C, S>(socket, accept, service.clone(), under_way));
+        };
+        self.all.push((C::NAME, Box::new(answering)));
+        self
+    }
+
+    fn answering(&self, conversation: &str) -> Option<&Answering> {
+        let mut all = self.all.iter();
+        all.find(|(name, _)| *name == conversation)
+            .map(|(_, answering)| answering)
+    }
+}
+
 /// Accepts connections at `door` and answers their calls until the supervisor says stop (then calls under way are finished) or hangs up.
 ///
 /// A connection that speaks anything else is hung up. Runs on one thread, in a context where tasks may be spawned locally.
@@ -170,6 +83,15 @@ pub async fn serve<C: Conversation, S: Serve<C>>(
     door: Channel,
     supervisor: Supervisor,
     service: Rc<S>,
+) -> Result<(), Error> {
+    serve_all(door, supervisor, Conversations::of::<C, S>(service)).await
+}
+
+/// As [`serve`], where more than one conversation is served at the door.
+pub async fn serve_all(
+    door: Channel,
+    supervisor: Supervisor,
+    conversations: Conversations,
 ) -> Result<(), Error> {
     let channel_error = |error| Error::Channel(MessageError::Receive(error));
     let io_error = |error: std::io::Error| {
@@ -195,31 +117,45 @@ pub async fn serve<C: Conversation, S: Serve<C>>(
             continue;
         };
         trace::begin(Side::Served, Door::NAME, &accept.client).over(1, 0);
-        if accept.conversation != C::NAME {
-            crate::warn!(
+        match conversations.answering(&accept.conversation) {
+            Some(answering) => answering(socket, accept, under_way.clone()),
+            None => crate::warn!(
                 "{} asked for {}, which is not served here",
                 accept.client,
                 accept.conversation
-            );
-            continue;
+            ),
         }
-        let (service, under_way) = (service.clone(), under_way.clone());
-        tokio::task::spawn_local(async move {
-            let client = accept.client.clone();
-            let Ok(channel) = AsyncChannel::new(socket.into()) else {
-                return;
-            };
-            let ended = connection::<C, S>(&channel, accept, service, under_way).await;
-            if let Err(error) = ended {
-                crate::warn!("connection of {client}: {error}; hung up");
-            }
-            // Said aloud, since the bus holds a duplicate of our end.
-            channel.hang_up();
-        });
     }
     // Finish what is under way; the supervisor bounds the time.
     let _all = under_way.acquire_many(CALLS_TOTAL_MAX).await;
     Ok(())
+}
+
+/// One connection, from its first call to its end.
+async fn attend<C: Conversation, S: Serve<C>>(
+    socket: OwnedFd,
+    accept: Accept,
+    service: Rc<S>,
+    under_way: Arc<Semaphore>,
+) {
+    let client = match &accept.origin {
+        Origin::Here => accept.client.clone(),
+        Origin::Member { name, .. } => format!("{} on {name}", accept.client),
+        Origin::Stranger { key } => format!("{} on {key}, a stranger", accept.client),
+    };
+    let channel = match accept.origin {
+        Origin::Here => AsyncChannel::new(socket.into()),
+        Origin::Member { .. } | Origin::Stranger { .. } => AsyncChannel::on_stream(socket),
+    };
+    let Ok(channel) = channel else {
+        return;
+    };
+    let ended = connection::<C, S>(&channel, accept, service, under_way).await;
+    if let Err(error) = ended {
+        crate::warn!("connection of {client}: {error}; hung up");
+    }
+    // Said aloud, since the bus holds a duplicate of our end.
+    channel.hang_up();
 }
 
 /// Says "alive" every second while `turning()` holds, until the supervisor says stop. For services without a door; [`serve`] does it itself.

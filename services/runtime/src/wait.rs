@@ -29,13 +29,21 @@ pub fn wait_for<'a>(
     until: Instant,
 ) -> Result<(), Errno> {
     let mut set: Vec<PollFd<'a>> = set.into_iter().collect();
+    wait_on(&mut set, until)
+}
+
+/// The same for whoever asks afterwards what has happened to which.
+///
+/// # Errors
+/// As [`wait`].
+pub fn wait_on(set: &mut [PollFd<'_>], until: Instant) -> Result<(), Errno> {
     let left = until.saturating_duration_since(Instant::now());
     // To the nanosecond: a wait that ends a moment early would spin until the deadline.
     let left = Timespec {
         tv_sec: left.as_secs().min(3_600) as i64,
         tv_nsec: i64::from(left.subsec_nanos()),
     };
-    match poll(&mut set, Some(&left)) {
+    match poll(set, Some(&left)) {
         Ok(_) | Err(Errno::INTR) => Ok(()),
         Err(errno) => Err(errno),
     }

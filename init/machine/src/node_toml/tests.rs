@@ -5,6 +5,8 @@
 )]
 use super::*;
 use proptest::prelude::*;
+use protocol::cluster::{ClusterId, NodeKey};
+use protocol::token::Token;
 use std::time::{Duration, Instant};
 
 const KEY: &str =
@@ -104,6 +106,28 @@ fn each_mistake_is_named_with_its_line() {
         "[web]\nlisten = \"[::]:80\"\ndomains = [\"a b\"]\n[ssh]",
         "node.toml:14: \"a b\" is not a host name",
     );
+    for (line, expected) in [
+        ("join = \"AQ\"", "node.toml:13: this is not a whole token"),
+        (
+            "mesh = \"0.0.0.0:3901\"",
+            "node.toml:13: \"0.0.0.0:3901\" is not an address at which",
+        ),
+        (
+            "mesh = \"10.0.0.5\"",
+            "node.toml:13: \"10.0.0.5\" is not an address at which",
+        ),
+        (
+            "gossip = \"10.0.0.5:1\"",
+            "node.toml:13: gossip says nothing without `mesh`",
+        ),
+        (
+            "capacity = \"much\"",
+            "node.toml:13: \"much\" is not a size",
+        ),
+        ("zone = \"a\"", "node.toml:13: unknown field `zone`"),
+    ] {
+        check("[ssh]", &format!("[cluster]\n{line}\n[ssh]"), expected);
+    }
     for (url, expected) in [
         ("https://10.0.0.5/", "https is not possible yet"),
         ("http://hooks.org/", "\"hooks.org\" is not an IP address"),
@@ -144,6 +168,35 @@ fn each_mistake_is_named_with_its_line() {
         "root = [",
         "node.toml:13: unknown field `root`",
     );
+}
+
+#[test]
+fn a_node_among_others_says_where_it_is_reached_and_what_it_gives() {
+    let token = Token {
+        cluster: ClusterId([1; 16]),
+        secret: [2; 32],
+        key: NodeKey([3; 32]),
+        mesh: "192.168.1.1:3901".parse().unwrap(),
+    };
+    let text = format!(
+        "[cluster]\nmesh = \"192.168.1.20:3901\"\njoin = \"{}\"\ncapacity = \"500GB\"\n",
+        token.to_text()
+    );
+    let cluster = NodeToml::parse(&text).unwrap().cluster;
+    assert_eq!(cluster.join, Some(Invitation(token)));
+    assert_eq!(cluster.capacity, Some(Capacity(500_000_000_000)));
+    assert_eq!(cluster.gossip(), Some("192.168.1.20:3901".parse().unwrap()));
+    let text = text.replace("[cluster]", "[cluster]\ngossip = \"192.168.1.20:3902\"");
+    let cluster = NodeToml::parse(&text).unwrap().cluster;
+    assert_eq!(cluster.gossip(), Some("192.168.1.20:3902".parse().unwrap()));
+    let alone = text.replace("mesh = \"192.168.1.20:3901\"\n", "");
+    let error = NodeToml::parse(&alone).unwrap_err().to_string();
+    assert!(
+        error.contains("join says nothing without `mesh`"),
+        "{error}"
+    );
+    let salvaged = NodeToml::salvage(&format!("name = 1\n{text}"));
+    assert_eq!(salvaged.cluster, cluster);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use protocol::Channel;
 use protocol::block::{BlockAnswer, BlockCall, BlockError, Blocks, Usage};
 use protocol::bus::{BusError, Connect, ConnectAnswer, ConnectCall};
+use protocol::cluster::{ClusterId, GossipKey, NodeEntry, NodeKey, Roster, Standing};
 use protocol::inspect::{
     Inspect, InspectAnswer, InspectCall, Machine, Node, Power, Process, Service,
 };
@@ -21,6 +22,30 @@ use std::rc::Rc;
 
 /// So many rows are one page: few, so that lists have to be continued.
 const PAGE: usize = 5;
+
+/// Two that belong, and two that do not, of which one had a name that was given again.
+fn roster() -> Roster {
+    let node = |number: u8, name: &str, standing| NodeEntry {
+        key: NodeKey([number; 32]),
+        gossip_key: GossipKey([number; 32]),
+        name: name.into(),
+        zone: "home".into(),
+        capacity_bytes: 1,
+        mesh: String::new(),
+        gossip: String::new(),
+        standing,
+    };
+    Roster {
+        cluster: ClusterId([1; 16]),
+        version: 5,
+        nodes: vec![
+            node(1, "attic", Standing::Left),
+            node(2, "attic", Standing::Member),
+            node(3, "cellar", Standing::Member),
+            node(4, "gone", Standing::Left),
+        ],
+    }
+}
 
 #[derive(Default)]
 pub(super) struct World {
@@ -114,11 +139,16 @@ impl World {
                 world.count();
                 assert_eq!(call, MembershipCall::Members);
                 Some(MembershipAnswer::Members(vec![Member {
+                    key: NodeKey([1; 32]),
                     name: "n1".into(),
                     zone: "z1".into(),
                     address: "127.0.0.1:3901".into(),
+                    mesh: String::new(),
+                    capacity_bytes: 5 << 30,
                     state: MemberState::Alive,
                     incarnation: 0,
+                    version: "0.1.0".into(),
+                    services: "metadata console".into(),
                 }]))
             }),
             ("block-store", "blocks") => answer::<Blocks>(move |call| {
@@ -130,6 +160,8 @@ impl World {
                     files: 1,
                     packs: 1,
                     damaged: 0,
+                    behind: 0,
+                    settled: 0,
                 })))
             }),
             ("metadata", "metadata") => answer::<Metadata>(move |call| world.metadata(call)),
@@ -210,6 +242,7 @@ impl World {
                 applied: 1,
                 voters: vec!["n1".into()],
             }])),
+            Operation::Roster => Ok(Reply::Roster(Some(roster()))),
             Operation::Sweep { .. } => Ok(Reply::Swept {
                 seen: 1,
                 removed: 0,
@@ -253,6 +286,11 @@ impl World {
                 all.insert((access_key, bucket), rights);
                 Reply::Done
             }
+            Operation::Invite { for_ms } => Reply::Invited {
+                token: "TOKEN".into(),
+                expires_ms: for_ms,
+            },
+            Operation::SetStanding { .. } => Reply::Roster(Some(roster())),
             Operation::CreateBucket { name, hash_key, .. } => {
                 self.buckets.borrow_mut().push(name.clone());
                 Reply::Bucket(Bucket {

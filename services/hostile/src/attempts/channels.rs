@@ -70,16 +70,34 @@ pub(super) const ATTEMPTS: &[Attempt] = &[
     }),
     // Out of the node, by the bus, without a word of it in the manifest.
     Attempt::code("dial-a-webhook", "", |stage| {
-        let of_the_bus = |(name, _): &(String, _)| name == "bus";
-        let at = stage.targets.iter().position(of_the_bus);
-        let (_, bus) = stage.targets.swap_remove(at.ok_or(Errno::NODEV)?);
-        let bus = Channel::from(bus);
+        let bus = the_bus(stage)?;
         let dial = |name: &str| {
             let (kind, name) = ("webhook".into(), name.into());
             ask(&bus, ConnectCall::Dial { kind, name })
         };
         // The one that there is, and one that there is not: neither answer may tell which is which.
         match (dial("hook"), dial("nobody")) {
+            (Err(one), Err(other)) if one == other => Err(one),
+            _ => Ok(()),
+        }
+    }),
+    // To another node, by the bus, without a word of it in the manifest: what is served across nodes, and what is not.
+    Attempt::code("open-on-another-node", "", |stage| {
+        let bus = the_bus(stage)?;
+        let open = |conversation: &str| {
+            let (node, service) = ("another".into(), "metadata".into());
+            let conversation = conversation.into();
+            ask(
+                &bus,
+                ConnectCall::OpenOn {
+                    node,
+                    service,
+                    conversation,
+                },
+            )
+        };
+        // Whether there is such a node is not told either.
+        match (open("peers"), open("metadata")) {
             (Err(one), Err(other)) if one == other => Err(one),
             _ => Ok(()),
         }
@@ -109,6 +127,14 @@ pub(super) const ATTEMPTS: &[Attempt] = &[
     Attempt::code("exit", "", |_| std::process::exit(7)),
     Attempt::code("crash", "", |_| sys::crash()),
 ];
+
+/// The restricted bus channel that it was given.
+fn the_bus(stage: &mut Stage) -> Result<Channel, Errno> {
+    let of_the_bus = |(name, _): &(String, _)| name == "bus";
+    let at = stage.targets.iter().position(of_the_bus);
+    let (_, bus) = stage.targets.swap_remove(at.ok_or(Errno::NODEV)?);
+    Ok(Channel::from(bus))
+}
 
 /// Asks the bus, and waits for the answer.
 fn ask(bus: &Channel, body: ConnectCall) -> Result<(), Errno> {

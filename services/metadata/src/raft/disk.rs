@@ -44,6 +44,17 @@ const FILES_MAX: usize = 256;
 /// How long rows that can be made again wait for company, so that a write costs one wake-up of the writing thread and not two.
 const LAZY: Duration = Duration::from_millis(50);
 
+#[cfg(test)]
+thread_local! {
+    static TIME_STOPS: Cell<bool> = const { Cell::new(false) };
+}
+
+/// For tests in virtual time on this thread: tokio does not advance it while a job is on its way to a disk, because a blocking task waits for that.
+#[cfg(test)]
+pub(crate) fn stop_time_while_a_disk_works() {
+    TIME_STOPS.set(true);
+}
+
 /// What is done when a job is on the disk. Runs on the serving thread.
 pub(crate) type Done = Box<dyn FnOnce()>;
 
@@ -61,6 +72,8 @@ pub(crate) struct Disk {
     jobs: Cell<u64>,
     under_way: RefCell<UnderWay>,
     timer_set: Cell<bool>,
+    #[cfg(test)]
+    abandoned: Cell<bool>,
 }
 
 /// What the writing thread has not confirmed yet.
@@ -70,6 +83,9 @@ struct UnderWay {
     rows: BTreeMap<Slice, (u64, Option<Slice>)>,
     /// The keys of each job in `rows`, and what is to be done then.
     jobs: VecDeque<(u64, Vec<Slice>, Option<Done>)>,
+    /// What stops virtual time, with the number of the job that it waits for.
+    #[cfg(test)]
+    stops: VecDeque<(u64, std::sync::mpsc::Sender<()>)>,
 }
 
 impl Disk {
@@ -118,6 +134,8 @@ impl Disk {
             jobs: Cell::new(0),
             under_way: RefCell::default(),
             timer_set: Cell::new(false),
+            #[cfg(test)]
+            abandoned: Cell::new(false),
         });
         tokio::task::spawn_local(disk.clone().follow(progress));
         Ok(disk)
@@ -128,6 +146,10 @@ impl Disk {
     ///
     /// Rows of the state can be read from now on.
     pub(crate) fn write(self: &Rc<Self>, writes: Vec<Write>, when: When, done: Option<Done>) {
+        #[cfg(test)]
+        if self.abandoned.get() {
+            return;
+        }
         let number = self.jobs.get() + 1;
         self.jobs.set(number);
         let mut under_way = self.under_way.borrow_mut();
@@ -139,6 +161,13 @@ impl Disk {
                 .insert(write.key.clone(), (number, write.value.clone()));
         }
         under_way.jobs.push_back((number, keys, done));
+        #[cfg(test)]
+        if TIME_STOPS.get() && when > When::Lazily {
+            let (stop, over) = std::sync::mpsc::channel();
+            under_way.stops.push_back((number, stop));
+            // Both ends of the wait are the same: the job is done, or nobody waits for it any more.
+            tokio::task::spawn_blocking(move || over.recv().is_ok());
+        }
         drop(under_way);
         self.queue.add(number, writes, when);
         if when == When::Lazily && !self.timer_set.replace(true) {
@@ -226,6 +255,8 @@ impl Disk {
             }
             dones.extend(done);
         }
+        #[cfg(test)]
+        under_way.stops.retain(|(number, _)| *number > last);
         drop(under_way);
         // Afterwards, because they may write.
         dones.into_iter().for_each(|done| done());
@@ -239,6 +270,15 @@ impl Disk {
             let _ = thread.join();
         }
         drop(self.database.borrow_mut().take());
+    }
+
+    /// Forgets what the writing thread has not taken yet, and writes nothing more.
+    #[cfg(test)]
+    pub(crate) fn abandon(&self) {
+        self.abandoned.set(true);
+        self.queue.abandon();
+        // What was to be done holds on to this.
+        drop(self.under_way.take());
     }
 
     /// The keyspaces, for rows that are not under way: at the start, and the log's confirmed entries.

@@ -9,17 +9,22 @@ mod log;
 mod machine;
 mod merger;
 mod network;
+mod serving;
 mod shard;
 mod snapshot;
+mod store;
 mod types;
 mod writer;
 
 #[cfg(test)]
 mod tests;
 
-pub use group::{Group, Store};
+#[cfg(test)]
+pub(crate) use disk::stop_time_while_a_disk_works;
+pub use group::{Group, Members};
 pub use shard::Shard;
 pub use snapshot::{CHUNK_BYTES_MAX, Snapshot, Staged, View};
+pub use store::{Me, Store, number_of};
 pub use types::Peer;
 
 use crate::Error;

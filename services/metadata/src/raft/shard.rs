@@ -10,6 +10,7 @@
 //! rows are written beside the old ones, and one batch switches over.
 
 use super::disk::Disk;
+use super::group::LOG_KEPT;
 use super::types::{Entry, LogId, StoredMembership, Vote};
 use super::writer::{Space, When, Write};
 use crate::Error;
@@ -21,6 +22,7 @@ use std::cell::{Cell, Ref, RefCell};
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::rc::Rc;
+use tokio::sync::Notify;
 
 /// What most rows fit into, in bytes.
 const USUAL_BYTES: usize = 512;
@@ -32,6 +34,9 @@ pub struct Shard {
     facts: RefCell<Facts>,
     /// Of keys, rights and buckets, as applied; only shard 0 has one.
     revision: Cell<u64>,
+    revised: Notify,
+    /// Told each time that so many entries more are applied that the log may be cut.
+    grown: Notify,
 }
 
 /// What Raft asks for again and again.
@@ -80,6 +85,8 @@ impl Shard {
             disk: disk.clone(),
             facts: RefCell::new(facts),
             revision: Cell::new(0),
+            revised: Notify::new(),
+            grown: Notify::new(),
         };
         shard.learn_revision()?;
         Ok(shard)
@@ -94,9 +101,22 @@ impl Shard {
         self.revision.get()
     }
 
+    /// Waits for the next change of the revision.
+    pub(crate) async fn revised(&self) {
+        self.revised.notified().await;
+    }
+
+    /// Waits until some entries more are applied.
+    pub(crate) async fn grown(&self) {
+        self.grown.notified().await;
+    }
+
     fn learn_revision(&self) -> Result<(), Error> {
         if self.number == 0 {
-            self.revision.set(state::revision(self)?);
+            let revision = state::revision(self)?;
+            if self.revision.replace(revision) != revision {
+                self.revised.notify_waiters();
+            }
         }
         Ok(())
     }
@@ -284,6 +304,9 @@ impl Shard {
         }
         drop(facts);
         self.trim();
+        if log_id.index.is_multiple_of(LOG_KEPT) {
+            self.grown.notify_one();
+        }
         self.learn_revision()
     }
 
@@ -383,7 +406,7 @@ impl state::Store for Gather<'_> {
     }
 }
 
-fn meta_key(shard: u16, letter: u8) -> [u8; 3] {
+pub(super) fn meta_key(shard: u16, letter: u8) -> [u8; 3] {
     let [high, low] = shard.to_be_bytes();
     [high, low, letter]
 }

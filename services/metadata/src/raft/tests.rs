@@ -120,7 +120,14 @@ fn has(rows: &impl Rows, number: u64) -> bool {
 }
 
 async fn open(directory: &Path) -> Store {
-    Store::open(directory, "n1", 4, 77).await.unwrap()
+    Store::open(directory, 4, me(Some(77))).await.unwrap()
+}
+
+fn me(number: Option<u64>) -> Me {
+    Me {
+        number,
+        ..Me::alone("n1")
+    }
 }
 
 #[test]
@@ -228,7 +235,7 @@ fn another_number_of_shards_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     on_one_thread(async { open(directory.path()).await.close().await });
     on_one_thread(async {
-        let refused = Store::open(directory.path(), "n1", 8, 77).await;
+        let refused = Store::open(directory.path(), 8, me(Some(77))).await;
         assert!(matches!(refused, Err(Error::Shards { set: 8, found: 4 })));
     });
 }
@@ -306,6 +313,34 @@ fn a_snapshot_brings_another_store_to_the_same_rows() {
         one.close().await;
         other.close().await;
     });
+}
+
+#[test]
+fn a_directory_from_before_nodes_had_keys_goes_on_under_the_keys_number() {
+    let directory = tempfile::tempdir().unwrap();
+    for (round, number) in [None, Some(u64::MAX), Some(3), Some(3)]
+        .into_iter()
+        .enumerate()
+    {
+        on_one_thread(async {
+            let store = Store::open(directory.path(), 4, me(number)).await.unwrap();
+            assert!(number.is_none_or(|number| store.number() == number));
+            assert!(store.is_alone());
+            let group = store.groups()[1].clone();
+            if round == 0 {
+                group.propose(open_bucket()).await.unwrap().unwrap();
+            }
+            let first = round as u64 * 100;
+            for number in first..first + 100 {
+                let put = group.propose(put(number, Precondition::Absent)).await;
+                put.unwrap().unwrap();
+            }
+            let rows = group.read().await.unwrap();
+            assert!((0..first + 100).all(|number| has(rows, number)));
+            assert_eq!(group.status().voters, ["n1"]);
+            store.close().await;
+        });
+    }
 }
 
 fn log_id(index: u64) -> LogId {

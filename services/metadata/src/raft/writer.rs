@@ -70,6 +70,8 @@ struct Queued {
     last: u64,
     when: Option<When>,
     closed: bool,
+    #[cfg(test)]
+    abandoned: bool,
 }
 
 impl Queue {
@@ -81,6 +83,10 @@ impl Queue {
     /// Adds a job behind all others. Jobs are numbered upwards by the caller.
     pub(crate) fn add(&self, number: u64, writes: Vec<Write>, when: When) {
         let mut queued = self.lock();
+        #[cfg(test)]
+        if queued.abandoned {
+            return;
+        }
         queued.writes.extend(writes);
         queued.last = number;
         queued.when = queued.when.max(Some(when));
@@ -105,6 +111,18 @@ impl Queue {
     /// Lets the thread write what has gathered, and end.
     pub(crate) fn close(&self) {
         self.lock().closed = true;
+        self.wake.notify_one();
+    }
+
+    /// Lets the thread end, and drops what has gathered and all that still comes.
+    #[cfg(test)]
+    pub(crate) fn abandon(&self) {
+        let mut queued = self.lock();
+        queued.abandoned = true;
+        queued.closed = true;
+        queued.when = None;
+        queued.writes.clear();
+        drop(queued);
         self.wake.notify_one();
     }
 

@@ -5,10 +5,10 @@ use object_encryption::sealed_bytes;
 use protocol::block::{BLOCK_BYTES_MAX, BlockRef};
 use protocol::metadata::{
     AccessKey, AttributeChange, BLOCKS_MAX, Change, Checksum, Content, EVENTS_PAGE_MAX, Encryption,
-    EventKind, HEADERS_BYTES_MAX, INLINE_BYTES_MAX, KEY_BYTES_MAX, KeySource, MetadataError,
-    NOTIFICATION_RULES_MAX, NewObject, Notification, Operation, PARTS_MAX, Part, Precondition,
-    TAG_NAME_BYTES_MAX, TAG_VALUE_BYTES_MAX, TAGS_MAX, TOKEN_BYTES_MAX, Versioning,
-    is_webhook_name,
+    EventKind, HEADERS_BYTES_MAX, INLINE_BYTES_MAX, INVITATION_MS_MAX, INVITATION_MS_MIN,
+    KEY_BYTES_MAX, KeySource, MetadataError, NOTIFICATION_RULES_MAX, NewObject, Notification,
+    Operation, PARTS_MAX, Part, Precondition, TAG_NAME_BYTES_MAX, TAG_VALUE_BYTES_MAX, TAGS_MAX,
+    TOKEN_BYTES_MAX, Versioning, is_webhook_name,
 };
 use protocol::settings::{
     LIFECYCLE_RULES_MAX, Lifecycle, POLICY_BYTES_MAX, SETTING_BYTES_MAX, SettingKind,
@@ -36,6 +36,10 @@ pub fn check(operation: &Operation) -> Result<(), MetadataError> {
             self::webhook(webhook)?;
             bound(events.len() <= EVENTS_PAGE_MAX, "count of events")
         }
+        Operation::Invite { for_ms } => bound(
+            (INVITATION_MS_MIN..=INVITATION_MS_MAX).contains(for_ms),
+            "time of an invitation",
+        ),
         Operation::Change(change) => check_change(change),
         _ => Ok(()),
     }

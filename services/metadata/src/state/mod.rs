@@ -9,6 +9,7 @@
 mod aliases;
 mod bounds;
 mod changes;
+mod layout;
 mod lifecycle;
 mod listing;
 mod locks;
@@ -17,6 +18,7 @@ mod objects;
 mod quotas;
 mod registry;
 mod renaming;
+mod roster;
 mod rows;
 mod settings;
 mod store;
@@ -29,12 +31,14 @@ mod versions;
 pub(crate) mod tests;
 
 pub use bounds::check;
+pub use layout::{Arrangement, Layout, LayoutChange, Moving, layout};
 pub use lifecycle::{Cursor, Due, Expired, Look, look};
 pub(crate) use listing::Room;
 pub use notifications::next_events;
 pub use registry::{
     Place, find_bucket, is_versioned, next_bucket, registered, revision, rowed, usage,
 };
+pub use roster::{ClusterChange, is_invited, roster};
 pub use settings::lifecycles;
 pub use store::{MemoryStore, Rows, Store};
 pub use sweeping::{garbage, is_referenced, reclaimable};
@@ -45,8 +49,8 @@ use protocol::block::{BlockRef, HashKey};
 use protocol::metadata::{BucketId, Change, Content, MetadataError, Operation, Reply, Versioning};
 use serde::{Deserialize, Serialize};
 
-/// Number of the form of commands and rows on the disk: raised with each change of either, or of the types of
-/// `protocol::metadata` in them.
+/// Number of the form of commands and rows on the disk: raised with each change by which one that was written before would be read as another,
+/// here or in the types of `protocol::metadata` in them. A further kind behind the others changes none.
 pub const FORMAT: u32 = 6;
 
 /// What a command came to: a reply, or why it was refused.
@@ -64,10 +68,6 @@ pub struct Command {
 /// One change of a shard.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "the fields are those of protocol::metadata")]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "a box would cost each change an allocation"
-)]
 pub enum AnyChange {
     /// What a client asks for is one command.
     Asked(Change),
@@ -110,6 +110,10 @@ pub enum AnyChange {
     Reclaim,
     /// The events for a webhook up to this number were told. Refused for one that [`next_events`] cannot have shown. Harmless to repeat.
     ForgetEvents { webhook: String, upto: u64 },
+    /// Shard 0: which nodes keep blocks.
+    Layout(LayoutChange),
+    /// Shard 0: who belongs to the cluster.
+    Cluster(ClusterChange),
 }
 
 impl From<Change> for AnyChange {
@@ -185,6 +189,7 @@ pub fn read<R: Rows>(rows: &R, operation: &Operation) -> Result<Option<Outcome>,
             key,
             version,
         } => objects::get(rows, *bucket, key, *version)?,
+        Operation::Roster => Ok(Reply::Roster(roster(rows)?)),
         Operation::GetUsage { bucket } => Ok(Reply::Usage(usage(rows, *bucket)?)),
         Operation::GetVersioning { bucket } => locks::get_versioning(rows, *bucket)?,
         Operation::GetNotification { bucket } => notifications::get(rows, *bucket)?,
@@ -270,6 +275,8 @@ fn change<R: Rows>(changes: &mut Changes<'_, R>, change: &AnyChange) -> Result<O
         AnyChange::ForgetGarbage { garbage } => sweeping::forget(changes, garbage),
         AnyChange::Reclaim => sweeping::reclaim(changes),
         AnyChange::ForgetEvents { webhook, upto } => notifications::forget(changes, webhook, *upto),
+        AnyChange::Layout(change) => layout::change(changes, change),
+        AnyChange::Cluster(change) => roster::change(changes, change),
     }
 }
 

@@ -194,9 +194,14 @@ pub(super) fn set_rights<R: Rows>(
     } else {
         put_rights(changes, access_key, bucket, rights)?;
     }
-    let registry = registry(changes.rows)?;
-    revise(changes, registry)?;
+    raise_revision(changes)?;
     Ok(Ok(Reply::Done))
+}
+
+/// What nodes remember of the registry is old from now on.
+pub(super) fn raise_revision<R: Rows>(changes: &mut Changes<'_, R>) -> Result<(), Error> {
+    let registry = registry(changes.rows)?;
+    revise(changes, registry)
 }
 
 pub(super) fn register_bucket<R: Rows>(

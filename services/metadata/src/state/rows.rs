@@ -13,6 +13,9 @@
 //! | `L` | a bucket's alias | the bucket's name | shard 0 |
 //! | `P` | access key | the key's policy, as it came | shard 0 |
 //! | `S` | bucket, number of the kind | a setting's document, as it came | shard 0 |
+//! | `D` | | [`Layout`](super::Layout): which nodes keep blocks | shard 0 |
+//! | `C` | | `Roster`: who belongs to the cluster | shard 0 |
+//! | `I` | hash of a secret | [`Invitation`] | shard 0 |
 //! | `b` | bucket | [`BucketRow`] | the bucket's shard, as all below |
 //! | `o` | bucket, object key | [`ObjectHead`] of the current version, unless that is a delete marker | |
 //! | `v` | bucket, object key (escaped), order from high to low | [`Older`]: a noncurrent version, or a delete marker | |
@@ -34,8 +37,10 @@
 //! the first of them is the delete marker that says so. A version keeps its order, and with it the place of its content, when another one
 //! comes on top of it: only the head moves. Every webhook that an `e` row names has a `W` row.
 
+mod cluster;
 mod events;
 
+pub(crate) use cluster::{Invitation, cluster, invitation, invitations};
 pub(crate) use events::{
     Queue, event, event_number, notification, notifications, queue, webhook_of_queue,
 };
@@ -266,6 +271,10 @@ fn key(letter: u8, bucket: Option<BucketId>, rest: &[&[u8]]) -> Vec<u8> {
 
 pub(crate) fn registry() -> Vec<u8> {
     key(b'R', None, &[])
+}
+
+pub(crate) fn layout() -> Vec<u8> {
+    key(b'D', None, &[])
 }
 
 pub(crate) fn access_key(id: &str) -> Vec<u8> {

@@ -1,11 +1,14 @@
 //! The whole service in a thread, with a supervisor, a bus and a block-store made by the test.
 
+pub mod membership;
+
+use membership::FakeMembership;
 use metadata::{Clock, Error};
 use protocol::Channel;
 use protocol::block::{
     BlockAnswer, BlockCall, BlockError, BlockId, BlockRef, Blocks, Place, Usage,
 };
-use protocol::bus::{Accept, BusError, Connect, ConnectAnswer, ConnectCall, Door};
+use protocol::bus::{Accept, BusError, Connect, ConnectAnswer, ConnectCall, Door, Origin};
 use protocol::channel::ReceiveBuffer;
 use protocol::metadata::{Answer, Call, Metadata, MetadataError, Operation, Reply};
 use protocol::start::{Order, Packed, Say, Start};
@@ -44,13 +47,29 @@ impl Home {
     }
 
     pub fn start_with(directory: &Path, blocks: Arc<FakeBlocks>) -> Self {
+        let members = FakeMembership::of(membership::node(1), None);
+        Self::start_as(directory, blocks, members, true)
+    }
+
+    /// The first node of a cluster, or one that joins another's.
+    pub fn start_as(
+        directory: &Path,
+        blocks: Arc<FakeBlocks>,
+        members: Arc<FakeMembership>,
+        founder: bool,
+    ) -> Self {
         let (supervisor, start) = Channel::pair().unwrap();
         let (door, given_door) = Channel::pair().unwrap();
         let (bus, given_bus) = Channel::pair().unwrap();
         let packed = Packed {
             service: "metadata".into(),
             grants: vec!["door".into(), "bus".into()],
-            settings: vec![("node".into(), "n1".into()), ("shards".into(), "4".into())],
+            settings: vec![
+                ("node".into(), "n1".into()),
+                ("node_key".into(), membership::key(1).to_string()),
+                ("founder".into(), if founder { "yes" } else { "no" }.into()),
+                ("shards".into(), "4".into()),
+            ],
         };
         let descriptors = [given_door.as_fd(), given_bus.as_fd()];
         supervisor
@@ -72,7 +91,7 @@ impl Home {
             })
         };
         let store = blocks.clone();
-        std::thread::spawn(move || serve_bus(&bus, &store));
+        std::thread::spawn(move || serve_bus(&bus, &store, &members));
         assert!(matches!(
             receive::<Start, Say>(&supervisor),
             Some(Say::Ready { .. })
@@ -104,6 +123,7 @@ impl Home {
         let accept = Accept {
             client: client.into(),
             conversation: "metadata".into(),
+            origin: Origin::Here,
         };
         self.door
             .send_message::<Door>(&accept, &[theirs.as_fd()], SendFlags::empty())
@@ -167,7 +187,7 @@ impl Client {
     }
 }
 
-fn serve_bus(bus: &Channel, store: &Arc<FakeBlocks>) {
+fn serve_bus(bus: &Channel, store: &Arc<FakeBlocks>, members: &Arc<FakeMembership>) {
     while let Some(Numbered { id, body }) = receive::<Connect, Numbered<ConnectCall>>(bus) {
         let ConnectCall::Open {
             service,
@@ -176,17 +196,20 @@ fn serve_bus(bus: &Channel, store: &Arc<FakeBlocks>) {
         else {
             panic!("metadata has no listener");
         };
-        assert_eq!(
-            (service.as_str(), conversation.as_str()),
-            ("block-store", "blocks")
+        let of_members = (service.as_str(), conversation.as_str()) == ("membership", "members");
+        assert!(
+            of_members || (service.as_str(), conversation.as_str()) == ("block-store", "blocks")
         );
         let (ours, theirs) = Channel::pair().unwrap();
-        let away = store.state.lock().unwrap().away;
+        let away = store.state.lock().unwrap().away && !of_members;
         let (body, descriptors): (<Connect as Conversation>::Answer, _) = match away {
             true => (Err(BusError::Unavailable), Vec::new()),
             false => (Ok(ConnectAnswer::Opened), vec![theirs.as_fd()]),
         };
-        if !away {
+        if of_members {
+            let members = members.clone();
+            std::thread::spawn(move || members.serve(&ours));
+        } else if !away {
             let store = store.clone();
             std::thread::spawn(move || store.serve(&ours));
         }
@@ -341,6 +364,8 @@ impl FakeBlocks {
                 files: state.blocks.len() as u64,
                 packs: 0,
                 damaged: 0,
+                behind: 0,
+                settled: 0,
             })),
             other => panic!("metadata does not ask for {other:?}"),
         }

@@ -79,7 +79,9 @@ impl From<Failure> for S3Error {
                 ErrorCode::InsufficientStorage.into()
             }
             Failure::Store(BlockError::TooManyWriters) => ErrorCode::SlowDown.into(),
-            Failure::Store(BlockError::Disk(_)) | Failure::Call(_) | Failure::Write(_) => {
+            Failure::Store(BlockError::Disk(_) | BlockError::TooFewCopies(_))
+            | Failure::Call(_)
+            | Failure::Write(_) => {
                 runtime::warn!("block-store: {failure}");
                 ErrorCode::ServiceUnavailable.into()
             }

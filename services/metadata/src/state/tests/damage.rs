@@ -2,6 +2,7 @@
 
 use super::*;
 use proptest::prelude::*;
+use protocol::cluster::{ClusterId, GossipKey, NodeEntry, NodeKey, Standing};
 use protocol::metadata::Operation;
 
 /// A store with rows of every kind.
@@ -45,13 +46,49 @@ fn populated() -> MemoryStore {
         upload: "v".into(),
     };
     run(&mut store, abort).unwrap();
+    for change in changes_of_nodes() {
+        run(&mut store, AnyChange::Cluster(change)).unwrap();
+    }
     store
+}
+
+/// A cluster of two.
+fn changes_of_nodes() -> [ClusterChange; 4] {
+    let node = |number| NodeEntry {
+        key: NodeKey([number; 32]),
+        gossip_key: GossipKey([number; 32]),
+        name: format!("node-{number}"),
+        zone: "home".into(),
+        capacity_bytes: 1,
+        mesh: "10.0.0.1:1".into(),
+        gossip: "10.0.0.1:2".into(),
+        standing: Standing::Member,
+    };
+    let cluster = ClusterId([1; 16]);
+    [
+        ClusterChange::Found {
+            cluster,
+            version: 1,
+            node: node(1),
+        },
+        ClusterChange::Invite {
+            secret_hash: [2; 32],
+            expires_ms: u64::MAX,
+        },
+        ClusterChange::Admit {
+            cluster,
+            secret_hash: [2; 32],
+            node: node(2),
+        },
+        ClusterChange::SetNode { node: node(2) },
+    ]
 }
 
 /// Every read and every kind of change, each on its own copy.
 fn use_all(store: &MemoryStore) {
     let (bucket, limit) = (BUCKET, 10);
     let reads = [
+        Operation::Roster,
         Operation::Authorize {
             access_key: Some("A".into()),
             bucket: Some("home".into()),
@@ -148,7 +185,8 @@ fn use_all(store: &MemoryStore) {
         AnyChange::CloseBucket { id },
         AnyChange::ForgetBucket { id },
     ];
-    for change in changes {
+    let of_nodes = changes_of_nodes().map(AnyChange::Cluster);
+    for change in changes.into_iter().chain(of_nodes) {
         let before = store.clone();
         let mut changed = store.clone();
         if apply(&mut changed, &Command { at_ms: 5, change }).is_err() {

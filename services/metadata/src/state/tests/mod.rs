@@ -8,6 +8,7 @@
 
 mod aliases;
 mod damage;
+mod layout;
 mod lifecycle;
 pub(crate) mod model;
 mod notifications;
@@ -16,6 +17,7 @@ mod pages;
 mod quotas;
 mod registry;
 mod renames;
+mod roster;
 mod sequences;
 mod settings;
 mod told;

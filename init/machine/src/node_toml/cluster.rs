@@ -1,0 +1,91 @@
+//! `[cluster]`: whether the node is one of several, and where the others reach it.
+
+use protocol::cluster::address_of;
+use protocol::token::Token;
+use protocol::verbs::size;
+use serde::Deserialize;
+use std::net::SocketAddr;
+
+/// The node among others. Absent: it is alone.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Cluster {
+    /// The invitation to a cluster; it counts at the first start, until the node belongs.
+    pub join: Option<Invitation>,
+    /// Where the other nodes reach its bus (TCP); `None`: nowhere, the node stays alone.
+    pub mesh: Option<Reachable>,
+    /// Where they reach its gossip (UDP); `None`: at the same address and port.
+    pub gossip: Option<Reachable>,
+    /// What it gives to the cluster, in bytes; `None`: all of its disk.
+    pub capacity: Option<Capacity>,
+}
+
+/// What `trousseau invite` printed.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Invitation(pub Token);
+
+/// An `ip:port` at which other nodes reach this one: of one host, and with a port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Reachable(pub SocketAddr);
+
+/// Bytes, as a person writes them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Capacity(pub u64);
+
+impl Cluster {
+    /// Where the other nodes reach the node's gossip, if they reach the node at all.
+    pub fn gossip(&self) -> Option<SocketAddr> {
+        self.gossip.or(self.mesh).map(|Reachable(at)| at)
+    }
+
+    /// The first rule that is broken over several values: the word to find the line by, and the rule.
+    pub(super) fn broken_rule(&self) -> Option<(&'static str, String)> {
+        let without = |word: &str| {
+            format!(
+                "{word} says nothing without `mesh`, as \"192.168.1.20:3901\": where the other nodes reach this one"
+            )
+        };
+        match self {
+            Self { mesh: Some(_), .. } => None,
+            Self { join: Some(_), .. } => Some(("join", without("join"))),
+            Self {
+                gossip: Some(_), ..
+            } => Some(("gossip", without("gossip"))),
+            _ => None,
+        }
+    }
+}
+
+impl TryFrom<String> for Invitation {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse().map(Self).map_err(|error| {
+            let error: protocol::token::TokenError = error;
+            error.to_string()
+        })
+    }
+}
+
+impl TryFrom<String> for Reachable {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        address_of(&text).map(Self).ok_or_else(|| {
+            format!(
+                "{text:?} is not an address at which other nodes reach this one, as 192.168.1.20:3901 or [2001:db8::20]:3901"
+            )
+        })
+    }
+}
+
+impl TryFrom<String> for Capacity {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        size(&text).map(Self)
+    }
+}

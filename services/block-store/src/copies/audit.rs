@@ -1,0 +1,171 @@
+//! The audit: for each partition, whether every node that it belongs to has every block that is here.
+//!
+//! It compares names and reads nothing; whether the bytes are sound is the scrub's business. Each node looks after what it has, so a block that one node still has comes
+//! to all, and a disk that was lost is filled by the others.
+
+use super::{Copies, file};
+use crate::disk::Disk;
+use crate::packs::Step;
+use protocol::block::{BlockError, BlockId, BlockRef, Place};
+use protocol::copies::NAMES_MAX;
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+use std::time::Duration;
+
+/// After the start: other things are more urgent then.
+const BEGIN_AFTER: Duration = Duration::from_secs(10);
+/// After a change of the placement: the other nodes hear of it, too.
+const CHANGED_AFTER: Duration = Duration::from_secs(2);
+/// While something is lacking somewhere.
+const AGAIN_AFTER: Duration = Duration::from_secs(60);
+/// When nothing is.
+const ROUND_EVERY: Duration = Duration::from_secs(6 * 3_600);
+/// Strays are looked at.
+const TIDY_EVERY: Duration = Duration::from_secs(15);
+
+impl<D: Disk> Copies<D> {
+    /// Audits for as long as the store lives.
+    pub(crate) async fn audits(self: Rc<Self>) {
+        let mut again = BEGIN_AFTER;
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(again) => {}
+                () = self.changed.notified() => tokio::time::sleep(CHANGED_AFTER).await,
+            }
+            let Some(placement) = self.placement() else {
+                again = ROUND_EVERY;
+                continue;
+            };
+            again = match self.audit().await {
+                Ok(0) => {
+                    self.settled.set(placement.version);
+                    ROUND_EVERY
+                }
+                Ok(lacking) => {
+                    runtime::warn!(
+                        "audit: {lacking} blocks lack copies; again in {} s",
+                        AGAIN_AFTER.as_secs()
+                    );
+                    AGAIN_AFTER
+                }
+                Err(error) => {
+                    runtime::warn!("audit: {error}");
+                    AGAIN_AFTER
+                }
+            };
+        }
+    }
+
+    /// Lets strays go for as long as the store lives.
+    pub(crate) async fn tidies(self: Rc<Self>) {
+        loop {
+            tokio::time::sleep(TIDY_EVERY).await;
+            self.let_strays_go().await;
+        }
+    }
+
+    /// One round. Answers how many blocks of this node lack copies that could not be made.
+    pub(super) async fn audit(&self) -> Result<u64, BlockError> {
+        let mut lacking = 0;
+        for partition in 0..=u8::MAX {
+            let ids = self.shared.layout.blocks(partition);
+            let ids = ids.map_err(|errno| self.shared.system("a directory of blocks", errno))?;
+            lacking += self.audit_partition(partition, &ids).await?;
+            tokio::task::yield_now().await;
+        }
+        Ok(lacking + self.audit_packs().await?)
+    }
+
+    async fn audit_partition(&self, partition: u8, ids: &[BlockId]) -> Result<u64, BlockError> {
+        let Some(homes) = self.homes_of(partition) else {
+            return Ok(0);
+        };
+        if homes.here().is_none() {
+            for id in ids {
+                if let Some(length) = self.files.length(id)? {
+                    self.strays.borrow_mut().add(*id, length);
+                }
+            }
+        }
+        let own = sum(ids);
+        let mut differs = false;
+        for node in homes.others() {
+            differs |= self.sum_at(homes.name(node), partition).await != Ok(own);
+        }
+        if !differs {
+            return Ok(0);
+        }
+        let mut lacking = BTreeSet::new();
+        for page in ids.chunks(NAMES_MAX) {
+            lacking.extend(self.complete(page, |id| self.file_here(id)).await);
+        }
+        Ok(lacking.len() as u64)
+    }
+
+    /// Records are blocks of a time when this node was alone: the others keep them as files, and this one by the place that metadata knows.
+    async fn audit_packs(&self) -> Result<u64, BlockError> {
+        let mut lacking = 0;
+        let mut next = self.packs.number_from(0);
+        while let Some(number) = next {
+            next = number
+                .checked_add(1)
+                .and_then(|number| self.packs.number_from(number));
+            let pack = match self.packs.pack(number).await {
+                Ok(pack) => pack,
+                Err(BlockError::Disk(why)) => return Err(BlockError::Disk(why)),
+                Err(_) => continue,
+            };
+            let mut page = 0;
+            loop {
+                let mut records = BTreeMap::new();
+                while records.len() < NAMES_MAX {
+                    let mut budget = u32::MAX;
+                    let step = self.packs.next(&pack, page, &mut budget).await?;
+                    let Step::Found(found, header) = step else {
+                        break;
+                    };
+                    page = found + header.pages();
+                    let place = Place::Packed {
+                        pack: number,
+                        page: found,
+                    };
+                    let (id, length) = (header.id, header.length);
+                    records.insert(id, BlockRef { id, length, place });
+                }
+                if records.is_empty() {
+                    break;
+                }
+                let left = self
+                    .complete(records.keys(), |id| records.get(id).copied())
+                    .await;
+                lacking += left.len() as u64;
+            }
+        }
+        Ok(lacking)
+    }
+
+    /// A file was found damaged and set aside: a sound one from another node takes its place.
+    pub(crate) async fn repair(&self, id: &BlockId) {
+        if self.homes(id).is_none_or(|homes| homes.here().is_none()) {
+            return;
+        }
+        // Its length is not known any more, and nobody needs it to find a file.
+        match self.fetch(&file(*id, 1)).await {
+            Ok(_) => runtime::info!("block {id:?} was damaged, and is sound again"),
+            Err(error) => {
+                runtime::error!("block {id:?} is damaged, and no other node gives it: {error}");
+            }
+        }
+    }
+}
+
+/// See `CopyCall::Sum`.
+pub(super) fn sum(ids: &[BlockId]) -> (u64, [u8; 32]) {
+    let mut names = [0; 32];
+    for id in ids {
+        for (sum, byte) in names.iter_mut().zip(id.0) {
+            *sum ^= byte;
+        }
+    }
+    (ids.len() as u64, names)
+}

@@ -1,0 +1,130 @@
+//! Bringing blocks to one node: a few at a time, so that a slow line holds up nothing but itself.
+
+use super::{Copies, PeerError};
+use crate::disk::Disk;
+use protocol::block::{BlockError, BlockId, BlockRef};
+use protocol::copies::{CopyAnswer, CopyCall};
+use std::cell::Cell;
+use std::time::Duration;
+use tokio::sync::Semaphore;
+
+/// Blocks on their way to one node at a time: each is in memory twice.
+const UNDER_WAY_MAX: usize = 2;
+/// Blocks that wait for their turn with one node. What is beyond that is owed and comes later.
+const WAITING_MAX: usize = 1_024;
+/// A block of 4 MiB takes this long at 0.5 Mbit/s.
+const BRING_WITHIN: Duration = Duration::from_secs(70);
+/// A question without bytes.
+const ASK_WITHIN: Duration = Duration::from_secs(10);
+
+/// One node, as this store sees it.
+pub(crate) struct Courier {
+    turns: Semaphore,
+    waiting: Cell<usize>,
+    /// How long its answers take, smoothed as TCP does (RFC 6298, 2.3); `None`: never heard of.
+    round_trip: Cell<Option<Duration>>,
+}
+
+impl Default for Courier {
+    fn default() -> Self {
+        Self {
+            turns: Semaphore::new(UNDER_WAY_MAX),
+            waiting: Cell::new(0),
+            round_trip: Cell::new(None),
+        }
+    }
+}
+
+impl Courier {
+    /// See the field.
+    pub(crate) fn round_trip(&self) -> Option<Duration> {
+        self.round_trip.get()
+    }
+
+    fn answered_after(&self, time: Duration) {
+        let smoothed = self
+            .round_trip
+            .get()
+            .map_or(time, |known| known * 7 / 8 + time / 8);
+        self.round_trip.set(Some(smoothed));
+    }
+}
+
+impl<D: Disk> Copies<D> {
+    /// One call, bounded in time.
+    pub(super) async fn ask(
+        &self,
+        node: &str,
+        call: CopyCall,
+        within: Duration,
+    ) -> Result<CopyAnswer, PeerError> {
+        match tokio::time::timeout(within, self.peers.call(node, call)).await {
+            Ok(answer) => answer,
+            Err(_) => Err(PeerError::Unreachable(format!(
+                "no answer within {} s",
+                within.as_secs()
+            ))),
+        }
+    }
+
+    /// Brings a block from this disk to a node, and waits for its turn.
+    pub(super) async fn bring(&self, node: &str, block: &BlockRef) -> Result<(), PeerError> {
+        let courier = self.courier(node);
+        if courier.waiting.get() >= WAITING_MAX {
+            return Err(PeerError::Unreachable("too many blocks wait for it".into()));
+        }
+        courier.waiting.set(courier.waiting.get() + 1);
+        let turn = courier.turns.acquire().await;
+        courier.waiting.set(courier.waiting.get() - 1);
+        let (key, bytes) = self.whole(block).await.map_err(PeerError::Refused)?;
+        let id = block.id;
+        let answer = self
+            .ask(node, CopyCall::Put { id, key, bytes }, BRING_WITHIN)
+            .await;
+        drop(turn);
+        match answer? {
+            CopyAnswer::Kept => Ok(()),
+            _ => Err(wrong_answer()),
+        }
+    }
+
+    /// Which of these blocks a node has not.
+    pub(super) async fn lacking(
+        &self,
+        node: &str,
+        blocks: Vec<BlockId>,
+    ) -> Result<Vec<BlockId>, PeerError> {
+        let begun = tokio::time::Instant::now();
+        match self
+            .ask(node, CopyCall::Lacking { blocks }, ASK_WITHIN)
+            .await?
+        {
+            CopyAnswer::Lacking(blocks) => {
+                self.courier(node).answered_after(begun.elapsed());
+                Ok(blocks)
+            }
+            _ => Err(wrong_answer()),
+        }
+    }
+
+    /// What a partition's files add up to on a node.
+    pub(super) async fn sum_at(
+        &self,
+        node: &str,
+        partition: u8,
+    ) -> Result<(u64, [u8; 32]), PeerError> {
+        match self
+            .ask(node, CopyCall::Sum { partition }, ASK_WITHIN)
+            .await?
+        {
+            CopyAnswer::Sum { files, names } => Ok((files, names)),
+            _ => Err(wrong_answer()),
+        }
+    }
+}
+
+pub(super) fn wrong_answer() -> PeerError {
+    PeerError::Refused(BlockError::Refused(
+        "another answer than was asked for".into(),
+    ))
+}

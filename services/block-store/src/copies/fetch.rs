@@ -1,0 +1,152 @@
+//! A block from another node: the nearest first, and the next one, too, when the first takes long.
+
+use super::courier::wrong_answer;
+use super::{Copies, Homes, PeerError, file};
+use crate::check::matches;
+use crate::disk::Disk;
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use protocol::block::{BlockError, BlockId, BlockRef, HashKey};
+use protocol::copies::{CopyAnswer, CopyCall};
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::{Rc, Weak};
+use std::time::Duration;
+use tokio::sync::OnceCell;
+
+/// The whole of one block from one node.
+const FETCH_WITHIN: Duration = Duration::from_secs(60);
+/// A second node is asked after so many of the first one's usual round trips …
+const HEDGE_ROUND_TRIPS: u32 = 3;
+/// … but no sooner than this, …
+const HEDGE_AFTER_MIN: Duration = Duration::from_millis(100);
+/// … and no later.
+const HEDGE_AFTER_MAX: Duration = Duration::from_secs(3);
+
+/// Fetches under way: who asks for the same block waits for the same one.
+#[derive(Default)]
+pub(crate) struct Fetching {
+    under_way: RefCell<HashMap<BlockId, Weak<OnceCell<Result<u32, BlockError>>>>>,
+}
+
+impl Fetching {
+    fn of(&self, id: &BlockId) -> Rc<OnceCell<Result<u32, BlockError>>> {
+        let mut under_way = self.under_way.borrow_mut();
+        under_way.retain(|_, one| one.strong_count() > 0);
+        if let Some(one) = under_way.get(id).and_then(Weak::upgrade) {
+            return one;
+        }
+        let one = Rc::new(OnceCell::new());
+        under_way.insert(*id, Rc::downgrade(&one));
+        one
+    }
+}
+
+impl<D: Disk> Copies<D> {
+    /// Gets a block that is not on this disk, or is damaged there, from another node, and keeps it. Answers it as a file.
+    ///
+    /// Errors with [`BlockError::NoSuchBlock`] only where every node has said that it has none; where somebody could not be asked, with the
+    /// reason.
+    pub(crate) async fn fetch(&self, block: &BlockRef) -> Result<BlockRef, BlockError> {
+        let Some(homes) = self.homes(&block.id) else {
+            return Err(BlockError::NoSuchBlock);
+        };
+        let fetched = self.fetching.of(&block.id);
+        let length = fetched
+            .get_or_init(|| async {
+                let (key, bytes) = self.first_sound(&homes, block).await?;
+                let length = self.keep(&block.id, key, bytes).await?;
+                if homes.here().is_none() {
+                    self.strays.borrow_mut().add(block.id, length);
+                }
+                Ok(length)
+            })
+            .await
+            .clone()?;
+        Ok(file(block.id, length))
+    }
+
+    async fn first_sound(
+        &self,
+        homes: &Homes,
+        block: &BlockRef,
+    ) -> Result<(HashKey, Vec<u8>), BlockError> {
+        let mut waiting = self.nearest_first(homes).into_iter();
+        let mut asked = FuturesUnordered::new();
+        let mut unanswered = None;
+        let ask = |node: u8| {
+            let name = homes.name(node).to_owned();
+            async move { (node, self.fetch_from(&name, block).await) }
+        };
+        loop {
+            let Some(node) = waiting.next() else {
+                break;
+            };
+            let patience = self.patience(homes.name(node));
+            asked.push(ask(node));
+            let hedge = tokio::time::sleep(patience);
+            tokio::pin!(hedge);
+            // The next node is asked when this one takes long, or when nobody who was asked is left to wait for.
+            while !asked.is_empty() {
+                tokio::select! {
+                    Some((node, found)) = asked.next() => match found {
+                        Ok(found) => return Ok(found),
+                        Err(error) => note(&mut unanswered, homes.name(node), error),
+                    },
+                    () = &mut hedge => break,
+                }
+            }
+        }
+        while let Some((node, found)) = asked.next().await {
+            match found {
+                Ok(found) => return Ok(found),
+                Err(error) => note(&mut unanswered, homes.name(node), error),
+            }
+        }
+        Err(unanswered.map_or(BlockError::NoSuchBlock, BlockError::TooFewCopies))
+    }
+
+    /// Those that it belongs to by their round trips, those of this zone first where none is known; then the rest.
+    fn nearest_first(&self, homes: &Homes) -> Vec<u8> {
+        let mut nodes = homes.others();
+        nodes.sort_by_key(|node| {
+            let known = self.courier(homes.name(*node)).round_trip();
+            (known.is_none() && !homes.is_near(*node), known)
+        });
+        let rest = homes.everybody().into_iter().skip(nodes.len());
+        nodes.extend(rest);
+        nodes
+    }
+
+    fn patience(&self, node: &str) -> Duration {
+        let usual = self.courier(node).round_trip().unwrap_or(HEDGE_AFTER_MIN);
+        (usual * HEDGE_ROUND_TRIPS).clamp(HEDGE_AFTER_MIN, HEDGE_AFTER_MAX)
+    }
+
+    async fn fetch_from(
+        &self,
+        node: &str,
+        block: &BlockRef,
+    ) -> Result<(HashKey, Vec<u8>), PeerError> {
+        let answer = self
+            .ask(node, CopyCall::Get { block: *block }, FETCH_WITHIN)
+            .await?;
+        let CopyAnswer::Block { key, bytes } = answer else {
+            return Err(wrong_answer());
+        };
+        if matches(&block.id, &key, &bytes) {
+            return Ok((key, bytes));
+        }
+        Err(PeerError::Refused(BlockError::Damaged))
+    }
+}
+
+/// Remembers who may still have it.
+fn note(unanswered: &mut Option<String>, node: &str, error: PeerError) {
+    if error != PeerError::Refused(BlockError::NoSuchBlock) {
+        let all = unanswered.get_or_insert_default();
+        if !all.is_empty() {
+            all.push_str("; ");
+        }
+        all.push_str(&format!("{node} {error}"));
+    }
+}

@@ -1,0 +1,161 @@
+//! The built-in manifests together, and those that do not fit.
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+use super::*;
+
+fn built_in() -> Policy {
+    Policy::parse(BUILT_IN.iter().copied()).unwrap()
+}
+
+#[test]
+fn the_built_in_manifests_fit_together_and_order_the_calls() {
+    let policy = built_in();
+    assert_eq!(policy.services().len(), 7);
+    assert!(policy.allows("s3-frontend", "metadata", "metadata"));
+    assert!(!policy.allows("metadata", "s3-frontend", "metadata"));
+    assert!(!policy.allows("s3-frontend", "metadata", "blocks"));
+    assert!(!policy.allows("nobody", "metadata", "metadata"));
+}
+
+#[test]
+fn reach_is_proved_or_its_absence_is() {
+    let policy = built_in();
+    let Reach::Path(path) = policy.can("s3-frontend", "directory:metadata") else {
+        panic!("the frontend reaches metadata's disk through metadata");
+    };
+    assert_eq!(path.len(), 2, "{path:?}");
+    let Reach::Never(all) = policy.can("block-store", "network") else {
+        panic!("the block-store must never reach the network");
+    };
+    assert!(!all.contains("metadata"));
+    let Reach::Never(_) = policy.can("s3-frontend", "spawn") else {
+        panic!("the frontend must never start a process");
+    };
+    assert_eq!(
+        policy.can("s3-frontend", "nowhere"),
+        Reach::Unknown("nowhere".into())
+    );
+}
+
+#[test]
+fn nobody_but_the_notifier_can_ever_reach_an_address_outside() {
+    let policy = built_in();
+    for manifest in policy.all() {
+        let name = manifest.name.as_str();
+        match policy.can(name, "outside:webhook") {
+            Reach::Path(path) => assert_eq!((name, path.len()), ("notifier", 1), "{path:?}"),
+            Reach::Never(all) => {
+                assert!(name != "notifier" && !all.contains("outside:webhook"))
+            }
+            Reach::Unknown(what) => panic!("no manifest mentions {what}"),
+        }
+        assert_eq!(manifest.dials("webhook").is_some(), name == "notifier");
+        assert_eq!(manifest.dials("listener"), None);
+    }
+    let Reach::Never(all) = policy.can("notifier", "network") else {
+        panic!("the notifier must never make a socket of its own");
+    };
+    assert!(!all.contains("s3-frontend") && !all.contains("interfaces"));
+}
+
+#[test]
+fn across_nodes_only_that_is_allowed_which_both_manifests_say_so() {
+    let policy = built_in();
+    assert!(policy.allows_across("metadata", "metadata", "peers"));
+    assert!(!policy.allows("metadata", "metadata", "peers"), "not here");
+    for (client, service, conversation) in [
+        ("s3-frontend", "metadata", "metadata"),
+        ("s3-frontend", "metadata", "peers"),
+        ("metadata", "metadata", "admission"),
+        ("metadata", "metadata", "metadata"),
+        ("metadata", "membership", "members"),
+        ("nobody", "metadata", "peers"),
+    ] {
+        let allowed = policy.allows_across(client, service, conversation);
+        assert!(!allowed, "{client} {service} {conversation}");
+    }
+    let Reach::Path(path) = policy.can("metadata", "elsewhere:metadata") else {
+        panic!("metadata talks to itself on other nodes");
+    };
+    assert_eq!(path.len(), 1, "{path:?}");
+    let Reach::Never(all) = policy.can("block-store", "elsewhere:metadata") else {
+        panic!("the block-store reaches no other node");
+    };
+    assert!(all.iter().all(|reached| !reached.starts_with(ELSEWHERE)));
+}
+
+#[test]
+fn a_stranger_may_ask_to_be_admitted_and_nothing_else() {
+    let policy = built_in();
+    let may: Vec<_> = policy
+        .for_strangers()
+        .map(|(service, serve)| (service, serve.conversation.as_str()))
+        .collect();
+    assert_eq!(may, [("metadata", "admission")]);
+    assert!(matches!(policy.can(STRANGER, "metadata"), Reach::Path(path) if path.len() == 1));
+    let Reach::Never(_) = policy.can(STRANGER, "spawn") else {
+        panic!("a stranger never starts a process");
+    };
+}
+
+#[test]
+fn manifests_that_contradict_each_other_are_refused() {
+    let front = r#"
+name = "front"
+about = "x"
+rank = 20
+profile = "console"
+limits = { memory_mb = 1, processes = 1, open_files = 16 }
+grant = [{ name = "bus", kind = "bus", why = "x" }]
+calls = [{ service = "metadata", conversation = "metadata", why = "x" }]
+"#;
+    check_peers();
+    let check = |text: &str, expected: &str| {
+        let all = BUILT_IN.iter().copied().chain([("front.toml", text)]);
+        let error = Policy::parse(all).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    };
+    check(front, "which metadata does not serve to it");
+    check(
+        &front.replace("\"metadata\"", "\"nobody\""),
+        "\"nobody\", which has no manifest",
+    );
+    check(
+        &front.replace("rank = 20", "rank = 5"),
+        "rank 5 is metadata's already",
+    );
+    check(&front.replace("\"front\"", "\"console\""), "is the name of");
+}
+
+/// The two sides of a call across nodes have to agree.
+fn check_peers() {
+    let text = |calls: &str, serves: &str| {
+        format!(
+            r#"
+name = "twin"
+about = "x"
+rank = 21
+profile = "console"
+limits = {{ memory_mb = 1, processes = 1, open_files = 16 }}
+grant = [
+{{ name = "bus", kind = "bus", why = "x" }},
+{{ name = "door", kind = "door", why = "x" }},
+]
+calls = [{{ service = "twin", conversation = "twins", why = "x", {calls} }}]
+serves = [{{ conversation = "twins", to = ["twin"], why = "x", {serves} }}]
+"#
+        )
+    };
+    let parse = |calls: &str, serves: &str| {
+        let text = text(calls, serves);
+        let all = BUILT_IN
+            .iter()
+            .copied()
+            .chain([("twin.toml", text.as_str())]);
+        Policy::parse(all).map_err(|error| error.to_string())
+    };
+    assert!(parse("across = true", "across = true").is_ok());
+    let error = parse("across = true", "across = false").unwrap_err();
+    assert!(error.contains("on its own node only"), "{error}");
+    let error = parse("across = false", "across = true").unwrap_err();
+    assert!(error.contains("only on other nodes"), "{error}");
+}

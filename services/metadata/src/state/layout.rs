@@ -1,0 +1,268 @@
+//! Which nodes keep blocks: one row of shard 0. What is staged changes nothing until it is applied; what is applied is where blocks move, and becomes where they
+//! are when every node has said that it has given away what it should.
+//!
+//! How partitions are assigned is computed by whoever proposes, with the crate `layout`, and stands in the command: replicas of two versions of the
+//! program would otherwise not agree.
+
+use super::Outcome;
+use super::changes::{self, Changes};
+use super::rows;
+use super::store::Rows;
+use crate::Error;
+use protocol::cluster::{NODE_NAME_BYTES_MAX, NODES_MAX, NodeKey};
+use protocol::copies::PARTITIONS;
+use protocol::metadata::{LayoutEdit, MetadataError, Reply, Role};
+use serde::{Deserialize, Serialize};
+
+/// A change of the layout. Each is harmless to repeat, but for [`LayoutChange::Apply`], which is refused then.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LayoutChange {
+    /// The first arrangement, unless there is one: where blocks are because nobody has said anything.
+    Begin {
+        /// Its only node.
+        role: Role,
+    },
+    /// Waits to be applied.
+    Stage(LayoutEdit),
+    /// Blocks move there from now on. `LayoutChanged` if `version` is not the present one.
+    Apply {
+        /// What the proposer saw.
+        version: u64,
+        /// Computed from what is staged in that version.
+        to: Arrangement,
+    },
+    /// A node has given everything to whom it belongs in this placement.
+    Settled {
+        /// Which node.
+        key: NodeKey,
+        /// Which placement.
+        placed: u64,
+    },
+}
+
+/// Who keeps which partitions.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Arrangement {
+    /// Of each block.
+    pub copies: u8,
+    /// Whom the numbers below mean.
+    pub roles: Vec<Role>,
+    /// For each partition the places of its nodes in `roles`.
+    pub partitions: Vec<Vec<u8>>,
+}
+
+/// Where blocks move.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Moving {
+    /// Where they will be.
+    pub to: Arrangement,
+    /// Who has said [`LayoutChange::Settled`].
+    pub settled: Vec<NodeKey>,
+    /// Milliseconds since 1970.
+    pub begun_ms: u64,
+}
+
+/// The row.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Layout {
+    /// Raised by each change.
+    pub version: u64,
+    /// Raised when blocks get other places.
+    pub placed: u64,
+    /// Where blocks are.
+    pub present: Arrangement,
+    /// Where they move.
+    pub moving: Option<Moving>,
+    /// Roles that wait; `None`: to be removed. At most one for each node.
+    pub staged_roles: Vec<(NodeKey, Option<Role>)>,
+    /// Copies that wait.
+    pub staged_copies: Option<u8>,
+}
+
+impl Arrangement {
+    /// Everything on one node.
+    fn of_one(role: Role) -> Self {
+        Self {
+            copies: 1,
+            roles: vec![role],
+            partitions: vec![vec![0]; PARTITIONS],
+        }
+    }
+
+    /// Whether the numbers mean something.
+    fn is_sound(&self) -> bool {
+        let copies = usize::from(self.copies);
+        let mut keys: Vec<NodeKey> = self.roles.iter().map(|role| role.key).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        let sound = |nodes: &Vec<u8>| {
+            let mut seen = nodes.clone();
+            seen.sort_unstable();
+            seen.dedup();
+            let known = |node: &u8| usize::from(*node) < self.roles.len();
+            seen.len() == nodes.len() && nodes.len() == copies && nodes.iter().all(known)
+        };
+        copies > 0
+            && keys.len() == self.roles.len()
+            && self.roles.len() <= NODES_MAX
+            && self.partitions.len() == PARTITIONS
+            && self.partitions.iter().all(sound)
+    }
+}
+
+impl Layout {
+    /// The roles as they would be if all that waits were applied to the newest arrangement, and the copies.
+    pub fn wished(&self) -> (Vec<Role>, u8) {
+        let newest = self
+            .moving
+            .as_ref()
+            .map_or(&self.present, |moving| &moving.to);
+        let mut roles = newest.roles.clone();
+        for (key, role) in &self.staged_roles {
+            roles.retain(|known| known.key != *key);
+            roles.extend(role.clone());
+        }
+        roles.sort_by_key(|role| role.key);
+        (roles, self.staged_copies.unwrap_or(newest.copies))
+    }
+
+    /// Whether anything waits.
+    pub fn has_staged(&self) -> bool {
+        self.staged_copies.is_some() || !self.staged_roles.is_empty()
+    }
+
+    /// Whether blocks move and this node has not said yet that it has given away what it should.
+    pub fn awaits(&self, key: &NodeKey) -> bool {
+        let moving = self.moving.iter();
+        let mut waiting = moving.filter(|moving| !moving.settled.contains(key));
+        waiting.next().is_some() && self.holders().any(|holder| holder == *key)
+    }
+
+    /// Everybody who has blocks that others may need.
+    fn holders(&self) -> impl Iterator<Item = NodeKey> {
+        let moving = self.moving.iter().flat_map(|moving| &moving.to.roles);
+        self.present.roles.iter().chain(moving).map(|role| role.key)
+    }
+}
+
+/// The layout; `None` before [`LayoutChange::Begin`].
+pub fn layout<R: Rows>(rows: &R) -> Result<Option<Layout>, Error> {
+    changes::get(rows, &rows::layout(), "layout")
+}
+
+pub(super) fn change<R: Rows>(
+    changes: &mut Changes<'_, R>,
+    change: &LayoutChange,
+) -> Result<Outcome, Error> {
+    let Some(mut layout) = layout(changes.rows)? else {
+        return match change {
+            LayoutChange::Begin { role } => begin(changes, role),
+            _ => Ok(Err(MetadataError::LayoutChanged)),
+        };
+    };
+    let changed = match change {
+        LayoutChange::Begin { .. } => false,
+        LayoutChange::Stage(edit) => match stage(&mut layout, edit) {
+            Ok(changed) => changed,
+            Err(why) => return Ok(Err(MetadataError::Refused(why))),
+        },
+        LayoutChange::Apply { version, to } => {
+            if *version != layout.version || !to.is_sound() {
+                return Ok(Err(MetadataError::LayoutChanged));
+            }
+            layout.moving = Some(Moving {
+                to: to.clone(),
+                settled: Vec::new(),
+                begun_ms: changes.at_ms,
+            });
+            layout.staged_roles.clear();
+            layout.staged_copies = None;
+            layout.placed = raised(layout.placed)?;
+            true
+        }
+        LayoutChange::Settled { key, placed } => settle(&mut layout, *key, *placed)?,
+    };
+    if changed {
+        layout.version = raised(layout.version)?;
+        changes.put(rows::layout(), &layout)?;
+    }
+    Ok(Ok(Reply::Done))
+}
+
+fn begin<R: Rows>(changes: &mut Changes<'_, R>, role: &Role) -> Result<Outcome, Error> {
+    let layout = Layout {
+        version: 1,
+        placed: 1,
+        present: Arrangement::of_one(role.clone()),
+        moving: None,
+        staged_roles: Vec::new(),
+        staged_copies: None,
+    };
+    changes.put(rows::layout(), &layout)?;
+    Ok(Ok(Reply::Done))
+}
+
+/// Whether anything changes; or why it may not.
+fn stage(layout: &mut Layout, edit: &LayoutEdit) -> Result<bool, String> {
+    let before = (layout.staged_roles.clone(), layout.staged_copies);
+    let mut put = |key: NodeKey, role: Option<Role>| {
+        layout.staged_roles.retain(|(known, _)| *known != key);
+        layout.staged_roles.push((key, role));
+        if layout.staged_roles.len() > NODES_MAX {
+            return Err(format!(
+                "at most {NODES_MAX} nodes can be changed at a time"
+            ));
+        }
+        Ok(())
+    };
+    match edit {
+        LayoutEdit::Assign(role) => {
+            if role.zone.is_empty() || role.zone.len() > NODE_NAME_BYTES_MAX {
+                return Err(format!(
+                    "a zone's name has 1 to {NODE_NAME_BYTES_MAX} bytes"
+                ));
+            }
+            put(role.key, Some(role.clone()))?;
+        }
+        LayoutEdit::Remove(key) => put(*key, None)?,
+        LayoutEdit::Copies(copies) if layout::REPLICATIONS.contains(&usize::from(*copies)) => {
+            layout.staged_copies = Some(*copies);
+        }
+        LayoutEdit::Copies(copies) => {
+            return Err(layout::Error::Replication(usize::from(*copies)).to_string());
+        }
+        LayoutEdit::Revert => {
+            layout.staged_roles.clear();
+            layout.staged_copies = None;
+        }
+    }
+    Ok(before != (layout.staged_roles.clone(), layout.staged_copies))
+}
+
+/// Whether anything changes: a late word on an earlier placement does not.
+fn settle(layout: &mut Layout, key: NodeKey, placed: u64) -> Result<bool, Error> {
+    if placed != layout.placed {
+        return Ok(false);
+    }
+    let Some(moving) = &mut layout.moving else {
+        return Ok(false);
+    };
+    if moving.settled.contains(&key) {
+        return Ok(false);
+    }
+    moving.settled.push(key);
+    let settled = moving.settled.clone();
+    if layout.holders().all(|key| settled.contains(&key))
+        && let Some(moving) = layout.moving.take()
+    {
+        layout.present = moving.to;
+        layout.placed = raised(layout.placed)?;
+    }
+    Ok(true)
+}
+
+fn raised(version: u64) -> Result<u64, Error> {
+    version
+        .checked_add(1)
+        .ok_or(Error::Damaged("version of the layout"))
+}
