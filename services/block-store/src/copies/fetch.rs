@@ -70,17 +70,13 @@ impl<D: Disk> Copies<D> {
         homes: &Homes,
         block: &BlockRef,
     ) -> Result<(HashKey, Vec<u8>), BlockError> {
-        let mut waiting = self.nearest_first(homes).into_iter();
         let mut asked = FuturesUnordered::new();
         let mut unanswered = None;
         let ask = |node: u8| {
             let name = homes.name(node).to_owned();
             async move { (node, self.fetch_from(&name, block).await) }
         };
-        loop {
-            let Some(node) = waiting.next() else {
-                break;
-            };
+        for node in self.nearest_first(homes) {
             let patience = self.patience(homes.name(node));
             asked.push(ask(node));
             let hedge = tokio::time::sleep(patience);

@@ -17,7 +17,7 @@ fn what_was_acknowledged_is_read_byte_for_byte_whatever_happens_to_two_nodes() {
         .and_then(|seed| seed.parse().ok());
     let seeds = first.map_or(0..SEEDS, |seed: u64| seed..seed + 1);
     for seed in seeds {
-        println!("seed {seed} (SEED={seed} repeats it)");
+        eprintln!("seed {seed} (SEED={seed} repeats it)");
         run(one_life(StdRng::seed_from_u64(seed)));
     }
 }
