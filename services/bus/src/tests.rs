@@ -215,7 +215,7 @@ fn two_processes_talk_without_the_bus_once_it_has_connected_them() {
 #[test]
 fn what_the_manifests_do_not_say_is_denied() {
     let mut home = Home::start();
-    let (front, store) = (home.pack("s3-frontend"), home.pack("block-store"));
+    let (front, clock) = (home.pack("s3-frontend"), home.pack("clock"));
     let _meta = home.pack("metadata");
     for (service, conversation, expected) in [
         ("orchestrator", "inspect", BusError::Denied),
@@ -233,8 +233,8 @@ fn what_the_manifests_do_not_say_is_denied() {
         );
     }
     assert!(
-        !store.contains_key("bus"),
-        "the block-store calls nobody and has nothing to ask with"
+        !clock.contains_key("bus"),
+        "the clock calls nobody and has nothing to ask with"
     );
     let (refused, descriptors) = home.supply(SupplyCall::Pack {
         service: "nobody".into(),

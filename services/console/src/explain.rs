@@ -249,10 +249,10 @@ mod tests {
             assert!(!check(name, "10.0.0.5:80"), "{name}");
         }
         // To another node only who may call across, or carries for those that do.
-        for name in ["metadata", "relay", "membership"] {
+        for name in ["metadata", "block-store", "relay", "membership"] {
             assert!(check(name, "10.0.0.9:4000"), "{name}");
         }
-        for name in ["block-store", "console", "notifier"] {
+        for name in ["console", "notifier"] {
             assert!(!check(name, "10.0.0.9:4000"), "{name}");
         }
     }

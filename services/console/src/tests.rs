@@ -453,6 +453,7 @@ fn a_trace_tells_calls_descriptors_and_denied_system_calls() {
 fn a_service_that_is_gone_is_named() {
     run(async {
         let world = World::new();
+        world.alone.set(true);
         for service in [
             "metadata",
             "block-store",
@@ -574,6 +575,9 @@ fn word() -> impl Strategy<Value = String> {
         "deny",
         "layout",
         "show",
+        "assign",
+        "apply",
+        "attic",
         "shards",
         "logs",
         "restart",
@@ -632,6 +636,7 @@ proptest! {
                 words[..],
                 ["key", "create" | "delete" | "allow" | "deny", ..] | ["bucket", "create" | "delete", _] | ["first-key"]
                     | ["bucket", "alias" | "quota" | "website", ..]
+                    | ["invite", ..] | ["node", "revoke" | "leave", _] | ["layout", "assign" | "remove" | "copies" | "apply" | "revert", ..]
             );
             assert!(may_change || world.changes.borrow().is_empty(), "{words:?}");
             assert!(matches!(words[..], ["restart", _]) || world.restarts.get() == 0, "{words:?}");

@@ -36,6 +36,7 @@ impl Conversation for Echo {
     const NAME: &'static str = "echo";
     const NUMBER: u8 = 200;
     const VERSION: u8 = 1;
+    const BYTES_MAX: usize = FRAME_BYTES_MAX;
 }
 
 /// Says where the client is.

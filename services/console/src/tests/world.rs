@@ -9,8 +9,8 @@ use protocol::inspect::{
 };
 use protocol::membership::{Member, MemberState, Membership, MembershipAnswer, MembershipCall};
 use protocol::metadata::{
-    AccessKey, Answer, Bucket, BucketId, BucketUsage, Call, Change, Metadata, MetadataError,
-    Operation, Reply, Rights, Shard,
+    AccessKey, Answer, ArrangementReport, Bucket, BucketId, BucketUsage, Call, Change,
+    LayoutReport, Metadata, MetadataError, NodeShare, Operation, Reply, Rights, Shard,
 };
 use protocol::trace::{Row, Side, Trace};
 use protocol::wire::{self, Conversation, Numbered};
@@ -47,8 +47,32 @@ fn roster() -> Roster {
     }
 }
 
+fn layout() -> LayoutReport {
+    let role = protocol::metadata::Role {
+        key: NodeKey([2; 32]),
+        zone: "home".into(),
+        capacity_bytes: 1,
+    };
+    LayoutReport {
+        version: 3,
+        present: ArrangementReport {
+            copies: 1,
+            copies_per_zone: 1,
+            usable_bytes: 1,
+            nodes: vec![NodeShare {
+                role,
+                partitions: 256,
+            }],
+        },
+        moving: None,
+        staged: None,
+    }
+}
+
 #[derive(Default)]
 pub(super) struct World {
+    /// No other node belongs to the cluster.
+    pub(super) alone: Cell<bool>,
     /// Every change that metadata was asked for.
     pub(super) changes: RefCell<Vec<Operation>>,
     pub(super) keys: RefCell<Vec<AccessKey>>,
@@ -242,7 +266,8 @@ impl World {
                 applied: 1,
                 voters: vec!["n1".into()],
             }])),
-            Operation::Roster => Ok(Reply::Roster(Some(roster()))),
+            Operation::Roster => Ok(Reply::Roster(Some(self.roster()))),
+            Operation::Layout => Ok(Reply::Layout(layout())),
             Operation::Sweep { .. } => Ok(Reply::Swept {
                 seen: 1,
                 removed: 0,
@@ -264,8 +289,17 @@ impl World {
         })
     }
 
+    fn roster(&self) -> Roster {
+        let mut roster = roster();
+        if self.alone.get() {
+            roster.nodes.retain(|node| node.name == "attic");
+        }
+        roster
+    }
+
     fn change(&self, change: Operation) -> Reply {
         match change {
+            Operation::EditLayout(_) | Operation::ApplyLayout { .. } => Reply::Layout(layout()),
             Operation::Change(Change::FirstKey { key }) => {
                 let mut keys = self.keys.borrow_mut();
                 if keys.is_empty() {

@@ -189,12 +189,24 @@ impl Client {
 
 fn serve_bus(bus: &Channel, store: &Arc<FakeBlocks>, members: &Arc<FakeMembership>) {
     while let Some(Numbered { id, body }) = receive::<Connect, Numbered<ConnectCall>>(bus) {
-        let ConnectCall::Open {
-            service,
-            conversation,
-        } = body
-        else {
-            panic!("metadata has no listener");
+        let (service, conversation) = match body {
+            ConnectCall::Open {
+                service,
+                conversation,
+            } => (service, conversation),
+            ConnectCall::OpenOn { .. } => {
+                let alone: <Connect as Conversation>::Answer =
+                    Err(BusError::Unreachable("no other node runs".into()));
+                let answer = Numbered { id, body: alone };
+                if bus
+                    .send_message::<Connect>(&answer, &[], SendFlags::empty())
+                    .is_err()
+                {
+                    return;
+                }
+                continue;
+            }
+            other => panic!("metadata has no business with {other:?}"),
         };
         let of_members = (service.as_str(), conversation.as_str()) == ("membership", "members");
         assert!(
