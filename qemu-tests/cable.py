@@ -1,4 +1,5 @@
-"""The far end of a network cable of the machine: a DHCP server of our own, which leases for a minute and may refuse to renew.
+"""The far end of a network cable of the machine: a DHCP server of our own, which leases for a minute and may refuse to renew; and several
+such cables that meet in one network (`Lan`).
 
 QEMU sends every frame of the card as a datagram to a Unix socket, and takes the answers there. Packets are those of RFC 826 (ARP),
 RFC 791, RFC 768 and RFC 2131.
@@ -7,6 +8,7 @@ RFC 791, RFC 768 and RFC 2131.
 import socket
 import struct
 import threading
+from contextlib import suppress
 from ipaddress import IPv4Address
 from pathlib import Path
 
@@ -20,11 +22,12 @@ ARP, IPV4, UDP = 0x0806, 0x0800, 17
 class DhcpCable:
     """`devices` are QEMU's words for the card. `renewals` counts those granted to somebody who has the address."""
 
-    def __init__(self, directory):
+    def __init__(self, directory, client=CLIENT):
         ours, theirs = Path(directory) / "cable", Path(directory) / "card"
+        self.client = client
         self.devices = [
             "-netdev", f"dgram,id=cable,local.type=unix,local.path={theirs},remote.type=unix,remote.path={ours}",
-            "-device", "virtio-net-pci,netdev=cable,romfile=,mac=52:54:00:00:00:02",
+            "-device", f"virtio-net-pci,netdev=cable,romfile=,mac=52:54:00:00:00:{client.packed[-1]:02x}",
         ]
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.socket.bind(str(ours))
@@ -38,10 +41,17 @@ class DhcpCable:
             frame = self.socket.recv(65_536)
             answer = self._answer(frame)
             if answer:
-                try:
-                    self.socket.sendto(answer, self.theirs)
-                except OSError:
-                    pass  # The machine has just been switched off.
+                self.deliver(answer)
+            else:
+                self._is_for_others(frame)
+
+    def deliver(self, frame):
+        """To the machine's card."""
+        with suppress(OSError):  # It is switched off, or has just been.
+            self.socket.sendto(frame, self.theirs)
+
+    def _is_for_others(self, frame):
+        """Nobody else is there."""
 
     def _answer(self, frame):
         mac, kind, packet = frame[6:12], struct.unpack("!H", frame[12:14])[0], frame[14:]
@@ -58,12 +68,38 @@ class DhcpCable:
         kind = options[53][0]
         if kind not in (DISCOVER, REQUEST):
             return None
-        has_it = question[12:16] == CLIENT.packed
+        has_it = question[12:16] == self.client.packed
         kind = OFFER if kind == DISCOVER else NAK if has_it and self.refuses else ACK
         self.renewals += has_it and kind == ACK
         answer = {53: bytes([kind]), 54: SERVER.packed, 51: struct.pack("!I", LEASE_SECONDS), 1: MASK.packed}
-        head = b"\2" + question[1:16] + CLIENT.packed + SERVER.packed + question[24:236] + question[236:240]
+        head = b"\2" + question[1:16] + self.client.packed + SERVER.packed + question[24:236] + question[236:240]
         return head + b"".join(bytes([code, len(value)]) + value for code, value in answer.items()) + b"\xff"
+
+
+class Lan:
+    """`cables` of so many machines, each with an address of its own: what one sends, the others hear. `heard` is everything that went from one to another."""
+
+    def __init__(self, directory, machines):
+        self.heard = []
+        self.cables = []
+        for number in range(machines):
+            own = Path(directory) / f"machine-{number}"
+            own.mkdir()
+            self.cables.append(LanCable(own, CLIENT + number, self))
+
+
+class LanCable(DhcpCable):
+    """One of a `Lan`."""
+
+    def __init__(self, directory, client, lan):
+        self.lan = lan
+        super().__init__(directory, client)
+
+    def _is_for_others(self, frame):
+        self.lan.heard.append(frame)
+        for cable in self.lan.cables:
+            if cable is not self:
+                cable.deliver(frame)
 
 
 def read_options(rest):

@@ -175,7 +175,6 @@ fn settings(node: &NodeToml) -> Vec<(&'static str, String)> {
         ("interface", interface.to_owned()),
         ("access_key", node.s3.access_key.clone().unwrap_or_default()),
         ("secret_key", node.s3.secret_key.clone().unwrap_or_default()),
-        ("mesh", String::new()),
         ("servers", words(node.clock.servers.iter().map(|one| one.0))),
     ]
 }
