@@ -152,11 +152,13 @@ class Home(Store):
             raise
         return home
 
-    def __init__(self, user=USERS[0], data=None, port=None, services=(), built=None, web_domains=None, webhooks=(), mesh=False, open_files=None):
+    def __init__(self, user=USERS[0], data=None, port=None, services=(), built=None, web_domains=None, webhooks=(), mesh=False, open_files=None, host="127.0.0.1", inside=()):
         """`user`: one of USERS. `data`: a directory instead of a fresh one. `services`: manifests for --service. `built`: another build.
-        `web_domains`: a list (of none, too) to serve web sites. `webhooks`: each `NAME=URL`. `mesh`: other nodes may reach it. `open_files`: the host's limit for each process."""
+        `web_domains`: a list (of none, too) to serve web sites. `webhooks`: each `NAME=URL`. `mesh`: other nodes may reach it. `open_files`: the host's limit for each process.
+        `host`: the address for clients. `inside`: words before every command, by which it is in another network."""
         self.user = user
         self.open_files = open_files
+        self.host, self.inside = host, list(inside)
         self.own = Path(tempfile.mkdtemp(prefix="trousseau-"))
         self.own.chmod(0o755)
         self.data = Path(data) if data else self.own / "data"
@@ -188,13 +190,13 @@ class Home(Store):
         prefix = ["setpriv", *become] if self.user == "nobody" else []
         if self.open_files:
             prefix = ["prlimit", f"--nofile={self.open_files}:{self.open_files}", *prefix]
-        return [*prefix, str(self.program), *map(str, arguments)]
+        return [*self.inside, *prefix, str(self.program), *map(str, arguments)]
 
     # Starting and stopping.
 
     def run(self, await_ready=True):
         """Starts the program on this home's data and waits until it says that it serves."""
-        up = ["up", "--json", "--data", self.data, "--s3", f"127.0.0.1:{self.port}"]
+        up = ["up", "--json", "--data", self.data, "--s3", f"{self.host}:{self.port}"]
         with self.log_path.open("ab") as log:
             self.launcher = subprocess.Popen(
                 self._as_user([*up, *self.arguments]),
@@ -329,7 +331,7 @@ class Home(Store):
     @property
     def address(self):
         """Where S3 is, for a socket."""
-        return ("127.0.0.1", self.port)
+        return (self.host, self.port)
 
     @property
     def url(self):
