@@ -50,7 +50,10 @@ class Homes(Cluster):
             raise
 
     def new_home(self):
-        number = len(self.homes)
+        return self.house(len(self.homes))
+
+    def house(self, number):
+        """A node of nobody's yet, in this network."""
         return Home(host=clients_address(number), inside=["nsenter", f"--net={self.networks[number]}"])
 
     @contextmanager

@@ -1,12 +1,11 @@
 """Three homes that stand apart, each with an address of its own: one store. What passes between them says nothing, and who may take part is settled."""
 
-import re
 import time
 
 import pytest
 
 from cluster import KNOWN_WITHIN
-from home import Home, until
+from home import until
 from homes import Homes
 from samples import MIB, bytes_of
 from wires import mesh_address
@@ -14,7 +13,7 @@ from wires import mesh_address
 
 @pytest.fixture(scope="module")
 def homes():
-    with Homes.of(3, at_most=4) as homes:
+    with Homes.of(3, at_most=5) as homes:
         yield homes
 
 
@@ -81,7 +80,9 @@ def test_a_home_whose_line_was_cut_for_a_while_is_found_again(homes, report):
     begin = time.monotonic()
     until(lambda: known_at(homes[0])["n1"]["state"] != "alive", KNOWN_WITHIN, "it is missed")
     report(f"missed after {time.monotonic() - begin:.1f} s")
+    step = time.monotonic()
     homes[0].put("while-it-was-away", b"2")
+    report(f"a put at another home took {time.monotonic() - step:.1f} s")
     homes.heal()
     begin = time.monotonic()
     until(lambda: all_alive(homes), KNOWN_WITHIN, "all know that all are alive")
@@ -89,6 +90,23 @@ def test_a_home_whose_line_was_cut_for_a_while_is_found_again(homes, report):
     assert homes[1].get("while-it-was-away") == b"2"
 
 
-def test_who_was_invited_elsewhere_is_told_so(homes):
-    """A token of another cluster that says to ask here: the checksum of a token keeps mistakes out, not liars, so the node's key has to."""
-    stranger = Home(host=homes.new_home().host, inside=homes.new_home().inside)
+def test_who_was_invited_to_another_store_is_not_let_in(homes):
+    """Its token leads to an address where a node of this store is now: that one proves another key than the token says."""
+    elsewhere = homes.house(3)
+    elsewhere.arguments += ["--name", "elsewhere", "--mesh", homes.mesh_of(3)]
+    elsewhere.run()
+    done = elsewhere.trousseau("invite")
+    assert done.returncode == 0, done.stderr
+    token = done.stdout.split("\n")[0]
+    elsewhere.end()
+    homes.add(zone="z0")
+    stranger, stranger_address = homes.house(4), mesh_address(4)
+    stranger.arguments += ["--name", "stranger", "--mesh", homes.mesh_of(4), "--join", token]
+    try:
+        stranger.run(await_ready=False)
+        until(lambda: "its key is not the expected one" in stranger.log(), KNOWN_WITHIN, "the stranger is told why")
+        refused = f"a connection from {stranger_address}: TLS"
+        until(lambda: any(refused in home.log() for home in homes), KNOWN_WITHIN, "it is in the other log, too")
+        assert "stranger" not in known_at(homes[0])
+    finally:
+        stranger.end()
