@@ -36,6 +36,9 @@ class Faults:
         self.say(f"{time.monotonic() - self.begin:6.2f} s: {words}")
 
     def up(self):
+        """Who runs. Nobody ends by itself."""
+        for number, home in enumerate(self.homes):
+            assert number in self.down or home.launcher.poll() is None, f"n{number} has ended by itself:\n{home.log()[-3000:]}"
         return [number for number in range(len(self.homes)) if number not in self.down]
 
     # Who dies, and who comes back.
@@ -51,9 +54,10 @@ class Faults:
             if pid:
                 os.kill(pid, signal.SIGKILL)
                 self.tell(f"n{number}: {name} is killed")
-        if name == "init" or home.launcher.poll() is not None:
-            home.kill_tree()
-            self.down.add(number)
+                if name == "init":
+                    # The node is nothing else.
+                    home.kill_tree()
+                    self.down.add(number)
 
     def kill(self, numbers):
         for number in numbers:
@@ -126,5 +130,6 @@ class Faults:
     def end(self):
         """All is well; whoever is down comes back, in any order."""
         self.heal()
+        self.up()
         self.restart_some()
         self.restart(sorted(self.down))

@@ -34,6 +34,9 @@ NOBODY = 65534
 USERS = ["root", "nobody"] if os.geteuid() == 0 else ["self"]
 """Whom a test can be: root may become an ordinary user, an ordinary user stays who it is."""
 
+LOGS = os.environ.get("LOGS")
+"""A directory for the whole logs of nodes whose test failed."""
+
 START_WITHIN = 60
 STOP_WITHIN = 30
 """Seconds. Generous: a slow machine is no failure; what was measured is printed instead."""
@@ -328,8 +331,12 @@ class Home(Store):
 
     def keep_log(self):
         """For the report of a failing test, after this home is gone."""
-        Home.last_words = f"{self.own.name}:\n" + "\n".join(self.log().splitlines()[-150:])
+        Home.last_words = (Home.last_words or "") + f"{self.own.name}:\n" + "\n".join(self.log().splitlines()[-150:]) + "\n"
+        if LOGS:
+            Path(LOGS).mkdir(exist_ok=True)
+            shutil.copy(self.log_path, Path(LOGS) / f"{self.name or self.own.name}.log")
 
+    name = None
     last_words = None
 
     # What a client sees.

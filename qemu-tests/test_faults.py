@@ -2,6 +2,7 @@
 
 import os
 import random
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -9,7 +10,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from faults import Faults
-from history import BUCKET, Client, Registers
+from history import BUCKET, FAILED, Client, Registers
 from home import until
 from homes import Homes
 from samples import bytes_of
@@ -83,3 +84,74 @@ def test_whatever_befalls_three_homes_each_key_is_one_register(seed, report):
 
         registers, clients = run_clients(homes, seed, happen)
         judge(homes, registers, clients, report)
+
+
+@pytest.mark.parametrize("how", ["killed", "cut off"])
+def test_while_a_zone_is_lost_clients_see_no_failure(how, report):
+    """Clients as botocore makes them, which repeat what fails for a moment; those of the zone that is lost go elsewhere before."""
+    with Homes.of(4, zones=3, at_most=4) as homes:
+        make_bucket(homes)
+        lost, left = [0, 3], [homes[1], homes[2]]
+        done, failures, answers = threading.Event(), [], []
+
+        def use(number):
+            s3 = left[number % 2].client(retries=None)
+            kept = {}
+            while not done.is_set():
+                key, body = f"{number}/{len(kept)}", bytes_of([500, 20_000, 200_000][len(kept) % 3], len(kept))
+                for call in (
+                    lambda: s3.put_object(Bucket=BUCKET, Key=key, Body=body),
+                    lambda: s3.get_object(Bucket=BUCKET, Key=key)["Body"].read() == body or failures.append(f"{key}: other bytes"),
+                    lambda: s3.list_objects_v2(Bucket=BUCKET, Prefix=f"{number}/", MaxKeys=5)["KeyCount"] or failures.append("none is listed"),
+                ):
+                    begin = time.monotonic()
+                    try:
+                        call()
+                    except FAILED as error:
+                        failures.append(f"client {number}, {key}: {error}")
+                    answers.append((begin, time.monotonic()))
+                kept[key] = body
+            return s3, kept
+
+        with ThreadPoolExecutor(4) as threads:
+            users = [threads.submit(use, number) for number in range(4)]
+            time.sleep(2)
+            at = time.monotonic()
+            if how == "killed":
+                for number in lost:
+                    homes[number].launcher.kill()
+            else:
+                homes.cut_off(lost)
+            time.sleep(20)
+            done.set()
+            kept = [user.result() for user in users]
+        longest = max(end - begin for begin, end in answers)
+        back = min((end for begin, end in answers if begin > at), default=at) - at
+        report(f"a zone is {how}: {len(answers)} answers, the longest took {longest:.1f} s; a request made after that was answered after {back:.1f} s")
+        assert not failures
+        for s3, objects in kept:
+            for key, body in objects.items():
+                assert s3.get_object(Bucket=BUCKET, Key=key)["Body"].read() == body
+
+
+def test_whoever_comes_back_first_waits_for_the_others(report):
+    """After all were without power: one alone can do nothing, and does not give up."""
+    with Homes.of(3) as homes:
+        make_bucket(homes)
+        homes[0].put("kept", b"kept")
+        for home in homes:
+            home.kill_tree()
+        first = homes[1]
+        first.run(await_ready=False)
+        until(lambda: "cannot tell its access key yet" in first.log(), WELL_WITHIN, "it says what it waits for")
+        with pytest.raises(ClientError) as refused:
+            homes[1].client().get_object(Bucket="home", Key="kept")
+        assert refused.value.response["ResponseMetadata"]["HTTPStatusCode"] == 503
+        assert first.launcher.poll() is None
+        begin = time.monotonic()
+        homes[2].run(await_ready=False)
+        first.until_serving(WELL_WITHIN)
+        report(f"two of three serve after {time.monotonic() - begin:.1f} s")
+        assert first.get("kept") == b"kept"
+        homes[0].run()
+        assert homes[0].get("kept") == b"kept"
