@@ -31,10 +31,11 @@ class Cluster:
     def __init__(self):
         self.homes = []
 
-    def add(self, zone, **options):
-        """One more node, invited by the first; gives it when it serves."""
+    def add(self, zone, data=None, **options):
+        """One more node, invited by the first; gives it when it serves. `data`: its directory, instead of a fresh one."""
         name = f"n{len(self.homes)}"
         home = self.new_home()
+        home.data = data or home.data
         words = {"name": name, "zone": zone, "mesh": self.mesh(), **options}
         if self.homes:
             words["join"] = self.invitation()
