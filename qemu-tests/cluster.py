@@ -16,8 +16,8 @@ class Cluster:
     """Nodes `n0`, `n1`, …, each a Home in a zone of its own (`z0`, `z1`, …), with `copies` of each block."""
 
     @classmethod
-    def of(cls, nodes, copies=None, zones=None):
-        cluster = cls()
+    def of(cls, nodes, copies=None, zones=None, **more):
+        cluster = cls(**more)
         try:
             for number in range(nodes):
                 cluster.add(zone=f"z{number % (zones or nodes)}")
@@ -31,11 +31,12 @@ class Cluster:
     def __init__(self):
         self.homes = []
 
-    def add(self, zone, **options):
-        """One more node, invited by the first; gives it when it serves."""
+    def add(self, zone, data=None, **options):
+        """One more node, invited by the first; gives it when it serves. `data`: its directory, instead of a fresh one."""
         name = f"n{len(self.homes)}"
-        home = Home()
-        words = {"name": name, "zone": zone, "mesh": f"127.0.0.1:{free_port()}", **options}
+        home = self.new_home()
+        home.data = data or home.data
+        words = {"name": name, "zone": zone, "mesh": self.mesh(), **options}
         if self.homes:
             words["join"] = self.invitation()
         home.name = name
@@ -45,6 +46,14 @@ class Cluster:
         # The nodes share their keys; a client repeats what a node refuses for a moment, as clients do.
         self.equip(home)
         return home
+
+    def new_home(self):
+        """Where the next node will be."""
+        return Home()
+
+    def mesh(self):
+        """By which address the others will reach it."""
+        return f"127.0.0.1:{free_port()}"
 
     def equip(self, home):
         """The nodes share their keys; a client repeats what a node refuses for a moment, as clients do."""

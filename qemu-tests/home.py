@@ -34,6 +34,9 @@ NOBODY = 65534
 USERS = ["root", "nobody"] if os.geteuid() == 0 else ["self"]
 """Whom a test can be: root may become an ordinary user, an ordinary user stays who it is."""
 
+LOGS = os.environ.get("LOGS")
+"""A directory for the whole logs of nodes whose test failed."""
+
 START_WITHIN = 60
 STOP_WITHIN = 30
 """Seconds. Generous: a slow machine is no failure; what was measured is printed instead."""
@@ -152,11 +155,13 @@ class Home(Store):
             raise
         return home
 
-    def __init__(self, user=USERS[0], data=None, port=None, services=(), built=None, web_domains=None, webhooks=(), mesh=False, open_files=None):
+    def __init__(self, user=USERS[0], data=None, port=None, services=(), built=None, web_domains=None, webhooks=(), mesh=False, open_files=None, host="127.0.0.1", inside=()):
         """`user`: one of USERS. `data`: a directory instead of a fresh one. `services`: manifests for --service. `built`: another build.
-        `web_domains`: a list (of none, too) to serve web sites. `webhooks`: each `NAME=URL`. `mesh`: other nodes may reach it. `open_files`: the host's limit for each process."""
+        `web_domains`: a list (of none, too) to serve web sites. `webhooks`: each `NAME=URL`. `mesh`: other nodes may reach it. `open_files`: the host's limit for each process.
+        `host`: the address for clients. `inside`: words before every command, by which it is in another network."""
         self.user = user
         self.open_files = open_files
+        self.host, self.inside = host, list(inside)
         self.own = Path(tempfile.mkdtemp(prefix="trousseau-"))
         self.own.chmod(0o755)
         self.data = Path(data) if data else self.own / "data"
@@ -188,13 +193,13 @@ class Home(Store):
         prefix = ["setpriv", *become] if self.user == "nobody" else []
         if self.open_files:
             prefix = ["prlimit", f"--nofile={self.open_files}:{self.open_files}", *prefix]
-        return [*prefix, str(self.program), *map(str, arguments)]
+        return [*self.inside, *prefix, str(self.program), *map(str, arguments)]
 
     # Starting and stopping.
 
     def run(self, await_ready=True):
         """Starts the program on this home's data and waits until it says that it serves."""
-        up = ["up", "--json", "--data", self.data, "--s3", f"127.0.0.1:{self.port}"]
+        up = ["up", "--json", "--data", self.data, "--s3", f"{self.host}:{self.port}"]
         with self.log_path.open("ab") as log:
             self.launcher = subprocess.Popen(
                 self._as_user([*up, *self.arguments]),
@@ -293,6 +298,12 @@ class Home(Store):
 
         return {service["name"]: service for service in until(told, START_WITHIN, "`services` is answered")}
 
+    def processes(self, within):
+        """Name → pid of what runs now, without patience; empty if nobody answers. Raises subprocess.TimeoutExpired."""
+        command = self._as_user(["--data", self.data, "services", "--json"])
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=within)
+        return {service["name"]: service["pid"] for service in json.loads(done.stdout)} if done.returncode == 0 else {}
+
     def pid(self, name):
         """The process of a service (or of init, bus, orchestrator, …), as seen from outside."""
         return until(lambda: self.services()[name]["pid"], START_WITHIN, f"{name} runs")
@@ -320,8 +331,12 @@ class Home(Store):
 
     def keep_log(self):
         """For the report of a failing test, after this home is gone."""
-        Home.last_words = f"{self.own.name}:\n" + "\n".join(self.log().splitlines()[-150:])
+        Home.last_words = (Home.last_words or "") + f"{self.own.name}:\n" + "\n".join(self.log().splitlines()[-150:]) + "\n"
+        if LOGS:
+            Path(LOGS).mkdir(exist_ok=True)
+            shutil.copy(self.log_path, Path(LOGS) / f"{self.name or self.own.name}.log")
 
+    name = None
     last_words = None
 
     # What a client sees.
@@ -329,7 +344,7 @@ class Home(Store):
     @property
     def address(self):
         """Where S3 is, for a socket."""
-        return ("127.0.0.1", self.port)
+        return (self.host, self.port)
 
     @property
     def url(self):

@@ -12,7 +12,7 @@ use rustix::net::{
     socket_with,
 };
 use std::io::Read;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -78,52 +78,102 @@ pub(crate) fn say(
     json: bool,
     input: Option<String>,
 ) -> Result<(u8, String), String> {
-    let path = control_socket(data);
-    let fails = |what: &str| {
-        format!(
-            "{}: {what}; does a node run on {}? (`trousseau up`)",
-            path.display(),
-            data.display()
-        )
-    };
-    let channel = open(&path).map_err(|errno| fails(&errno.to_string()))?;
-    let bounded =
-        rustix::net::sockopt::set_socket_timeout(&channel, Timeout::Recv, Some(ANSWER_WITHIN));
-    bounded.map_err(|errno| fails(&errno.to_string()))?;
-    let call = Numbered {
-        id: 0,
-        body: Verb {
-            words: words.to_vec(),
-            json,
-            input,
-            // Whoever may open the socket's directory owns the node.
-            role: Role::Admin,
-        },
-    };
-    channel
-        .send_message::<Operator>(&call, &[], SendFlags::empty())
-        .map_err(|error| fails(&error.to_string()))?;
-    let mut buffer = ReceiveBuffer::new();
-    let mut text = String::new();
+    let mut question = Question::ask(data, words, json, input)?;
     loop {
-        let piece =
-            channel.receive_message::<Operator, Numbered<Outcome>>(&mut buffer, RecvFlags::empty());
-        match piece {
-            Ok(Some((Numbered { body, .. }, _))) => {
-                text.push_str(&body.text);
-                if !body.more {
-                    return Ok((body.status, text));
-                }
-            }
-            Err(error) if error.would_block() => {
+        match question.hear(RecvFlags::empty()) {
+            Ok(Heard::All(status, text)) => return Ok((status, text)),
+            Ok(Heard::Piece) => {}
+            Ok(Heard::Nothing) => {
                 return Err(format!(
                     "no answer within {} seconds; see `trousseau logs`",
                     ANSWER_WITHIN.as_secs()
                 ));
             }
-            Ok(None) => return Err("the console ended before it had answered; ask again".into()),
-            Err(error) => return Err(format!("the console's answer: {error}")),
+            Err(why) => return Err(why),
         }
+    }
+}
+
+/// A verb that was said, and what was heard of its answer so far.
+pub(crate) struct Question {
+    channel: Channel,
+    buffer: ReceiveBuffer,
+    text: String,
+}
+
+/// What came of an answer.
+pub(crate) enum Heard {
+    /// The exit status and the whole text.
+    All(u8, String),
+    /// A piece, which is kept.
+    Piece,
+    /// Nothing, for now.
+    Nothing,
+}
+
+impl Question {
+    /// Says a verb to the node that runs on `data`.
+    pub(crate) fn ask(
+        data: &Path,
+        words: &[String],
+        json: bool,
+        input: Option<String>,
+    ) -> Result<Self, String> {
+        let path = control_socket(data);
+        let fails = |what: &str| {
+            format!(
+                "{}: {what}; does a node run on {}? (`trousseau up`)",
+                path.display(),
+                data.display()
+            )
+        };
+        let channel = open(&path).map_err(|errno| fails(&errno.to_string()))?;
+        let bounded =
+            rustix::net::sockopt::set_socket_timeout(&channel, Timeout::Recv, Some(ANSWER_WITHIN));
+        bounded.map_err(|errno| fails(&errno.to_string()))?;
+        let call = Numbered {
+            id: 0,
+            body: Verb {
+                words: words.to_vec(),
+                json,
+                input,
+                // Whoever may open the socket's directory owns the node.
+                role: Role::Admin,
+            },
+        };
+        channel
+            .send_message::<Operator>(&call, &[], SendFlags::empty())
+            .map_err(|error| fails(&error.to_string()))?;
+        Ok(Self {
+            channel,
+            buffer: ReceiveBuffer::new(),
+            text: String::new(),
+        })
+    }
+
+    /// The next piece of the answer; with DONTWAIT, if there is one.
+    pub(crate) fn hear(&mut self, flags: RecvFlags) -> Result<Heard, String> {
+        let piece = self
+            .channel
+            .receive_message::<Operator, Numbered<Outcome>>(&mut self.buffer, flags);
+        match piece {
+            Ok(Some((Numbered { body, .. }, _))) => {
+                self.text.push_str(&body.text);
+                Ok(match body.more {
+                    true => Heard::Piece,
+                    false => Heard::All(body.status, std::mem::take(&mut self.text)),
+                })
+            }
+            Err(error) if error.would_block() => Ok(Heard::Nothing),
+            Ok(None) => Err("the console ended before it had answered; ask again".into()),
+            Err(error) => Err(format!("the console's answer: {error}")),
+        }
+    }
+}
+
+impl AsFd for Question {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.channel.as_fd()
     }
 }
 

@@ -1,5 +1,6 @@
 //! `trousseau up`: one node in the foreground. The same init as in the booted image, as PID 1 of a PID namespace of its own.
 
+use crate::ask::Heard;
 use crate::{ask, extra, sys};
 use init::{Config, DataDir, Reach, Ssh};
 use machine::Webhooks;
@@ -13,13 +14,15 @@ use protocol::Channel;
 use protocol::channel::ReceiveBuffer;
 use protocol::start::{Say, Start};
 use protocol::token::Token;
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use rustix::net::RecvFlags;
 use std::fs::File;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 /// The region that S3 answers for.
 const REGION: &str = "us-east-1";
@@ -27,6 +30,9 @@ const REGION: &str = "us-east-1";
 const GOSSIP: &str = "127.0.0.1:0";
 /// Virtual-host style: `bucket.localhost`.
 const HOSTS: &str = "localhost,s3.localhost";
+
+/// After this time a node that does not know its first key yet is asked again.
+const AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// What a person asked for.
 pub(crate) struct Wish {
@@ -219,19 +225,13 @@ pub(crate) fn catch_signals() -> Result<SignalFd, nix::errno::Errno> {
 }
 
 impl Node {
-    /// Passes signals on, says when the node is ready, and returns when it has ended.
+    /// Passes signals on, tells when the node is ready, and returns when it has ended.
     fn attend(self, wish: &Wish) -> Result<(), String> {
         let mut buffer = ReceiveBuffer::new();
         let mut failed = None;
+        let mut announcement = Announcement::default();
         loop {
-            let mut set = [
-                PollFd::new(&self.signals, PollFlags::IN),
-                PollFd::new(&self.channel, PollFlags::IN),
-            ];
-            match poll(&mut set, None) {
-                Ok(_) | Err(rustix::io::Errno::INTR) => {}
-                Err(errno) => return Err(format!("poll: {errno}")),
-            }
+            self.wait(&announcement)?;
             while let Ok(Some(_)) = self.signals.read_signal() {
                 let _ = kill(self.init, Signal::SIGTERM);
             }
@@ -239,12 +239,13 @@ impl Node {
                 .channel
                 .receive_message::<Start, Say>(&mut buffer, RecvFlags::DONTWAIT)
             {
-                Ok(Some((Say::Ready { .. }, _))) => announce(wish)?,
+                Ok(Some((Say::Ready { .. }, _))) => announcement.next = Some(Instant::now()),
                 Ok(Some((Say::Failed { reason }, _))) => failed = Some(reason),
                 Ok(Some((Say::Alive | Say::Traced { .. }, _))) => {}
                 Err(error) if error.would_block() => {}
                 Ok(None) | Err(_) => break,
             }
+            announcement.turn(wish);
         }
         match (waitpid(self.init, None), failed) {
             (_, Some(reason)) => Err(reason),
@@ -253,19 +254,83 @@ impl Node {
             (Err(errno), None) => Err(format!("the node has ended: {errno}")),
         }
     }
+
+    /// Until there is something to do.
+    fn wait(&self, announcement: &Announcement) -> Result<(), String> {
+        let mut set = vec![
+            PollFd::new(&self.signals, PollFlags::IN),
+            PollFd::new(&self.channel, PollFlags::IN),
+        ];
+        set.extend(
+            announcement
+                .question
+                .iter()
+                .map(|question| PollFd::new(question, PollFlags::IN)),
+        );
+        let left = announcement
+            .next
+            .map(|next| next.saturating_duration_since(Instant::now()));
+        // One more, because what is left is cut to whole milliseconds.
+        let left = left.and_then(|left| Timespec::try_from(left + Duration::from_millis(1)).ok());
+        match poll(&mut set, left.as_ref()) {
+            Ok(_) | Err(Errno::INTR) => Ok(()),
+            Err(errno) => Err(format!("poll: {errno}")),
+        }
+    }
+}
+
+/// Telling that the node serves, as soon as it knows its first key. Among other nodes that takes a majority, which may be away for as long as it likes:
+/// the node runs meanwhile, and is asked again.
+#[derive(Default)]
+struct Announcement {
+    /// When the node is asked, if it is to be.
+    next: Option<Instant>,
+    /// It is being asked.
+    question: Option<ask::Question>,
+    failures: u32,
+}
+
+impl Announcement {
+    /// Asks if it is time, and tells what was answered.
+    fn turn(&mut self, wish: &Wish) {
+        if self.next.is_some_and(|next| next <= Instant::now()) {
+            self.next = None;
+            match ask::Question::ask(&wish.data, &["first-key".into()], true, None) {
+                Ok(question) => self.question = Some(question),
+                Err(why) => self.put_off(&why),
+            }
+        }
+        let Some(question) = &mut self.question else {
+            return;
+        };
+        let why = match question.hear(RecvFlags::DONTWAIT) {
+            Ok(Heard::Nothing | Heard::Piece) => return,
+            Ok(Heard::All(0, text)) => match serde_json::from_str(&text) {
+                Ok(key) => {
+                    self.question = None;
+                    return announce(wish, &key);
+                }
+                Err(error) => format!("the console's answer: {error}"),
+            },
+            Ok(Heard::All(_, text)) => text,
+            Err(why) => why,
+        };
+        self.put_off(why.trim_end());
+    }
+
+    fn put_off(&mut self, why: &str) {
+        self.question = None;
+        self.next = Some(Instant::now() + AGAIN_AFTER);
+        self.failures = self.failures.saturating_add(1);
+        // Once, and not the first: a process may be restarted between "ready" and the question.
+        if self.failures == 2 {
+            eprintln!("trousseau: the node runs, but cannot tell its access key yet: {why}");
+        }
+    }
 }
 
 /// The node serves: one line for a program, or what a person needs to try it.
-fn announce(wish: &Wish) -> Result<(), String> {
-    let ask = || ask::say(&wish.data, &["first-key".into()], true, None);
-    // Asked twice: a process may be restarted between "ready" and the question. Repeating it is harmless.
-    let (status, text) = ask().or_else(|_| ask())?;
-    let key: serde_json::Value = match status {
-        0 => {
-            serde_json::from_str(&text).map_err(|error| format!("the console's answer: {error}"))?
-        }
-        _ => return Err(format!("no access key: {}", text.trim_end())),
-    };
+fn announce(wish: &Wish, key: &serde_json::Value) {
     let field = |name: &str| {
         key.get(name)
             .and_then(|value| value.as_str())
@@ -288,7 +353,7 @@ fn announce(wish: &Wish) -> Result<(), String> {
             line.extend(also.map(|(name, value)| (name.to_owned(), value.into())));
         }
         crate::words::print(&format!("{line}\n"));
-        return Ok(());
+        return;
     }
     crate::words::print(&format!(
         "Trousseau serves S3 on {s3}, data in {data}.\n\n  \
@@ -315,5 +380,4 @@ fn announce(wish: &Wish) -> Result<(), String> {
             wish.data.display(),
         ));
     }
-    Ok(())
 }

@@ -12,7 +12,7 @@ use rustix::net::{
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Connections that wait to be accepted, on each listener.
 const BACKLOG: i32 = 1_024;
@@ -24,6 +24,13 @@ const KEEPALIVE_EVERY: Duration = Duration::from_secs(5);
 const LOOPBACK_WITHIN: Timespec = Timespec {
     tv_sec: 5,
     tv_nsec: 0,
+};
+/// How long a datagram socket may still be with whom the former bus gave it.
+const GIVEN_BACK_WITHIN: Duration = Duration::from_secs(3);
+/// How often it is looked for.
+const LOOK_AGAIN: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 20_000_000,
 };
 /// The control socket's name in the bus's own root directory.
 pub(crate) const CONTROL: &str = "/control.sock";
@@ -219,11 +226,20 @@ fn tcp_listener(address: &str) -> Result<OwnedFd, Errno> {
     Ok(socket)
 }
 
+/// Where the bus starts anew, membership has the socket that the former one brought it until it notices the end, so that is waited for. (SO_REUSEADDR would
+/// not wait, but would let two programs share the address, too.)
 fn udp_socket(address: &str) -> Result<OwnedFd, Errno> {
     let address: SocketAddr = address.parse().map_err(|_| Errno::INVAL)?;
     let socket = inet_socket(&address, SocketType::DGRAM)?;
-    bind(&socket, &address)?;
-    Ok(socket)
+    let until = Instant::now() + GIVEN_BACK_WITHIN;
+    loop {
+        match bind(&socket, &address) {
+            Err(Errno::ADDRINUSE) if Instant::now() < until => {
+                let _ = poll(&mut [], Some(&LOOK_AGAIN));
+            }
+            bound => return bound.map(|()| socket),
+        }
+    }
 }
 
 /// The operator's socket. The directory that it lies in is open to the node's owner only (init sees to it).
@@ -240,4 +256,23 @@ fn control_listener(path: &str) -> Result<OwnedFd, Errno> {
     bound?;
     listen(&socket, BACKLOG)?;
     Ok(socket)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+    use super::*;
+
+    #[test]
+    fn a_datagram_socket_that_is_just_being_given_back_is_waited_for() {
+        let former = udp_socket("127.0.0.1:0").unwrap();
+        let address = address_of(former.as_fd());
+        let holder = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(200));
+            drop(former);
+        });
+        let next = udp_socket(&address).unwrap();
+        assert_eq!(address_of(next.as_fd()), address);
+        holder.join().unwrap();
+    }
 }

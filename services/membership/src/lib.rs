@@ -245,8 +245,10 @@ impl Node {
                 MembershipAnswer::Refused
             })
         });
-        if turned.is_ok() {
-            self.doorway = Some(door);
+        match turned {
+            Ok(()) => self.doorway = Some(door),
+            // The bus has ended. The next one can have the address only if nobody else does.
+            Err(_) => self.socket = None,
         }
         failed.map_or(Ok(()), Err)
     }

@@ -501,11 +501,15 @@ fn who_is_not_in_the_roster_learns_nothing_and_who_is_put_out_falls_out() {
 fn a_new_bus_is_served_by_the_door_that_init_attaches() {
     let mut service = Service::start();
     let client = connect(&service.door, "bus");
-    call(&client, MembershipCall::Members, &[]);
+    let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = udp.local_addr().unwrap();
+    call(&client, use_udp(&udp), &[udp.as_fd()]);
+    drop(udp);
     let (door, theirs) = Channel::pair().unwrap();
     drop(std::mem::replace(&mut service.door, door));
-    // It goes on living without a bus.
+    // It goes on living without a bus, and leaves the address to the next one.
     while !matches!(service.hear(), Say::Alive) {}
+    until("the address is free", || UdpSocket::bind(address).is_ok());
     let attach = Order::Attach {
         name: "door".into(),
     };

@@ -43,6 +43,11 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Given(error) => error.fmt(f),
+            Self::Database(error) if is_damage(error) => write!(
+                f,
+                "metadata/db in the data directory is damaged, and nothing of it is served ({error}). If other nodes have the same rows: let this one go \
+                 (`trousseau node revoke NAME` on another), and start it anew on an empty directory with an invitation; if there are none, start it on a backup"
+            ),
             Self::Database(error) => write!(f, "database: {error}"),
             Self::Damaged(what) => write!(f, "damaged row: {what}"),
             Self::Format { found } => write!(
@@ -74,6 +79,18 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
+/// The disk gave other bytes than were written, instead of none.
+fn is_damage(error: &fjall::Error) -> bool {
+    use fjall::{Error, LsmError};
+    match error {
+        Error::Storage(LsmError::Io(_)) | Error::Io(_) => false,
+        Error::Poisoned | Error::KeyspaceDeleted | Error::Locked => false,
+        Error::InvalidVersion(_) | Error::Storage(LsmError::InvalidVersion(_)) => false,
+        // Sums, marks and structure.
+        _ => true,
+    }
+}
+
 impl From<runtime::Error> for Error {
     fn from(error: runtime::Error) -> Self {
         Self::Given(error)
@@ -95,5 +112,24 @@ impl From<rustix::io::Errno> for Error {
 impl From<std::io::Error> for Error {
     fn from(error: std::io::Error) -> Self {
         Self::System(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_has_a_damaged_database_is_told_what_to_do() {
+        let damaged = Error::Database(fjall::Error::InvalidTrailer).to_string();
+        assert!(damaged.contains("is damaged") && damaged.contains("trousseau node revoke"));
+        for other in [
+            fjall::Error::Locked,
+            fjall::Error::Poisoned,
+            fjall::Error::Io(std::io::ErrorKind::StorageFull.into()),
+        ] {
+            let told = Error::Database(other).to_string();
+            assert!(!told.contains("damaged"), "{told}");
+        }
     }
 }

@@ -23,6 +23,9 @@ const READ_MAX: Duration = Duration::from_secs(2);
 /// … and a write, which may not: longer than the leader itself waits for its majority.
 const WRITE_MAX: Duration = Duration::from_secs(12);
 
+/// How long an answer is still awaited from who led when it was asked, once another node leads: it may just be on its way.
+const REPLACED_MAX: Duration = Duration::from_secs(1);
+
 /// Milliseconds since 1970. An argument, so that a test can stop it.
 pub type Clock = Rc<dyn Fn() -> u64>;
 
@@ -227,7 +230,14 @@ impl Proposer {
             }
             if let Some(leader) = self.leader(group) {
                 let within = if repeated { READ_MAX } else { WRITE_MAX };
-                match self.ways.call(&leader, call, within).await {
+                let answer = tokio::select! {
+                    answer = self.ways.call(&leader, call, within) => answer,
+                    other = replaced(group, &leader) => {
+                        let why = format!("node {leader}: no answer, and {other} leads now");
+                        Err(WayError::Lost(why))
+                    }
+                };
+                match answer {
                     Ok(PeersAnswer::NotLeader { leader: other }) => {
                         self.heard(group, other.filter(|other| *other != leader));
                     }
@@ -264,6 +274,25 @@ impl Proposer {
         self.turn.set(self.turn.get().wrapping_add(1));
         let turn = self.turn.get().checked_rem(others.len())?;
         others.get(turn).map(|name| (*name).clone())
+    }
+}
+
+/// Comes back when another node than `asked` has come to lead, as far as is known here, and has led for a while; with its name. A node whose line
+/// was cut says nothing, and would be waited for long after it can do anything.
+async fn replaced(group: &Group, asked: &str) -> String {
+    let before = group.leader();
+    let mut since = None;
+    loop {
+        tokio::time::sleep(SEARCH_EVERY).await;
+        let now = group.leader();
+        let another = now.filter(|now| now != asked && before.as_ref() != Some(now));
+        let Some(another) = another else {
+            since = None;
+            continue;
+        };
+        if since.get_or_insert_with(Instant::now).elapsed() > REPLACED_MAX {
+            return another;
+        }
     }
 }
 

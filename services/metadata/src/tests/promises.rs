@@ -305,6 +305,28 @@ fn a_killed_leader_is_replaced_within_five_seconds() {
 }
 
 #[test]
+fn nobody_waits_for_a_leader_that_is_cut_off_and_replaced() {
+    World::run(12, 2, |world| async move {
+        world.of(3).await;
+        world.between_homes();
+        let bucket = world.bucket("n1", "home").await;
+        world.until("all voters", || world.voters_are(3)).await;
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        let node = world.node("n1");
+        let shard = usize::from(node.parts.service.proposer.shard(bucket).number());
+        drop(node);
+        let leader = world.leader(shard).unwrap();
+        let names = world.names();
+        let other = names.into_iter().find(|name| *name != leader).unwrap();
+        // Nothing says that it is gone; what is asked of it just stays without an answer.
+        world.isolate(&leader);
+        let taken = service_is_back(&world, &other, bucket).await;
+        println!("service back after {taken:?}");
+        assert!(taken < Duration::from_secs(6), "{taken:?}");
+    });
+}
+
+#[test]
 fn all_nodes_may_be_killed_at_once_and_come_back_with_everything() {
     World::run(5, 2, |world| async move {
         world.of(3).await;

@@ -1,0 +1,156 @@
+"""Setbacks of one home that the others make good: the end of any process, a long absence, damaged blocks, a damaged database."""
+
+import os
+import re
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from botocore.exceptions import BotoCoreError, ClientError
+
+from cluster import Cluster
+from faults import PROCESSES
+from home import START_WITHIN, STOP_WITHIN, until
+from samples import MIB, bytes_of, keys_of
+
+AGAIN_WITHIN = 120
+SHARDS = 8
+LOG_KEPT = 2_048
+"""Entries of a shard's log that are kept for nodes that are away (services/metadata/src/raft/group.rs)."""
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    with Cluster.of(3) as cluster:
+        yield cluster
+
+
+def block_files(home):
+    """Name → file of each block."""
+    return {path.name: path for path in (home.data / "blocks/files").glob("*/*")}
+
+
+def alike(cluster):
+    """Waits until every block is on every node, and nothing is owed."""
+    until(lambda: not any(list((home.data / "blocks/owed").iterdir()) for home in cluster), AGAIN_WITHIN, "no copies are owed")
+    until(lambda: len({frozenset(block_files(home)) for home in cluster}) == 1, AGAIN_WITHIN, "all nodes have the same blocks")
+
+
+@pytest.mark.parametrize("name", PROCESSES)
+def test_each_process_of_a_home_may_end_at_any_time(cluster, name):
+    """Among other nodes, too: init ends the node, everybody else is started anew and the node goes on."""
+    home = cluster[1]
+    home.put("before", name.encode())
+    home.kill(name)
+    if name == "init":
+        home.launcher.wait(STOP_WITHIN)
+        cluster.restart(1)
+    home.until_serving()
+    assert home.launcher.poll() is None
+    assert home.get("before") == cluster[0].get("before") == name.encode()
+    until(lambda: all(service["state"] == "ready" for service in home.services().values()), START_WITHIN, "all of its processes run")
+
+
+def test_a_home_that_was_away_for_long_has_everything_when_it_is_back(cluster, report):
+    """For longer than the others keep the log for it: it gets the rows themselves."""
+    cluster[0].put("kept/before", b"before")
+    cluster[0].put("gone/before", b"before")
+    cluster[2].kill_tree()
+    cluster[0].s3.delete_object(Bucket="home", Key="gone/before")
+
+    def write(number):
+        home = cluster[number % 2]
+        home.put(f"kept/{number:05}", b"%d" % number)
+        if number % 100 == 0:
+            home.put(f"large/{number:05}", bytes_of(100_000, number))
+
+    count = LOG_KEPT * 3 // 2
+    begin = time.monotonic()
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(write, range(count)))
+    report(f"{count} puts without it: {time.monotonic() - begin:.1f} s")
+    begin = time.monotonic()
+    back = cluster.restart(2)
+    back.until_serving()
+    report(f"it serves again after {time.monotonic() - begin:.1f} s")
+    # It has a vote and the rows: with it, either of the others can be done without.
+    for other in (1, 0):
+        alike(cluster)
+        cluster[other].kill_tree()
+        listed = [key for page in back.s3.get_paginator("list_objects_v2").paginate(Bucket="home", Prefix="kept/") for key in keys_of(page)]
+        assert listed == [*(f"kept/{number:05}" for number in range(count)), "kept/before"]
+        assert keys_of(back.s3.list_objects_v2(Bucket="home", Prefix="gone/")) == []
+        assert back.get("kept/01234") == b"1234"
+        for number in range(0, count, 100):
+            assert back.get(f"large/{number:05}") == bytes_of(100_000, number)
+        cluster.restart(other).until_serving()
+
+
+def test_damaged_blocks_are_mended_from_the_other_homes(cluster, chance, report):
+    objects = {f"blocks/{number}": bytes_of(size, number) for number, size in enumerate([20_000, 70_000, MIB, 5 * MIB, 9 * MIB, 60_000])}
+    alike(cluster)
+    before = set(block_files(cluster[1]))
+    for number, (key, body) in enumerate(objects.items()):
+        cluster[number % 3].put(key, body)
+    alike(cluster)
+    damaged = cluster[1]
+    damaged.kill_tree()
+    harm = {}
+    files = [(name, path) for name, path in sorted(block_files(damaged).items()) if name not in before]
+    for number, (name, path) in enumerate(files):
+        kind = ["a changed byte", "a shorter file", "no bytes", "no file"][number % 4]
+        harm[name] = kind
+        size = path.stat().st_size
+        if kind == "a changed byte":
+            with path.open("r+b") as file:
+                at = chance.randrange(size)
+                file.seek(at)
+                byte = file.read(1)[0]
+                file.seek(at)
+                file.write(bytes([byte ^ 1 << chance.randrange(8)]))
+        elif kind == "no file":
+            path.unlink()
+        else:
+            os.truncate(path, size // 2 if kind == "a shorter file" else 0)
+    report(f"{len(harm)} blocks were damaged")
+    back = cluster.restart(1)
+    for key, body in objects.items():
+        assert back.get(key) == body, key
+
+    def is_right(name):
+        try:
+            return block_files(back)[name].read_bytes() == block_files(cluster[0])[name].read_bytes()
+        except (KeyError, FileNotFoundError):
+            return False
+
+    until(lambda: all(map(is_right, harm)), AGAIN_WITHIN, "the blocks on the disk are right again")
+
+
+def test_a_home_with_a_damaged_database_does_not_serve_it_and_says_what_to_do(chance):
+    with Cluster.of(3) as cluster:
+        kept = {f"kept/{number}": bytes_of(3_000, number) for number in range(200)}
+        for number, (key, body) in enumerate(kept.items()):
+            cluster[number % 3].put(key, body)
+        damaged = cluster[1]
+        damaged.kill_tree()
+        files = [path for path in (damaged.data / "metadata").rglob("*") if path.is_file() and path.stat().st_size > 1_000]
+        for path in files:
+            with path.open("r+b") as file:
+                for at in range(500, path.stat().st_size, 1_500):
+                    file.seek(at)
+                    file.write(chance.randbytes(4))
+        damaged.run(await_ready=False)
+        until(lambda: "metadata/db in the data directory is damaged, and nothing of it is served" in damaged.log(), START_WITHIN, "it says so")
+        with pytest.raises((ClientError, BotoCoreError)):
+            damaged.client(read_timeout=5).get_object(Bucket="home", Key="kept/0")
+        for home in (cluster[0], cluster[2]):
+            assert all(home.get(key) == body for key, body in kept.items())
+        # What the words say to do.
+        damaged.kill_tree()
+        assert cluster[0].trousseau("node", "revoke", "n1").returncode == 0
+        anew = cluster.add(zone="z1")
+        told = re.compile(rf"shard (\d): the voters are .*\b{anew.name}\b")
+        until(lambda: len({shard for home in cluster for shard in told.findall(home.log())}) == SHARDS, AGAIN_WITHIN, "it has a vote in each shard")
+        cluster[2].kill_tree()
+        for key, body in kept.items():
+            assert anew.get(key) == body
