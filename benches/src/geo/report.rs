@@ -1,0 +1,153 @@
+//! The tables for people, and JSON for programs.
+
+use super::bandwidth::{Carried, UPLINK_BITS_PER_S};
+use super::homes::zone_name;
+use super::sea::{DELAY_MS, JITTER_MS};
+use super::trips::Trips;
+use serde_json::{Value, json};
+use std::fmt::Write;
+use std::path::Path;
+
+/// A round trip, in milliseconds, as the plot and the table count it.
+pub(super) const ROUND_TRIP_MS: f64 = (2 * DELAY_MS) as f64;
+/// What every operation takes besides, in round trips: the machine's own work and what the jitter leaves of a mean.
+const OWN_WORK: f64 = 0.35;
+const MIB: f64 = 1_048_576.0;
+
+/// Mean, least and most.
+pub(super) struct Spread {
+    pub(super) mean: f64,
+    pub(super) min: f64,
+    pub(super) max: f64,
+}
+
+/// `None` without values.
+pub(super) fn spread(values: &[f64]) -> Option<Spread> {
+    let min = values.iter().copied().reduce(f64::min)?;
+    let max = values.iter().copied().reduce(f64::max)?;
+    let mean = values.iter().sum::<f64>() / values.len() as f64;
+    Some(Spread { mean, min, max })
+}
+
+/// Whether a mean is as good as a goal, in whole round trips.
+fn meets(mean: f64, goal: u32) -> bool {
+    mean / ROUND_TRIP_MS <= f64::from(goal) + OWN_WORK
+}
+
+pub(crate) fn markdown(trips: &Trips, carried: &[Carried], plot: &Path) -> String {
+    let mut out = String::new();
+    // Writing to a string cannot fail.
+    let _ = writeln!(
+        out,
+        "5 nodes in 3 zones, {ROUND_TRIP_MS} ± {} ms between them. The bucket is in shard {}.",
+        2 * JITTER_MS,
+        trips.shard
+    );
+    for scene in &trips.scenes {
+        let _ = writeln!(out, "- {scene}");
+    }
+    out.push_str("\n| operation | from | mean ms | min | max | in round trips | goal |\n");
+    out.push_str("|---|---|---:|---:|---:|---:|---:|\n");
+    row(
+        &mut out,
+        "a byte to another zone and back",
+        "",
+        &trips.round_trip,
+        None,
+    );
+    for series in &trips.series {
+        let operation = series.operation;
+        row(
+            &mut out,
+            operation.name,
+            "beside",
+            &series.beside,
+            operation.goal_beside,
+        );
+        row(
+            &mut out,
+            operation.name,
+            "elsewhere",
+            &series.elsewhere,
+            operation.goal_elsewhere,
+        );
+    }
+    let _ = writeln!(out, "\nPlot: {}\n", plot.display());
+    bandwidth(&mut out, carried);
+    out
+}
+
+fn row(out: &mut String, name: &str, from: &str, values: &[f64], goal: Option<u32>) {
+    let Some(Spread { mean, min, max }) = spread(values) else {
+        return;
+    };
+    let goal = goal.map_or("–".to_owned(), |goal| {
+        let mark = if meets(mean, goal) { "" } else { " missed" };
+        format!("{goal}{mark}")
+    });
+    let trips = mean / ROUND_TRIP_MS;
+    let _ = writeln!(
+        out,
+        "| {name} | {from} | {mean:.1} | {min:.1} | {max:.1} | {trips:.2} | {goal} |"
+    );
+}
+
+fn bandwidth(out: &mut String, carried: &[Carried]) {
+    let rate = UPLINK_BITS_PER_S / 1_000_000;
+    let _ = writeln!(out, "64 MiB, and {rate} Mbit/s out of each zone:\n");
+    out.push_str("| | answered after s | all sent after s | one uplink takes s | sent MiB | of which needed | packets lost |\n");
+    out.push_str("|---|---:|---:|---:|---|---:|---:|\n");
+    for one in carried {
+        let sent = one.sent.iter().enumerate();
+        let sent: Vec<String> = sent
+            .map(|(zone, bytes)| format!("{} {:.1}", zone_name(zone), *bytes as f64 / MIB))
+            .collect();
+        let _ = writeln!(
+            out,
+            "| {} | {:.1} | {:.1} | {:.1} | {} | {:.0} | {} |",
+            one.what,
+            one.answered.as_secs_f64(),
+            one.over.as_secs_f64(),
+            one.ideal().as_secs_f64(),
+            sent.join(", "),
+            one.least_bytes as f64 / MIB,
+            one.lost,
+        );
+    }
+}
+
+/// The same, with every measurement.
+pub(crate) fn json(trips: &Trips, carried: &[Carried]) -> Value {
+    let series = trips.series.iter().map(|series| {
+        json!({
+            "operation": series.operation.name,
+            "beside_ms": series.beside, "elsewhere_ms": series.elsewhere,
+            "goal_beside": series.operation.goal_beside, "goal_elsewhere": series.operation.goal_elsewhere,
+        })
+    });
+    let carried = carried.iter().map(|one| {
+        json!({
+            "what": one.what, "answered_s": one.answered.as_secs_f64(), "over_s": one.over.as_secs_f64(),
+            "ideal_s": one.ideal().as_secs_f64(), "sent_bytes": one.sent, "needed_bytes": one.least_bytes,
+            "lost_packets": one.lost,
+        })
+    });
+    json!({
+        "round_trip_ms": trips.round_trip, "shard": trips.shard, "scenes": trips.scenes,
+        "operations": series.collect::<Vec<_>>(), "bandwidth": carried.collect::<Vec<_>>(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test that fails may panic")]
+    use super::*;
+
+    #[test]
+    fn a_mean_is_compared_with_whole_round_trips() {
+        let Spread { mean, min, max } = spread(&[100.0, 80.0, 120.0]).unwrap();
+        assert_eq!((mean, min, max), (100.0, 80.0, 120.0));
+        assert!(spread(&[]).is_none());
+        assert!(meets(3.0, 0) && meets(104.0, 1) && !meets(104.0, 0) && !meets(204.0, 1));
+    }
+}
