@@ -5,7 +5,7 @@
 //! over loopback with signed requests, and counts the CPU time of every process of the node. See
 //! `--help`.
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 #![allow(
     clippy::print_stdout,
     reason = "a program that prints its measurements"
@@ -15,6 +15,7 @@ mod client;
 mod crowd;
 mod error;
 mod floors;
+mod geo;
 mod load;
 mod nginx;
 mod node;
@@ -25,7 +26,7 @@ mod tree;
 mod visitors;
 
 use error::Error;
-use options::{Mode, Options};
+use options::{Mode, Options, Subject};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -51,9 +52,14 @@ fn main() -> ExitCode {
 
 /// Starts or finds the node, drives it, prints the report, stops what was started.
 fn run(options: &Options) -> Result<(), Error> {
+    if let (Mode::Geo, Subject::Binary(binary)) = (options.mode, &options.subject) {
+        println!("{}", geo::run(options, binary, &options.plot)?);
+        return Ok(());
+    }
     let mut node = node::Node::start_or_attach(options)?;
     let special = match options.mode {
-        Mode::Operations => None,
+        // The zones were measured above.
+        Mode::Operations | Mode::Geo => None,
         Mode::Objects(count) => Some(objects::run(options, &mut node, count)),
         Mode::Crowd { idle, slow } => Some(crowd::run(&node, idle, slow)),
         Mode::Floors => Some(floors::run(options, &node)),

@@ -126,12 +126,7 @@ impl Node {
         let Some(started) = &self.started else {
             return String::new();
         };
-        let log = fs::read_to_string(started.directory.join("log")).unwrap_or_default();
-        let lines: Vec<&str> = log.lines().collect();
-        lines
-            .get(lines.len().saturating_sub(20)..)
-            .unwrap_or_default()
-            .join("\n")
+        log_end(&started.directory)
     }
 
     /// Where the data of a node that was started is.
@@ -187,6 +182,16 @@ impl Drop for Node {
     }
 }
 
+/// The last lines of the log of a node that was started on `directory`.
+pub(crate) fn log_end(directory: &Path) -> String {
+    let log = fs::read_to_string(directory.join("log")).unwrap_or_default();
+    let lines: Vec<&str> = log.lines().collect();
+    lines
+        .get(lines.len().saturating_sub(20)..)
+        .unwrap_or_default()
+        .join("\n")
+}
+
 /// Starts a node on `directory`; its log goes there, too.
 fn spawn(
     binary: &Path,
@@ -239,7 +244,7 @@ pub(crate) fn free_address() -> Result<String, Error> {
 }
 
 /// The first line of the child's output, waited for with patience.
-fn first_line(child: &mut Child) -> Result<String, Error> {
+pub(crate) fn first_line(child: &mut Child) -> Result<String, Error> {
     let Some(output) = child.stdout.take() else {
         return Err(Error::Node("it has no standard output".to_owned()));
     };
@@ -259,7 +264,7 @@ fn first_line(child: &mut Child) -> Result<String, Error> {
 }
 
 /// `{"ready":true,"s3":"http://…","access_key":"…","secret_key":"…","region":"…"}`
-fn parse_ready(line: &str) -> Result<Target, Error> {
+pub(crate) fn parse_ready(line: &str) -> Result<Target, Error> {
     let broken = || Error::Node(format!("its ready line is not as agreed: {line}"));
     let value: Value = serde_json::from_str(line).map_err(|_| broken())?;
     let text = |name: &str| {

@@ -8,7 +8,7 @@ pub(crate) const HELP: &str = "\
 Measures CPU time, memory and latency of a whole node per S3 operation.
 
 usage: benches --binary PATH [options]
-       benches --binary PATH --objects N | --idle N [--slow M] | --visitors N | --floors
+       benches --binary PATH --objects N | --idle N [--slow M] | --visitors N | --floors | --geo
        benches --attach HOST:PORT --access-key KEY --secret-key SECRET [--pid PID] [options]
 
   --binary PATH       start this `trousseau` on a new directory and a free port
@@ -31,6 +31,9 @@ usage: benches --binary PATH [options]
                       connection of its own; from `web`, and from nginx (if there is one)
   --floors            instead: what cannot be undercut: hashes and a synced write, nginx (if there is one)
                       with the same bytes as files, and a signed request for nothing
+  --geo               instead: five nodes in three zones with 100 ms between them: round trips of each operation,
+                      and a large object over thin uplinks; as root
+  --plot FILE         where --geo draws (geo.svg)
   --by-process        also show the CPU time of each process
   --json              print JSON instead of a table";
 
@@ -65,6 +68,8 @@ pub(crate) enum Mode {
     Floors,
     /// So many visitors of a web site at a time.
     Visitors(usize),
+    /// Zones far from each other.
+    Geo,
 }
 
 /// What to measure.
@@ -95,6 +100,8 @@ pub(crate) struct Options {
     pub(crate) only: Option<Vec<String>>,
     pub(crate) by_process: bool,
     pub(crate) json: bool,
+    /// What [`Mode::Geo`] draws.
+    pub(crate) plot: PathBuf,
 }
 
 impl Options {
@@ -103,7 +110,7 @@ impl Options {
         let (mut binary, mut address, mut pid) = (None, None, None);
         let (mut access_key, mut secret_key) = (None, None);
         let (mut objects, mut idle, mut slow, mut floors) = (None, None, None, false);
-        let mut visitors = None;
+        let (mut visitors, mut geo) = (None, false);
         let mut options = Options {
             subject: Subject::Binary(PathBuf::new()),
             mode: Mode::Operations,
@@ -116,6 +123,7 @@ impl Options {
             only: None,
             by_process: false,
             json: false,
+            plot: PathBuf::from("geo.svg"),
         };
         while let Some(name) = args.next() {
             let mut value = || {
@@ -141,6 +149,8 @@ impl Options {
                 "--slow" => slow = Some(number(&name, &value()?)?),
                 "--visitors" => visitors = Some(number::<usize>(&name, &value()?)?.max(1)),
                 "--floors" => floors = true,
+                "--geo" => geo = true,
+                "--plot" => options.plot = PathBuf::from(value()?),
                 "--only" => {
                     options.only = Some(value()?.split(',').map(str::to_owned).collect());
                 }
@@ -155,23 +165,23 @@ impl Options {
                 _ => return Err(Error::Usage(format!("unknown option {name}"))),
             }
         }
-        options.mode = match (objects, idle, slow, floors, visitors) {
-            (None, None, None, false, None) => Mode::Operations,
-            (Some(objects), None, None, false, None) => Mode::Objects(objects),
-            (None, None, None, true, None) => Mode::Floors,
-            (None, None, None, false, Some(visitors)) => Mode::Visitors(visitors),
-            (None, idle, slow, false, None) => Mode::Crowd {
+        options.mode = match (objects, idle, slow, floors, visitors, geo) {
+            (None, None, None, false, None, false) => Mode::Operations,
+            (Some(objects), None, None, false, None, false) => Mode::Objects(objects),
+            (None, None, None, true, None, false) => Mode::Floors,
+            (None, None, None, false, Some(visitors), false) => Mode::Visitors(visitors),
+            (None, None, None, false, None, true) => Mode::Geo,
+            (None, idle, slow, false, None, false) => Mode::Crowd {
                 idle: idle.unwrap_or(0),
                 slow: slow.unwrap_or(0),
             },
             _ => {
-                let reason =
-                    "--objects, --idle with --slow, --visitors and --floors exclude each other";
+                let reason = "--objects, --idle with --slow, --visitors, --floors and --geo exclude each other";
                 return Err(Error::Usage(reason.to_owned()));
             }
         };
         if options.mode != Mode::Operations && binary.is_none() {
-            let reason = "--objects, --idle, --slow, --visitors and --floors need --binary";
+            let reason = "--objects, --idle, --slow, --visitors, --floors and --geo need --binary";
             return Err(Error::Usage(reason.to_owned()));
         }
         options.subject = match (binary, address, access_key, secret_key) {
@@ -224,6 +234,8 @@ mod tests {
         let crowd = Mode::Crowd { idle: 5, slow: 2 };
         assert_eq!(mode("--binary t --slow 2 --idle 5"), crowd);
         assert_eq!(mode("--visitors 7 --binary t"), Mode::Visitors(7));
+        let geo = parse("--geo --binary t --plot p").unwrap().unwrap();
+        assert_eq!((geo.mode, geo.plot), (Mode::Geo, PathBuf::from("p")));
         assert!(parse("--help").unwrap().is_none());
         for wrong in [
             "",
@@ -234,6 +246,7 @@ mod tests {
             "--binary t --pid 1",
             "--binary t --objects 1 --floors",
             "--binary t --visitors 1 --idle 1",
+            "--binary t --geo --floors",
             "--attach a --access-key k --secret-key s --objects 1",
         ] {
             assert!(parse(wrong).is_err(), "{wrong}");

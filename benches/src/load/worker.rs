@@ -146,17 +146,7 @@ fn put(
 ) -> Result<Answer, Error> {
     let plain = plain("PUT", path, "");
     match payload {
-        Payload::Signed => {
-            let hash = PayloadHash::Signed(Sha256::digest(data).into());
-            connection.expect(
-                &Request {
-                    body: data,
-                    payload: hash,
-                    ..plain
-                },
-                &[200],
-            )
-        }
+        Payload::Signed => connection.expect(&signed(path, data), &[200]),
         Payload::Unsigned => connection.expect(
             &Request {
                 body: data,
@@ -202,6 +192,15 @@ pub(crate) fn plain<'a>(method: &'a str, path: &'a str, query: &'a str) -> Reque
         headers: &[],
         body: b"",
         payload: PayloadHash::Unsigned,
+    }
+}
+
+/// A PUT whose signature covers the SHA-256 of its body, as SDKs send it over http.
+pub(crate) fn signed<'a>(path: &'a str, body: &'a [u8]) -> Request<'a> {
+    Request {
+        body,
+        payload: PayloadHash::Signed(Sha256::digest(body).into()),
+        ..plain("PUT", path, "")
     }
 }
 

@@ -63,9 +63,12 @@ const MOUNTS: [(&CStr, &str, MountFlags, Option<&CStr>); 4] = [
 ];
 
 /// What the kernel is told beyond its command line: file below /proc/sys, value.
-const SETTINGS: [(&str, &str); 3] = [
+const SETTINGS: [(&str, &str); 4] = [
     // Only the bus may make sockets at all, and it has no capability: ssh's port is for it to take.
     ("net/ipv4/ip_unprivileged_port_start", "0"),
+    // Connections to other homes last for a day and rest between requests: what they have learnt of a long line is worth keeping, or a block of 256 KiB
+    // would take three round trips more each time (tcp(7)).
+    ("net/ipv4/tcp_slow_start_after_idle", "0"),
     ("kernel/dmesg_restrict", "1"),
     ("kernel/kptr_restrict", "2"),
 ];

@@ -38,4 +38,8 @@ impl Peers for Links {
             }
         })
     }
+
+    fn heard(&self, node: &str) -> u64 {
+        self.link(node).heard()
+    }
 }

@@ -52,6 +52,10 @@ impl Peers for Nobody {
     fn call<'a>(&'a self, node: &'a str, call: CopyCall) -> PeerAnswer<'a> {
         panic!("{node} is asked {call:?}")
     }
+
+    fn heard(&self, _node: &str) -> u64 {
+        0
+    }
 }
 
 /// A store that serves. Dropping it is a crash, as far as its memory goes.

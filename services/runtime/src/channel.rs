@@ -82,6 +82,14 @@ impl AsyncChannel {
         matches!(self.transport(), Transport::Frames(stream) if stream.is_worn())
     }
 
+    /// See [`Stream::heard`]; of packets nothing is known before they are whole.
+    pub(crate) fn heard(&self) -> u64 {
+        match self.transport() {
+            Transport::Packets(_) => 0,
+            Transport::Frames(stream) => stream.heard(),
+        }
+    }
+
     /// The next packet or frame, or `None` when the peer has hung up. Cancel-safe.
     pub async fn receive(&self) -> Result<Option<Packet>, ReceiveError> {
         loop {

@@ -122,6 +122,11 @@ impl<C: Conversation> Client<C> {
         self.shared.channel.is_worn()
     }
 
+    /// How many bytes have come from another node, also those of an answer that is not whole yet.
+    fn heard(&self) -> u64 {
+        self.shared.channel.heard()
+    }
+
     /// Sends `call` with `descriptors` (lent) and waits for its answer.
     pub async fn call(
         &self,
@@ -296,6 +301,13 @@ impl<C: Conversation> Link<C> {
         let client = client.map_err(|_| CallError::NotSent)?;
         *current = Some(client.clone());
         Ok(client)
+    }
+
+    /// How many bytes have come over the present connection to another node, also those of an answer that is not whole yet: whether a call that takes long
+    /// gets on.
+    pub fn heard(&self) -> u64 {
+        let current = self.current.try_lock().ok();
+        current.map_or(0, |current| current.as_ref().map_or(0, Client::heard))
     }
 
     /// One call, on a new connection if the old one had ended. Never sent twice.

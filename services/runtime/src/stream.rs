@@ -48,6 +48,8 @@ pub struct Stream {
     records: Cell<bool>,
     ended: Cell<bool>,
     carried: Cell<u64>,
+    /// Of that, what came in.
+    heard: Cell<u64>,
     made: Instant,
 }
 
@@ -61,6 +63,7 @@ impl Stream {
             records: Cell::new(false),
             ended: Cell::new(false),
             carried: Cell::new(0),
+            heard: Cell::new(0),
             made: Instant::now(),
         }
     }
@@ -117,6 +120,7 @@ impl Stream {
             Ok(0) => !self.records.get(),
             Ok(count) => {
                 self.carried.set(self.carried.get() + count as u64);
+                self.heard.set(self.heard.get() + count as u64);
                 return Ok(());
             }
         };
@@ -184,6 +188,11 @@ impl Stream {
     /// Whether a frame was begun that has not wholly gone: to be flushed when the socket is writable.
     pub fn is_sending(&self) -> bool {
         !self.outgoing.borrow().is_empty()
+    }
+
+    /// How many bytes have come in, also those of a frame that is not whole yet.
+    pub(crate) fn heard(&self) -> u64 {
+        self.heard.get()
     }
 
     /// Whether it has carried so much, or is so old, that another one should take its place.

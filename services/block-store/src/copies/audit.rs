@@ -6,6 +6,7 @@
 use super::{Copies, file};
 use crate::disk::Disk;
 use crate::packs::Step;
+use futures_util::stream::{StreamExt, TryStreamExt};
 use protocol::block::{BlockError, BlockId, BlockRef, Place};
 use protocol::copies::NAMES_MAX;
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,6 +21,8 @@ const CHANGED_AFTER: Duration = Duration::from_secs(2);
 const AGAIN_AFTER: Duration = Duration::from_secs(60);
 /// When nothing is.
 const ROUND_EVERY: Duration = Duration::from_secs(6 * 3_600);
+/// Partitions that are audited at the same time: where nodes are far from each other, all 256 in turn would take a minute of waiting for answers.
+const PARTITIONS_AT_A_TIME: usize = 16;
 /// Strays are looked at.
 const TIDY_EVERY: Duration = Duration::from_secs(15);
 
@@ -66,33 +69,35 @@ impl<D: Disk> Copies<D> {
 
     /// One round. Answers how many blocks of this node lack copies that could not be made.
     pub(super) async fn audit(&self) -> Result<u64, BlockError> {
-        let mut lacking = 0;
-        for partition in 0..=u8::MAX {
-            let ids = self.shared.layout.blocks(partition);
-            let ids = ids.map_err(|errno| self.shared.system("a directory of blocks", errno))?;
-            lacking += self.audit_partition(partition, &ids).await?;
-            tokio::task::yield_now().await;
-        }
+        let partitions = futures_util::stream::iter(0..=u8::MAX);
+        let audited = partitions.map(|partition| self.audit_partition(partition));
+        let lacking = audited
+            .buffer_unordered(PARTITIONS_AT_A_TIME)
+            .try_fold(0, |all, some| std::future::ready(Ok(all + some)))
+            .await?;
         Ok(lacking + self.audit_packs().await?)
     }
 
-    async fn audit_partition(&self, partition: u8, ids: &[BlockId]) -> Result<u64, BlockError> {
-        let Some(homes) = self.homes_of(partition) else {
+    async fn audit_partition(&self, partition: u8) -> Result<u64, BlockError> {
+        // Whoever is first in line has looked into a directory since.
+        tokio::task::yield_now().await;
+        let ids = self.shared.layout.blocks(partition);
+        let ids = ids.map_err(|errno| self.shared.system("a directory of blocks", errno))?;
+        let Some(homes) = self.homes_of(partition).filter(|_| !ids.is_empty()) else {
             return Ok(0);
         };
         if homes.here().is_none() {
-            for id in ids {
+            for id in &ids {
                 if let Some(length) = self.files.length(id)? {
                     self.strays.borrow_mut().add(*id, length);
                 }
             }
         }
-        let own = sum(ids);
-        let mut differs = false;
-        for node in homes.others() {
-            differs |= self.sum_at(homes.name(node), partition).await != Ok(own);
-        }
-        if !differs {
+        let own = sum(&ids);
+        let others = homes.others().into_iter();
+        let sums = others.map(|node| self.sum_at(homes.name(node), partition));
+        let sums = futures_util::future::join_all(sums).await;
+        if sums.iter().all(|sum| *sum == Ok(own)) {
             return Ok(0);
         }
         let mut lacking = BTreeSet::new();

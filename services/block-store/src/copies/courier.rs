@@ -1,15 +1,17 @@
-//! Bringing blocks to one node: a few at a time, so that a slow line holds up nothing but itself.
+//! Bringing blocks to one node: a few megabytes at a time, so that a slow line holds up nothing but itself.
 
 use super::{Copies, PeerError};
 use crate::disk::Disk;
-use protocol::block::{BlockError, BlockId, BlockRef};
+use protocol::block::{BLOCK_BYTES_MAX, BlockError, BlockId, BlockRef};
 use protocol::copies::{CopyAnswer, CopyCall};
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::{Rc, Weak};
 use std::time::Duration;
-use tokio::sync::Semaphore;
+use tokio::sync::{OnceCell, Semaphore};
 
-/// Blocks on their way to one node at a time: each is in memory twice.
-const UNDER_WAY_MAX: usize = 2;
+/// What is on its way to one node at a time, in KiB: two large blocks, each of which is in memory twice, or many small ones.
+const UNDER_WAY_KIB: u32 = 2 * (BLOCK_BYTES_MAX >> 10) as u32;
 /// Blocks that wait for their turn with one node. What is beyond that is owed and comes later.
 const WAITING_MAX: usize = 1_024;
 /// A block of 4 MiB takes this long at 0.5 Mbit/s.
@@ -17,10 +19,14 @@ const BRING_WITHIN: Duration = Duration::from_secs(70);
 /// A question without bytes.
 const ASK_WITHIN: Duration = Duration::from_secs(10);
 
+/// One block for one node, and what came of it: whoever has it brought meanwhile waits for the same one, so that no byte goes twice.
+pub(super) type Errand = OnceCell<Result<(), PeerError>>;
+
 /// One node, as this store sees it.
 pub(crate) struct Courier {
     turns: Semaphore,
     waiting: Cell<usize>,
+    errands: RefCell<HashMap<BlockId, Weak<Errand>>>,
     /// How long its answers take, smoothed as TCP does (RFC 6298, 2.3); `None`: never heard of.
     round_trip: Cell<Option<Duration>>,
 }
@@ -28,8 +34,9 @@ pub(crate) struct Courier {
 impl Default for Courier {
     fn default() -> Self {
         Self {
-            turns: Semaphore::new(UNDER_WAY_MAX),
+            turns: Semaphore::new(UNDER_WAY_KIB as usize),
             waiting: Cell::new(0),
+            errands: RefCell::default(),
             round_trip: Cell::new(None),
         }
     }
@@ -41,7 +48,24 @@ impl Courier {
         self.round_trip.get()
     }
 
-    fn answered_after(&self, time: Duration) {
+    /// The errand for a block, if there is one under way.
+    pub(super) fn errand(&self, id: &BlockId) -> Option<Rc<Errand>> {
+        self.errands.borrow().get(id).and_then(Weak::upgrade)
+    }
+
+    /// The same, or a new one.
+    fn new_errand(&self, id: &BlockId) -> Rc<Errand> {
+        let under_way = self.errand(id);
+        under_way.unwrap_or_else(|| {
+            let errand = Rc::new(Errand::new());
+            let mut errands = self.errands.borrow_mut();
+            errands.retain(|_, one| one.strong_count() > 0);
+            errands.insert(*id, Rc::downgrade(&errand));
+            errand
+        })
+    }
+
+    pub(super) fn answered_after(&self, time: Duration) {
         let smoothed = self
             .round_trip
             .get()
@@ -69,12 +93,29 @@ impl<D: Disk> Copies<D> {
 
     /// Brings a block from this disk to a node, and waits for its turn.
     pub(super) async fn bring(&self, node: &str, block: &BlockRef) -> Result<(), PeerError> {
+        let errand = self.courier(node).new_errand(&block.id);
+        self.run(&errand, node, block).await
+    }
+
+    /// Waits for what comes of an errand; does it where whoever began it was dropped.
+    pub(super) async fn run(
+        &self,
+        errand: &Errand,
+        node: &str,
+        block: &BlockRef,
+    ) -> Result<(), PeerError> {
+        let brought = errand.get_or_init(|| self.carry(node, block));
+        brought.await.clone()
+    }
+
+    async fn carry(&self, node: &str, block: &BlockRef) -> Result<(), PeerError> {
         let courier = self.courier(node);
         if courier.waiting.get() >= WAITING_MAX {
             return Err(PeerError::Unreachable("too many blocks wait for it".into()));
         }
         courier.waiting.set(courier.waiting.get() + 1);
-        let turn = courier.turns.acquire().await;
+        let kib = block.length.div_ceil(1 << 10).clamp(1, UNDER_WAY_KIB);
+        let turn = courier.turns.acquire_many(kib).await;
         courier.waiting.set(courier.waiting.get() - 1);
         let (key, bytes) = self.whole(block).await.map_err(PeerError::Refused)?;
         let id = block.id;

@@ -1,4 +1,4 @@
-//! A block from another node: the nearest first, and the next one, too, when the first takes long.
+//! A block from another node: the nearest first, and the next one, too, when nothing comes from the first.
 
 use super::courier::wrong_answer;
 use super::{Copies, Homes, PeerError, file};
@@ -12,6 +12,7 @@ use std::collections::HashMap;
 use std::rc::{Rc, Weak};
 use std::time::Duration;
 use tokio::sync::OnceCell;
+use tokio::time::Instant;
 
 /// The whole of one block from one node.
 const FETCH_WITHIN: Duration = Duration::from_secs(60);
@@ -21,6 +22,10 @@ const HEDGE_ROUND_TRIPS: u32 = 3;
 const HEDGE_AFTER_MIN: Duration = Duration::from_millis(100);
 /// … and no later.
 const HEDGE_AFTER_MAX: Duration = Duration::from_secs(3);
+
+/// A node whose bytes keep coming is waited for: a second one would send the same over a line that may be thin. At this pace a block takes so many times the
+/// patience.
+const PATIENCES_MAX: u32 = 64;
 
 /// Fetches under way: who asks for the same block waits for the same one.
 #[derive(Default)]
@@ -76,19 +81,31 @@ impl<D: Disk> Copies<D> {
             let name = homes.name(node).to_owned();
             async move { (node, self.fetch_from(&name, block).await) }
         };
+        // So much has to come at least, that a node is worth waiting for.
+        let least = u64::from(block.length.div_ceil(PATIENCES_MAX)).max(1);
         for node in self.nearest_first(homes) {
-            let patience = self.patience(homes.name(node));
+            let name = homes.name(node);
+            let patience = self.patience(name);
+            let mut heard = self.peers.heard(name);
             asked.push(ask(node));
-            let hedge = tokio::time::sleep(patience);
-            tokio::pin!(hedge);
-            // The next node is asked when this one takes long, or when nobody who was asked is left to wait for.
+            let look = tokio::time::sleep(patience);
+            tokio::pin!(look);
+            // The next node is asked when this one is silent, or when nobody who was asked is left to wait for.
             while !asked.is_empty() {
                 tokio::select! {
                     Some((node, found)) = asked.next() => match found {
                         Ok(found) => return Ok(found),
                         Err(error) => note(&mut unanswered, homes.name(node), error),
                     },
-                    () = &mut hedge => break,
+                    () = &mut look => {
+                        let now = self.peers.heard(name);
+                        // Less than before: on another connection, which was made meanwhile.
+                        if now.checked_sub(heard).is_some_and(|came| came < least) {
+                            break;
+                        }
+                        heard = now;
+                        look.as_mut().reset(Instant::now() + patience);
+                    }
                 }
             }
         }

@@ -51,6 +51,9 @@ const PLACEMENT_BYTES_MAX: usize = 64 * 1024;
 pub trait Peers: 'static {
     /// One call to the node of this name. No call is bounded in time by this.
     fn call<'a>(&'a self, node: &'a str, call: CopyCall) -> PeerAnswer<'a>;
+
+    /// How many bytes have come from the node of this name over the present connection, parts of an answer included: whether a call that takes long gets on.
+    fn heard(&self, node: &str) -> u64;
 }
 
 /// What comes of [`Peers::call`].

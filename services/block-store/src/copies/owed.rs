@@ -4,6 +4,7 @@ use super::{Copies, PeerError, file};
 use crate::disk::{Disk, DiskFile, Sync};
 use crate::layout::Layout;
 use crate::pins::Name;
+use futures_util::stream::{StreamExt, iter};
 use protocol::block::{BlockError, BlockId, BlockRef};
 use protocol::copies::NAMES_MAX;
 use rustix::io::Errno;
@@ -15,6 +16,9 @@ use tokio::sync::{Notify, oneshot};
 
 /// Between two attempts to make up for what is owed.
 const AGAIN_AFTER: Duration = Duration::from_secs(2);
+
+/// Blocks that one round brings at the same time; [`Copies::bring`] bounds their bytes.
+const BROUGHT_AT_A_TIME: usize = 16;
 
 /// The names in `owed/`.
 pub(crate) struct Owed {
@@ -134,18 +138,54 @@ impl<D: Disk> Copies<D> {
         let mut left = BTreeSet::new();
         for (node, ids) in of_nodes {
             for page in ids.chunks(NAMES_MAX) {
-                let Ok(lacking) = self.lacking(&node, page.to_vec()).await else {
-                    left.extend(page);
-                    continue;
-                };
-                for block in lacking.iter().filter_map(&here) {
-                    match self.bring(&node, &block).await {
-                        Ok(()) => {}
-                        // Gone meanwhile.
-                        Err(PeerError::Refused(BlockError::NoSuchBlock)) => {}
-                        Err(_) => drop(left.insert(block.id)),
-                    }
-                }
+                left.extend(self.complete_at(&node, page, &here).await);
+            }
+        }
+        left
+    }
+
+    /// The same for one node. What is on its way there already is waited for, and not sent again.
+    async fn complete_at(
+        &self,
+        node: &str,
+        page: &[BlockId],
+        here: impl Fn(&BlockId) -> Option<BlockRef>,
+    ) -> Vec<BlockId> {
+        let courier = self.courier(node);
+        let mut errands = Vec::new();
+        let mut in_question = Vec::new();
+        for id in page {
+            match (courier.errand(id), here(id)) {
+                (Some(errand), Some(block)) => errands.push((errand, block)),
+                _ => in_question.push(*id),
+            }
+        }
+        let mut left = Vec::new();
+        let lacking = match in_question.as_slice() {
+            [] => Ok(Vec::new()),
+            ids => self.lacking(node, ids.to_vec()).await,
+        };
+        let Ok(lacking) = lacking else {
+            return page.to_vec();
+        };
+        let under_way = errands
+            .into_iter()
+            .map(|(errand, block)| (Some(errand), block));
+        let new = lacking.iter().filter_map(&here).map(|block| (None, block));
+        let brought = under_way.chain(new).map(|(errand, block)| async move {
+            let brought = match errand {
+                Some(errand) => self.run(&errand, node, &block).await,
+                None => self.bring(node, &block).await,
+            };
+            (block.id, brought)
+        });
+        let mut brought = iter(brought).buffer_unordered(BROUGHT_AT_A_TIME);
+        while let Some((id, brought)) = brought.next().await {
+            match brought {
+                Ok(()) => {}
+                // Gone meanwhile.
+                Err(PeerError::Refused(BlockError::NoSuchBlock)) => {}
+                Err(_) => left.push(id),
             }
         }
         left

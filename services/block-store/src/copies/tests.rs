@@ -30,6 +30,10 @@ struct Network {
     cut: RefCell<BTreeSet<(String, String)>>,
     /// How long a node takes to answer.
     delays: RefCell<BTreeMap<String, Duration>>,
+    /// How many bytes of an answer that is still to come each node sends in a second, since …
+    rates: RefCell<BTreeMap<String, u64>>,
+    /// … this time.
+    begun: Cell<Option<Instant>>,
     /// How often a block was sent.
     puts: Cell<u64>,
     gets: Cell<u64>,
@@ -72,6 +76,16 @@ impl Peers for Wire {
             }
             answer.map_err(PeerError::Refused)
         })
+    }
+
+    fn heard(&self, node: &str) -> u64 {
+        let rate = self.network.rates.borrow().get(node).copied();
+        rate.unwrap_or(0)
+            * self
+                .network
+                .begun
+                .get()
+                .map_or(0, |begun| begun.elapsed().as_secs())
     }
 }
 
@@ -432,6 +446,53 @@ fn a_slow_node_is_not_waited_for_when_another_has_the_block() {
             "{:?}",
             begun.elapsed()
         );
+    });
+}
+
+#[test]
+fn a_node_whose_bytes_keep_coming_is_waited_for_and_nobody_else_sends_them_too() {
+    run(async {
+        for (rate, asked) in [(100_000, 1), (10, 2)] {
+            let world = World::of(4).await;
+            world.place(1, THREE, None).await;
+            let bytes = bytes_of(1, 100_000);
+            let block = put_file(&world.client(1), &bytes).await.unwrap();
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let network = &world.network;
+            for slow in 0..3 {
+                let seconds = Duration::from_secs(5);
+                network.delays.borrow_mut().insert(name(slow), seconds);
+                network.rates.borrow_mut().insert(name(slow), rate);
+            }
+            network.begun.set(Some(Instant::now()));
+            // Answers are late, and so nobody is asked before the first look.
+            world
+                .copies(3)
+                .courier(&name(0))
+                .answered_after(Duration::from_secs(1));
+            assert_eq!(get(&world.client(3), block).await.unwrap(), bytes);
+            tokio::time::sleep(Duration::from_secs(20)).await;
+            assert_eq!(network.gets.get(), asked, "at {rate} bytes a second");
+        }
+    });
+}
+
+#[test]
+fn a_copy_that_is_on_its_way_is_not_sent_again() {
+    run(async {
+        let world = World::of(3).await;
+        world.place(1, THREE, None).await;
+        let seconds = Duration::from_secs(5);
+        world.network.delays.borrow_mut().insert(name(2), seconds);
+        let client = world.client(0);
+        let block = put_file(&client, &bytes_of(1, 100_000)).await.unwrap();
+        assert_eq!(world.holders(&block), [0, 1]);
+        drop(client);
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        world.copies(0).make_up_once().await;
+        assert_eq!(world.holders(&block), [0, 1, 2]);
+        assert_eq!(world.copies(0).behind(), 0);
+        assert_eq!(world.network.puts.get(), 2);
     });
 }
 

@@ -1,6 +1,6 @@
 //! PutObject: stores a body under a key.
 //!
-//! Order: the condition (cheaply, to spare the client a futile upload), the body into blocks on
+//! Order: the condition (where the body is long, to spare the client a futile upload), the body into blocks on
 //! disk, its digests, then *one* metadata command that judges the condition again and makes the
 //! object visible. An interrupted upload leaves nothing visible; its blocks are given up with their
 //! pins.
@@ -18,7 +18,8 @@ use crate::encryption::{self, Cipher};
 use crate::metadata::{Failure, unexpected};
 use crate::request::Request;
 use protocol::metadata::{
-    BucketId, Change, EventKind, MetadataError, NewObject, Operation, Precondition, Reply,
+    BucketId, Change, EventKind, INLINE_BYTES_MAX, MetadataError, NewObject, Operation,
+    Precondition, Reply,
 };
 use s3_wire::conditions::WriteCondition;
 use s3_wire::error::{ErrorCode, S3Error};
@@ -37,7 +38,10 @@ pub(super) async fn put_object(request: &mut Request<'_>) -> Result<Answer, S3Er
 
     let upload = request.upload(Some(DEFAULT_ALGORITHM))?;
     check_size(upload.length())?;
-    check_early(&admission, bucket.id, &key, &precondition).await?;
+    // A small body costs the client less than the question, which goes to the node that leads the bucket's shard.
+    if upload.length() > INLINE_BYTES_MAX as u64 {
+        check_early(&admission, bucket.id, &key, &precondition).await?;
+    }
 
     let (placed, summary) = receive(&worker, &bucket, upload, true, cipher.as_ref()).await?;
 
