@@ -213,6 +213,11 @@ pub enum SocketEnd {
     Untold,
 }
 
+/// The state of a service that the cluster has placed on other nodes begins so; their names follow.
+pub const ELSEWHERE: &str = "on ";
+/// The state of a service that is to be placed and runs nowhere.
+pub const NOT_PLACED: &str = "not placed";
+
 /// One supervised process.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Service {
@@ -220,7 +225,8 @@ pub struct Service {
     pub name: String,
     /// In the PID namespace of init; 0 while it is not running.
     pub pid: u32,
-    /// `starting`, `ready`, `waiting` (for its next start), `stopped`, `failed`.
+    /// `starting`, `ready`, `waiting` (for its next start), `stopped`, `failed`; of a service that does not run here because it is placed elsewhere
+    /// [`ELSEWHERE`] and the nodes, or [`NOT_PLACED`].
     pub state: String,
     /// Starts after the first.
     pub restarts: u32,

@@ -16,6 +16,7 @@ pub mod mesh;
 pub mod metadata;
 pub mod peers;
 pub mod relay;
+pub mod schedule;
 pub mod settings;
 pub mod start;
 pub mod stream;

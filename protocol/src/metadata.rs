@@ -37,6 +37,7 @@ pub use versions::{
 use crate::block::HashKey;
 use crate::cluster::{NodeKey, Roster, Standing};
 use crate::copies::Placement;
+use crate::schedule::ScheduleReport;
 use crate::settings::{AccessDocuments, SettingKind};
 use crate::wire::Conversation;
 use serde::{Deserialize, Serialize};
@@ -327,6 +328,19 @@ pub enum Operation {
         /// Milliseconds.
         grace_ms: u64,
     },
+
+    /// Which services run where, which nodes are being drained, how far a rolling restart is → [`Reply::Schedule`]. Read.
+    Schedule,
+    /// A node is drained, or not any more: while it is, no service is placed on it and it leads no shard, where others can → [`Reply::Schedule`]. `NoSuchNode`.
+    /// Harmless to repeat.
+    Drain {
+        /// Which.
+        key: NodeKey,
+        /// From now on.
+        draining: bool,
+    },
+    /// Restarts the services of every node, zone by zone and node by node, unless that is under way → [`Reply::Schedule`]. `Refused` where it cannot be begun safely.
+    RestartRolling,
 }
 
 impl Operation {
@@ -367,6 +381,8 @@ pub enum Reply {
     Placement(Option<Placement>),
     /// To [`Operation::Layout`] and its changes.
     Layout(LayoutReport),
+    /// To [`Operation::Schedule`] and its changes.
+    Schedule(ScheduleReport),
     /// To [`Operation::GetBucketSetting`] and [`Operation::GetKeyPolicy`]; `None` if it is not set.
     Setting(#[serde(with = "crate::settings::optional_bytes")] Option<Vec<u8>>),
     /// To [`Change::FirstKey`] and [`Change::CreateKey`].

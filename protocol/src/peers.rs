@@ -5,6 +5,7 @@
 
 use crate::block::BlockRef;
 use crate::metadata::{Answer, BucketId, Call, MetadataError, Reply};
+use crate::schedule::{Orders, Report};
 use crate::stream::FRAME_BYTES_MAX;
 use crate::wire::Conversation;
 use serde::{Deserialize, Serialize};
@@ -107,6 +108,8 @@ pub enum PeersCall {
     /// The keys under which the data keys of encrypted objects lie in rows, before a node gets rows → [`PeersAnswer::Done`] when they
     /// are on its disk. Harmless to repeat.
     TakeKeys(MasterKeys),
+    /// To the leader of shard 0: how this node is, and what is it to run? → [`PeersAnswer::Orders`] or [`PeersAnswer::NotLeader`]. Harmless to repeat.
+    Report(Report),
 }
 
 /// A message of openraft's, in postcard.
@@ -208,4 +211,6 @@ pub enum PeersAnswer {
     },
     /// Nothing was done; why.
     Refused(String),
+    /// To [`PeersCall::Report`].
+    Orders(Orders),
 }

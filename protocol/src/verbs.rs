@@ -169,6 +169,18 @@ pub static VERBS: &[Form] = {
             "it belongs no more; a new invitation brings it back",
             Admin,
         ),
+        form(
+            &["node", "drain"],
+            "NAME",
+            "services and leads of shards move away from it; blocks stay",
+            Admin,
+        ),
+        form(
+            &["node", "undrain"],
+            "NAME",
+            "it takes services and leads of shards again",
+            Admin,
+        ),
         form(&["node"], "", "", Admin),
         form(
             &["key", "create"],
@@ -240,6 +252,12 @@ pub static VERBS: &[Form] = {
             &["lifecycle"],
             "",
             "do now what buckets' lifecycles say",
+            Admin,
+        ),
+        form(
+            &["restart", "--rolling"],
+            "",
+            "all nodes, zone by zone, while the cluster serves; again: how far it is",
             Admin,
         ),
         form(

@@ -193,6 +193,7 @@ mod tests {
             ("console", 12, vec![]),
             ("relay", 5, vec!["bus", "metadata"]),
             ("metadata", 9, vec!["bus", "relay"]),
+            ("metadata", 9, vec!["orchestrator"]),
         ] {
             assert!(
                 explained(name, number, "socket:[1]", unix(&peers)),
@@ -205,7 +206,7 @@ mod tests {
     fn a_socket_that_nobody_declared_is_an_alarm() {
         for (name, number, peers) in [
             ("block-store", 9, vec!["membership"]),
-            ("metadata", 9, vec!["orchestrator"]),
+            ("s3-frontend", 9, vec!["orchestrator"]),
             ("s3-frontend", 3, vec!["metadata", "hostile"]),
             ("block-store", 9, vec!["bus", "init"]),
         ] {

@@ -15,6 +15,7 @@ mod node;
 mod nodes;
 mod policy;
 mod report;
+mod schedule;
 mod sessions;
 #[cfg(test)]
 mod tests;

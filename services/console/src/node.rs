@@ -2,10 +2,13 @@
 
 use crate::explain::{self, Known};
 use crate::report::{Answer, Refusal, Report};
+use crate::schedule;
 use crate::verbs::{Daemon, Verbs, gone, odd};
 use manifests::{BUILT_IN, Manifest, Policy};
 use protocol::block::{BlockAnswer, BlockCall, Usage};
-use protocol::inspect::{InspectAnswer, InspectCall, LIST_MAX, Node, Power, Process, Service};
+use protocol::inspect::{
+    ELSEWHERE, InspectAnswer, InspectCall, LIST_MAX, Node, Power, Process, Service,
+};
 use protocol::membership::{MembershipAnswer, MembershipCall};
 use protocol::metadata::{Operation, Reply};
 use serde_json::{Value, json};
@@ -90,13 +93,28 @@ pub(crate) async fn services(verbs: &Verbs) -> Answer {
         "name",
         "pid",
         "state",
+        "runs_on",
         "restarts",
         "memory_kb",
         "cpu_ms",
         "denied",
         "last_reason",
     ];
-    Ok(Report::Table(columns, rows(verbs).await?))
+    let known = schedule::known(verbs).await;
+    let mut rows = rows(verbs).await?;
+    for row in &mut rows {
+        let name = row.get("name").and_then(Value::as_str).unwrap_or_default();
+        let nodes = schedule::nodes_of(known.as_ref(), name);
+        if let Some(row) = row.as_object_mut() {
+            row.insert("runs_on".into(), json!(nodes));
+        }
+    }
+    Ok(Report::Table(columns, rows))
+}
+
+/// Whether a service is as it should be: it serves, or the cluster has it run elsewhere.
+fn is_well(state: &str) -> bool {
+    state == "ready" || state.starts_with(ELSEWHERE)
 }
 
 pub(crate) async fn status(verbs: &Verbs) -> Answer {
@@ -104,7 +122,11 @@ pub(crate) async fn status(verbs: &Verbs) -> Answer {
     let rows = rows(verbs).await?;
     let not_ready: Vec<&str> = rows
         .iter()
-        .filter(|row| row.get("state").and_then(Value::as_str) != Some("ready"))
+        .filter(|row| {
+            !row.get("state")
+                .and_then(Value::as_str)
+                .is_some_and(is_well)
+        })
         .filter_map(|row| row.get("name")?.as_str())
         .collect();
     let memory_kb: u64 = rows
@@ -123,6 +145,13 @@ pub(crate) async fn status(verbs: &Verbs) -> Answer {
         "uptime_ms": node.uptime_ms, "ready": node.ready && not_ready.is_empty(), "not_ready": not_ready,
         "memory_kb": memory_kb, "disk": disk, "limits_missing": node.missing, "services": rows,
     });
+    let rolling = match schedule::known(verbs).await {
+        Some(known) => schedule::progress(&known),
+        None => Some("not known at the moment: nobody leads shard 0 of metadata".into()),
+    };
+    if let (Some(rolling), Some(facts)) = (rolling, facts.as_object_mut()) {
+        facts.insert("rolling_restart".into(), json!(rolling));
+    }
     if let (Some(machine), Some(facts)) = (node.machine, facts.as_object_mut()) {
         let used = machine
             .memory_bytes

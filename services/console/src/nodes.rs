@@ -1,8 +1,9 @@
 //! The nodes of the cluster, as their operator sees them: who is there, who is invited, who is put out.
 
 use crate::report::{Answer, Refusal, Report};
+use crate::schedule;
 use crate::verbs::{Verbs, gone, odd};
-use protocol::cluster::{INVITATION_MS, NodeEntry, Roster, Standing};
+use protocol::cluster::{INVITATION_MS, NodeEntry, NodeKey, Roster, Standing};
 use protocol::membership::{Member, MemberState, MembershipAnswer, MembershipCall};
 use protocol::metadata::{INVITATION_MS_MAX, INVITATION_MS_MIN, Operation, Reply};
 use serde_json::{Value, json};
@@ -18,13 +19,16 @@ pub(crate) async fn members(verbs: &Verbs) -> Answer {
     let MembershipAnswer::Members(members) = answer else {
         return Err(odd("membership"));
     };
+    let known = schedule::known(verbs).await;
+    let draining = known.map_or_else(Vec::new, |known| known.draining);
     let columns = &[
-        "name", "zone", "state", "address", "capacity", "version", "services",
+        "name", "zone", "state", "draining", "address", "capacity", "version", "services",
     ];
-    Ok(Report::Table(columns, members.iter().map(row).collect()))
+    let rows = members.iter().map(|member| row(member, &draining));
+    Ok(Report::Table(columns, rows.collect()))
 }
 
-fn row(member: &Member) -> Value {
+fn row(member: &Member, draining: &[String]) -> Value {
     let state = match member.state {
         MemberState::Alive => "alive",
         MemberState::Suspect => "suspect",
@@ -39,6 +43,7 @@ fn row(member: &Member) -> Value {
     json!({
         "name": member.name, "zone": member.zone, "state": state, "address": address, "gossip": member.address, "mesh": member.mesh,
         "capacity_bytes": member.capacity_bytes, "capacity": amount(member.capacity_bytes), "version": member.version,
+        "draining": draining.contains(&member.name),
         "services": member.services, "incarnation": member.incarnation, "key": member.key.to_string(),
     })
 }
@@ -78,25 +83,19 @@ pub(crate) async fn invite(verbs: &Verbs, words: &[&str]) -> Answer {
     Ok(Report::Done(sentence, facts))
 }
 
-/// `node revoke NAME`, `node leave NAME`.
+/// `node revoke NAME`, `node leave NAME`, `node drain NAME`, `node undrain NAME`.
 pub(crate) async fn node(verbs: &Verbs, words: &[&str]) -> Answer {
     let (name, standing) = match words {
         ["revoke", name] => (name, Standing::Revoked),
         ["leave", name] => (name, Standing::Left),
+        ["drain", name] => return schedule::drain(verbs, name, true).await,
+        ["undrain", name] => return schedule::drain(verbs, name, false).await,
         _ => {
-            let usage = "node revoke NAME | node leave NAME";
+            let usage = "node revoke NAME | node leave NAME | node drain NAME | node undrain NAME";
             return Err(Refusal::Words(usage.into()));
         }
     };
-    let roster = roster(verbs).await?;
-    let roster =
-        roster.ok_or_else(|| Refusal::Failed("this node belongs to no cluster yet".into()))?;
-    let node = named(&roster, name).ok_or_else(|| {
-        let names: Vec<&str> = roster.members().map(|node| node.name.as_str()).collect();
-        let names = names.join(", ");
-        Refusal::Failed(format!("no node is named {name:?}; there are {names}"))
-    })?;
-    let key = node.key;
+    let key = key_of(verbs, name).await?;
     verbs
         .change(Operation::SetStanding { key, standing })
         .await?;
@@ -114,6 +113,19 @@ pub(crate) async fn node(verbs: &Verbs, words: &[&str]) -> Answer {
     };
     let facts = json!({"name": name, "key": key.to_string(), "standing": word});
     Ok(Report::Done(sentence, facts))
+}
+
+/// The key of the node that is called so.
+pub(crate) async fn key_of(verbs: &Verbs, name: &str) -> Result<NodeKey, Refusal> {
+    let roster = roster(verbs).await?;
+    let roster =
+        roster.ok_or_else(|| Refusal::Failed("this node belongs to no cluster yet".into()))?;
+    let node = named(&roster, name).ok_or_else(|| {
+        let names: Vec<&str> = roster.members().map(|node| node.name.as_str()).collect();
+        let names = names.join(", ");
+        Refusal::Failed(format!("no node is named {name:?}; there are {names}"))
+    })?;
+    Ok(node.key)
 }
 
 /// Who belongs; `None`: this node belongs to no cluster yet.

@@ -2,7 +2,7 @@
 
 use crate::explain::Named;
 use crate::report::{Answer, Refusal};
-use crate::{access, buckets, can, layout, metrics, node, nodes, policy, trace};
+use crate::{access, buckets, can, layout, metrics, node, nodes, policy, schedule, trace};
 use protocol::block::Blocks;
 use protocol::inspect::{
     INPUT_BYTES_MAX, Inspect, InspectAnswer, InspectCall, Power, Verb, WORD_BYTES_MAX, WORDS_MAX,
@@ -104,6 +104,7 @@ impl Verbs {
             ["logs", options @ ..] => node::logs(self, options).await,
             ["metrics"] => metrics::metrics(self).await,
             ["trace", service, options @ ..] => trace::trace(self, service, options).await,
+            ["restart", "--rolling"] => schedule::restart(self).await,
             ["restart", service] => node::restart(self, service).await,
             ["poweroff"] => node::power(self, Power::Off).await,
             ["reboot"] => node::power(self, Power::Reboot).await,

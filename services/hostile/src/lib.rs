@@ -6,7 +6,8 @@
 //!
 //! Each attempt that comes back is one line on standard error, `attempt NAME: RESULT`, where the
 //! result is the name of an errno, or SUCCEEDED. An attempt that is a violation does not come
-//! back: the process is killed inside it. At the end it waits for its supervisor, in silence.
+//! back: the process is killed inside it. At the end it waits for its supervisor, in silence. With no attempts at all it behaves: it gives a
+//! sign of life, does nothing, and ends when it is told to.
 
 mod attempts;
 mod errno;
@@ -51,8 +52,13 @@ pub fn run() -> Result<(), Error> {
     if when != "start" {
         strike(&chosen, &mut stage);
     }
-    stage.wait_for_the_end();
-    Ok(())
+    match chosen.is_empty() {
+        true => stage.behave(),
+        false => {
+            stage.wait_for_the_end();
+            Ok(())
+        }
+    }
 }
 
 fn choose(names: &str) -> Result<Vec<&'static Attempt>, Error> {

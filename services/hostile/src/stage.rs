@@ -3,7 +3,7 @@
 use crate::sys;
 use io_uring::IoUring;
 use protocol::channel::ReceiveBuffer;
-use protocol::start::Order;
+use protocol::start::{HEARTBEAT_MS, Order};
 use runtime::Supervisor;
 use rustix::io::Errno;
 use rustix::net::{
@@ -13,6 +13,7 @@ use rustix::net::{
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 /// The kernel's own bound (`SCM_MAX_FD`); the protocol's is lower.
 pub(crate) const DESCRIPTORS_MAX: usize = 253;
@@ -80,6 +81,22 @@ impl Stage {
         }
         let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
         sendmsg(channel, &[IoSlice::new(bytes)], &mut control, flags).map(drop)
+    }
+
+    /// Does nothing, as a service does it: until the supervisor says stop. Its profile has to allow poll(2).
+    pub(crate) fn behave(&self) -> Result<(), runtime::Error> {
+        let mut buffer = ReceiveBuffer::new();
+        loop {
+            self.supervisor.alive()?;
+            let next = Instant::now() + Duration::from_millis(HEARTBEAT_MS);
+            // What goes wrong here shows in the look at the orders.
+            let _ = runtime::wait([self.supervisor.as_fd()], next);
+            while let Some((order, _)) = self.supervisor.order(&mut buffer)? {
+                if order == Order::Stop {
+                    return Ok(());
+                }
+            }
+        }
     }
 
     /// Waits, without a sign of life, until the supervisor says stop or goes.

@@ -7,5 +7,7 @@
 mod manifest;
 mod policy;
 
-pub use manifest::{Call, Dial, Grant, Kind, Limits, Manifest, ManifestError, Outside, Serve};
+pub use manifest::{
+    Call, Dial, Grant, Kind, Limits, Manifest, ManifestError, Outside, Placement, Serve,
+};
 pub use policy::{BUILT_IN, ELSEWHERE, Policy, Reach, SERVICE_RANK_MIN, SETTING_PREFIX, STRANGER};

@@ -1,6 +1,7 @@
 //! One manifest: TOML, unknown keys refused, every rule with the line that breaks it.
 
 use protocol::bus::NAME_BYTES_MAX;
+use protocol::schedule::{COUNT_MAX, ZoneRule};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -30,6 +31,9 @@ pub struct Manifest {
     /// For a service that is not in the static program: its own static program, a path relative to the manifest.
     #[serde(default)]
     pub program: Option<String>,
+    /// It runs on some nodes only, which the cluster chooses; absent: on every node that was started with it.
+    #[serde(default)]
+    pub placement: Option<Placement>,
     /// Bounds that the kernel enforces.
     pub limits: Limits,
     /// Values that are not authority. `$name` is filled in by the node.
@@ -47,6 +51,16 @@ pub struct Manifest {
     /// Where outside of the node it may ask the bus to be connected to.
     #[serde(default)]
     pub dials: Vec<Dial>,
+}
+
+/// On how many nodes a service runs, and on which.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Placement {
+    /// 1 to [`COUNT_MAX`]. Where fewer nodes were started with it, it runs on those.
+    pub count: u8,
+    /// Which zones.
+    pub zones: ZoneRule,
 }
 
 /// Bounds of one process.
@@ -152,6 +166,9 @@ pub struct Serve {
     /// A node that nobody knows yet may hold it; nobody else does, so `to` is empty. It answers whoever there is.
     #[serde(default)]
     pub strangers: bool,
+    /// Who holds it asks for what the conversation says, and by it reaches nothing that this service holds: there the paths of the policy end.
+    #[serde(default)]
+    pub contained: bool,
     /// What for, for people.
     pub why: String,
 }
@@ -349,6 +366,9 @@ impl Manifest {
                 "a daemon is built in: init starts no other program".into(),
             ));
         }
+        if let Some(what) = self.broken_placement() {
+            return Some((&self.name, what));
+        }
         let limits = &self.limits;
         if limits.memory_mb == 0 || limits.processes == 0 || limits.open_files < 16 {
             return Some((
@@ -360,6 +380,22 @@ impl Manifest {
             return Some((&self.name, "limits: cpu_weight from 1 to 10000".into()));
         }
         None
+    }
+
+    /// The rule that `placement` breaks.
+    fn broken_placement(&self) -> Option<String> {
+        let placement = self.placement?;
+        if !(1..=COUNT_MAX).contains(&placement.count) {
+            return Some(format!("placement: count from 1 to {COUNT_MAX}"));
+        }
+        // Daemons, and what the store itself is made of.
+        if self.program.is_none() {
+            let what = "only a service with a `program` of its own has a placement: what is built in runs on every node";
+            return Some(what.into());
+        }
+        // Nothing would follow it to the next node.
+        let stays = self.root.is_some();
+        stays.then(|| "a service with a placement keeps nothing on a node: it has no `root`".into())
     }
 
     /// The first rule that `dials` breaks.

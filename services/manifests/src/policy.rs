@@ -279,7 +279,7 @@ impl Policy {
     /// names, since all nodes are alike. [`STRANGER`] is a node that nobody knows yet.
     /// Names of things that are not services: `directory:<root>`, `listener:<name>`, `file:<name>`, `outside:<kind>` (the addresses that the
     /// operator has named of that kind), `network` (the bus, which may make any socket),
-    /// `spawn` (the orchestrator), and `<service>` for a service that can be called.
+    /// `spawn` (the orchestrator), `<service>` for a service that can be called, and `<service>:<conversation>` for a contained conversation of it.
     fn steps(&self, from: &str) -> Vec<(String, String)> {
         if from == STRANGER {
             return self.steps_of_strangers();
@@ -287,7 +287,7 @@ impl Policy {
         let Some(manifest) = self.get(from.strip_prefix(ELSEWHERE).unwrap_or(from)) else {
             return Vec::new();
         };
-        let calls = calls_of(manifest, from);
+        let calls = self.calls_of(manifest, from);
         let dials = manifest.dials.iter().map(|dial| {
             let kind = dial.kind.as_str();
             (
@@ -335,6 +335,35 @@ impl Policy {
         };
         let all = calls.into_iter().chain(dials).chain(root);
         all.chain(grants).chain(own).collect()
+    }
+
+    /// The services that one with `manifest` may call, on its own node and on others; it is called `from` in the reasons.
+    fn calls_of(&self, manifest: &Manifest, from: &str) -> Vec<(String, String)> {
+        let each = |call: &Call| {
+            let Call {
+                service,
+                conversation,
+                why,
+                ..
+            } = call;
+            let callee = self.get(service);
+            let contained = callee.is_some_and(|callee| callee.contains(conversation));
+            let reached = match contained {
+                true => format!("{service}:{conversation}"),
+                false => service.clone(),
+            };
+            let here = (*service != manifest.name).then(|| {
+                let how = format!("{from} calls {service} for {conversation}: {why}");
+                (reached, how)
+            });
+            let across = call.across.then(|| {
+                let how =
+                    format!("{from} calls {service} on other nodes for {conversation}: {why}");
+                (format!("{ELSEWHERE}{service}"), how)
+            });
+            [here, across].into_iter().flatten()
+        };
+        manifest.calls.iter().flat_map(each).collect()
     }
 
     fn steps_of_strangers(&self) -> Vec<(String, String)> {
@@ -385,29 +414,13 @@ impl Policy {
     }
 }
 
-/// The services that one with `manifest` may call, on its own node and on others; it is called `from` in the reasons.
-fn calls_of(manifest: &Manifest, from: &str) -> Vec<(String, String)> {
-    let each = |call: &Call| {
-        let Call {
-            service,
-            conversation,
-            why,
-            ..
-        } = call;
-        let here = (*service != manifest.name).then(|| {
-            let how = format!("{from} calls {service} for {conversation}: {why}");
-            (service.clone(), how)
-        });
-        let across = call.across.then(|| {
-            let how = format!("{from} calls {service} on other nodes for {conversation}: {why}");
-            (format!("{ELSEWHERE}{service}"), how)
-        });
-        [here, across].into_iter().flatten()
-    };
-    manifest.calls.iter().flat_map(each).collect()
-}
-
 impl Manifest {
+    /// Whether who holds this conversation reaches nothing by it that the service holds.
+    fn contains(&self, conversation: &str) -> bool {
+        let mut serves = self.serves.iter();
+        serves.any(|serve| serve.contained && serve.conversation == conversation)
+    }
+
     /// Whether init made a socket pair between it and `peer`.
     fn holds_edge(&self, peer: &str) -> bool {
         self.grants

@@ -1,8 +1,8 @@
 //! metadata: keys, buckets, objects and uploads, strongly consistent and on disk.
 //!
 //! Given: `door`, `bus`, its data directory as its whole file system. Serves: `protocol::metadata`, `protocol::peers` to metadata on other nodes,
-//! `protocol::cluster::Admission` to strangers. Calls: block-store, for the sweep and to say where blocks belong; membership, to say who belongs; metadata on
-//! other nodes.
+//! `protocol::cluster::Admission` to strangers. Calls: block-store, for the sweep and to say where blocks belong; membership, to say who belongs; the
+//! orchestrator, to say what runs here; metadata on other nodes.
 //!
 //! A call comes in at [`service`](mod@service), is judged there and becomes a read of a shard's rows or a command for it. A shard is a
 //! Raft group ([`raft`]) around a pure state machine ([`state`]). Only `sweep`, `buckets` and `events` know of more than one shard. Where the cluster has
@@ -25,7 +25,10 @@ mod placing;
 mod proposer;
 pub mod raft;
 mod rights;
+mod rolling;
 mod routing;
+mod scheduler;
+mod scheduling;
 mod service;
 mod space;
 pub mod state;
@@ -52,6 +55,7 @@ use protocol::peers::Peers;
 use protocol::stream::FRAME_BYTES_MAX;
 use rights::Rights;
 use runtime::{Bus, Conversations, Given, Link, Supervisor};
+use scheduling::Scheduling;
 use service::Service;
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -218,6 +222,8 @@ impl Parts {
         let membership = Link::new(bus.clone(), "membership");
         let cluster = Cluster::new(proposer.clone(), membership, key, part);
         let placing = Placing::new(proposer.clone(), blocks(), key);
+        let orchestrator = Link::new(bus.clone(), "orchestrator");
+        let scheduling = Scheduling::new(proposer.clone(), orchestrator, blocks())?;
         let space = Rc::new(space::Space::of(root));
         let sweep = sweep::Sweep::new(proposer.clone(), fence.clone(), space.clone(), blocks());
         let sweep = Rc::new(sweep);
@@ -236,6 +242,7 @@ impl Parts {
             rights,
             cluster: Rc::new(cluster),
             placing: Rc::new(placing),
+            scheduling: Rc::new(scheduling),
         });
         let parts = Self {
             store,
@@ -260,6 +267,8 @@ impl Parts {
         let (cluster, placing) = (self.service.cluster.clone(), self.service.placing.clone());
         tokio::task::spawn_local(async move { cluster.tend(told).await });
         tokio::task::spawn_local(async move { placing.tend().await });
+        let scheduling = self.service.scheduling.clone();
+        tokio::task::spawn_local(async move { scheduling.tend().await });
     }
 
     /// Begins what is done beside the calls.

@@ -5,6 +5,7 @@
 use crate::Error;
 use crate::raft::{Group, Members, Peer, number_of};
 use crate::service::Service;
+use crate::state;
 use crate::voters::{self, Node, Situation, Step};
 use protocol::cluster::Roster;
 use protocol::peers::{PeersAnswer, PeersCall};
@@ -98,6 +99,7 @@ impl Executor {
             nodes: &nodes,
             copies: self.copies,
             members: &members,
+            away: &self.away(),
         };
         let Some(step) = voters::next(&situation) else {
             return;
@@ -112,6 +114,13 @@ impl Executor {
                 }
             }
         }
+    }
+
+    /// Who is not to lead, as far as this node knows.
+    fn away(&self) -> BTreeSet<u64> {
+        let kept = state::schedule(self.service.proposer.registry().rows());
+        let keys = kept.map_or_else(|_| BTreeSet::new(), |kept| kept.away());
+        keys.iter().map(number_of).collect()
     }
 
     async fn take(

@@ -106,6 +106,10 @@ impl Peering {
                 let rights = &self.service.rights;
                 rights.lease(member.number, name, revision).await
             }
+            PeersCall::Report(report) => {
+                let scheduling = &self.service.scheduling;
+                scheduling.heard(member.number, report).await
+            }
             PeersCall::Confirm { revision } => self.service.rights.confirm(revision).await,
             PeersCall::TakeKeys(keys) => match self.service.keyring.take(&keys.0) {
                 Ok(()) => PeersAnswer::Done,

@@ -124,7 +124,10 @@ impl Service {
                 | Operation::Layout
                 | Operation::PlacementOf { .. }
                 | Operation::EditLayout(_)
-                | Operation::ApplyLayout { .. },
+                | Operation::ApplyLayout { .. }
+                | Operation::Schedule
+                | Operation::Drain { .. }
+                | Operation::RestartRolling,
             ) => registry,
             _ => return None,
         })

@@ -10,6 +10,7 @@ use crate::placing::Placing;
 use crate::proposer::{Failure, Proposer};
 use crate::raft::Consensus;
 use crate::rights::Rights;
+use crate::scheduling::Scheduling;
 use crate::space::Space;
 use crate::state::{self, Outcome};
 use crate::sweep::{Orders, Sweep};
@@ -74,6 +75,9 @@ impl Caller {
                 | Operation::Layout
                 | Operation::EditLayout(_)
                 | Operation::ApplyLayout { .. }
+                | Operation::Schedule
+                | Operation::Drain { .. }
+                | Operation::RestartRolling
         );
         match self {
             Self::Reader => operation.is_public_read(),
@@ -97,6 +101,7 @@ pub(crate) struct Service {
     pub(crate) placing: Rc<Placing>,
     pub(crate) space: Rc<Space>,
     pub(crate) rights: Rc<Rights>,
+    pub(crate) scheduling: Rc<Scheduling>,
 }
 
 impl Serve<Metadata> for Service {
@@ -202,6 +207,9 @@ impl Service {
             Operation::PlacementOf { key } => self.placing.placement_of(&key).await?,
             Operation::EditLayout(edit) => self.placing.edit(edit).await?,
             Operation::ApplyLayout { version } => self.placing.apply(version).await?,
+            Operation::Schedule => self.scheduling.shown().await?,
+            Operation::Drain { key, draining } => self.scheduling.drain(key, draining).await?,
+            Operation::RestartRolling => self.scheduling.restart().await?,
             Operation::Sweep { grace_ms } => self.orders.order(grace_ms).await?,
             Operation::CreateBucket {
                 name,

@@ -32,6 +32,8 @@ pub struct Situation<'a> {
     pub copies: Option<usize>,
     /// Of this shard.
     pub members: &'a Members,
+    /// Who is not to lead, if somebody else can: it is being drained, or about to restart.
+    pub away: &'a BTreeSet<u64>,
 }
 
 /// One step.
@@ -211,7 +213,12 @@ fn transfer(situation: &Situation<'_>, voters: &BTreeSet<u64>) -> Option<Step> {
     } = situation.members;
     let mut able =
         in_turn.filter(|number| reachable.contains(number) && caught_up.contains(number));
-    let leader = able.next()?;
+    // Those that are away only if all are.
+    let first = able.next()?;
+    let leader = std::iter::once(first)
+        .chain(able)
+        .find(|number| !situation.away.contains(number))
+        .unwrap_or(first);
     (*leader != situation.leader).then_some(Step::Transfer(*leader))
 }
 

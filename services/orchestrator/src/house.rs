@@ -1,11 +1,13 @@
 //! The orchestrator's loop: every service of the policy runs, in order of rank, and is started again when it ends.
 
 use crate::Error;
+use crate::placed::{Placed, Standing};
 use crate::supply::Supplier;
 use manifests::{Manifest, Policy};
 use protocol::Channel;
 use protocol::channel::ReceiveBuffer;
-use protocol::inspect::{Inspect, InspectAnswer, InspectCall, Service};
+use protocol::inspect::{ELSEWHERE, Inspect, InspectAnswer, InspectCall, NOT_PLACED, Service};
+use protocol::schedule::Schedule;
 use protocol::start::{HEARTBEAT_MS, Order, Packed};
 use runtime::{Doorway, Supervisor};
 use rustix::fs::{Mode, OFlags, openat};
@@ -52,13 +54,15 @@ pub(crate) struct House {
     pub(crate) policy: Policy,
     pub(crate) means: Means,
     pub(crate) supply: Supplier,
+    /// Also of the conversation [`Schedule`].
     pub(crate) doorway: Doorway<Inspect>,
 }
 
 /// One service: its manifest, its process, and what its present process was given.
-struct Tenant {
-    manifest: Manifest,
-    charge: Charge,
+pub(crate) struct Tenant {
+    pub(crate) manifest: Manifest,
+    pub(crate) charge: Charge,
+    pub(crate) standing: Standing,
     given: Vec<(String, String)>,
 }
 
@@ -72,6 +76,7 @@ impl House {
             .filter(|manifest| self.means.has_addresses(manifest))
             .map(Tenant::new)
             .collect();
+        let mut placed = Placed::default();
         let mut buffer = ReceiveBuffer::new();
         let (mut beat, mut said_ready, mut stopping) = (Instant::now(), false, false);
         loop {
@@ -93,9 +98,13 @@ impl House {
             if stopping && stop_highest(&mut tenants) {
                 return Ok(());
             }
-            self.doorway
-                .turn(&mut buffer, |_, call, _| answer(&mut tenants, call))?;
-            if !said_ready && tenants.iter().all(|tenant| tenant.charge.ready()) {
+            self.doorway.turn(&mut buffer, |_, call, _| {
+                answer(&mut tenants, &placed, call)
+            })?;
+            if !stopping {
+                self.schedule(&mut placed, &mut tenants, &mut buffer);
+            }
+            if !said_ready && tenants.iter().all(Tenant::is_as_it_should) {
                 said_ready = true;
                 let missing: Vec<String> = tenants
                     .iter()
@@ -104,6 +113,22 @@ impl House {
                 supervisor.ready(missing.join("\n"))?;
             }
         }
+    }
+
+    /// What metadata says of the services that are placed, and what follows from its silence.
+    fn schedule(
+        &mut self,
+        placed: &mut Placed,
+        tenants: &mut [Tenant],
+        buffer: &mut ReceiveBuffer,
+    ) {
+        let now_ms = runtime::since_boot_ms();
+        self.doorway
+            .answer::<Schedule>(buffer, |_, call, _| placed.answer(tenants, call, now_ms));
+        for tenant in tenants.iter_mut() {
+            tenant.expire(now_ms);
+        }
+        placed.turn(tenants);
     }
 
     fn wait(
@@ -120,9 +145,11 @@ impl House {
                     .iter()
                     .flat_map(|tenant| tenant.charge.descriptors()),
             );
+        let (now, now_ms) = (Instant::now(), runtime::since_boot_ms());
         let deadline = tenants
             .iter()
-            .filter_map(|tenant| tenant.charge.deadline())
+            .flat_map(|tenant| [tenant.charge.deadline(), tenant.expires(now, now_ms)])
+            .flatten()
             .fold(beat, Instant::min);
         runtime::wait(descriptors, deadline).map_err(Error::Poll)
     }
@@ -244,9 +271,15 @@ impl Means {
 }
 
 impl Tenant {
-    fn new(manifest: &Manifest) -> Self {
+    pub(crate) fn new(manifest: &Manifest) -> Self {
+        let standing = Standing::of(manifest);
+        let mut charge = Charge::new(&manifest.name);
+        if !standing.is_wanted() {
+            charge.stop(STOP_WITHIN);
+        }
         Self {
-            charge: Charge::new(&manifest.name),
+            charge,
+            standing,
             manifest: manifest.clone(),
             given: Vec::new(),
         }
@@ -281,11 +314,17 @@ impl Tenant {
         }
     }
 
-    fn describe(&self) -> Service {
+    fn describe(&self, placed: &Placed) -> Service {
+        let placed_away = !self.standing.is_wanted() && !self.charge.running();
+        let state = match (placed_away, placed.nodes_of(self.charge.name())) {
+            (false, _) => self.charge.state().to_owned(),
+            (true, []) => NOT_PLACED.to_owned(),
+            (true, nodes) => format!("{ELSEWHERE}{}", nodes.join(", ")),
+        };
         Service {
             name: self.charge.name().into(),
             pid: self.charge.pid().unwrap_or(0),
-            state: self.charge.state().into(),
+            state,
             restarts: self.charge.restarts(),
             last_reason: self
                 .charge
@@ -315,10 +354,11 @@ fn stop_highest(tenants: &mut [Tenant]) -> bool {
     highest.is_none()
 }
 
-fn answer(tenants: &mut [Tenant], call: InspectCall) -> InspectAnswer {
+fn answer(tenants: &mut [Tenant], placed: &Placed, call: InspectCall) -> InspectAnswer {
     match call {
         InspectCall::Services => {
-            InspectAnswer::Services(tenants.iter().map(Tenant::describe).collect())
+            let services = tenants.iter().map(|tenant| tenant.describe(placed));
+            InspectAnswer::Services(services.collect())
         }
         call => {
             let charges = tenants.iter_mut().map(|tenant| &mut tenant.charge);

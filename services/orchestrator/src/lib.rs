@@ -1,11 +1,12 @@
 //! orchestrator: starts each service in its sandbox with exactly what its manifest declares, and starts it again.
 //!
 //! Given: `door`, `supply` (the bus), `program` (the sealed static program; `program:<name>` for a service of its own), `data`,
-//! `empty` (directories), `cgroup…` (where the host has any). Serves: `protocol::inspect`. Calls: the bus.
+//! `empty` (directories), `cgroup…` (where the host has any). Serves: `protocol::inspect` and `protocol::schedule`. Calls: the bus.
 //! The only process that may clone, set up namespaces and execute. It never speaks to its services but by their start channels.
 #![forbid(unsafe_code)]
 
 mod house;
+mod placed;
 mod supply;
 
 use house::House;

@@ -17,8 +17,15 @@ const CALLS_PER_TURN_MAX: usize = 16;
 /// A door and the connections that came in by it, in conversation `C`.
 pub struct Doorway<C: Conversation> {
     door: Channel,
-    connections: Vec<(String, Channel)>,
+    connections: Vec<Connection>,
     conversation: std::marker::PhantomData<C>,
+}
+
+/// One that was let in.
+struct Connection {
+    client: String,
+    conversation: String,
+    channel: Channel,
 }
 
 impl<C: Conversation> Doorway<C> {
@@ -34,7 +41,7 @@ impl<C: Conversation> Doorway<C> {
     /// All descriptors that tell of something new.
     pub fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
         std::iter::once(self.door.as_fd())
-            .chain(self.connections.iter().map(|(_, one)| one.as_fd()))
+            .chain(self.connections.iter().map(|one| one.channel.as_fd()))
     }
 
     /// Lets in who waits at the door and answers what was asked; never waits. `answer` is told the client's name, as the bus knows it.
@@ -43,7 +50,7 @@ impl<C: Conversation> Doorway<C> {
     pub fn turn(
         &mut self,
         buffer: &mut ReceiveBuffer,
-        mut answer: impl FnMut(&str, C::Call, Vec<OwnedFd>) -> C::Answer,
+        answer: impl FnMut(&str, C::Call, Vec<OwnedFd>) -> C::Answer,
     ) -> Result<(), Error> {
         loop {
             match self
@@ -53,31 +60,48 @@ impl<C: Conversation> Doorway<C> {
                 Ok(None) => return Err(Error::HungUp),
                 Ok(Some((accept, mut descriptors))) => {
                     if let Some(socket) = descriptors.pop() {
-                        self.connections.push((accept.client, socket.into()));
+                        self.connections.push(Connection {
+                            client: accept.client,
+                            conversation: accept.conversation,
+                            channel: socket.into(),
+                        });
                     }
                 }
                 Err(error) if error.would_block() => break,
                 Err(error) => return Err(Error::Channel(error)),
             }
         }
-        self.connections.retain(|(client, channel)| {
-            let goes_on = Self::answer_calls(client, channel, buffer, &mut answer);
-            if !goes_on {
-                // Said aloud, since the bus holds a duplicate of our end.
-                let _ = rustix::net::shutdown(channel, Shutdown::Both);
-            }
-            goes_on
-        });
+        self.answer::<C>(buffer, answer);
         Ok(())
     }
 
+    /// Answers what those ask who came in for another conversation, `D`. They are let in by [`Doorway::turn`].
+    pub fn answer<D: Conversation>(
+        &mut self,
+        buffer: &mut ReceiveBuffer,
+        mut answer: impl FnMut(&str, D::Call, Vec<OwnedFd>) -> D::Answer,
+    ) {
+        self.connections.retain(|one| {
+            let goes_on = one.conversation != D::NAME || one.answer_calls::<D>(buffer, &mut answer);
+            if !goes_on {
+                // Said aloud, since the bus holds a duplicate of our end.
+                let _ = rustix::net::shutdown(&one.channel, Shutdown::Both);
+            }
+            goes_on
+        });
+    }
+}
+
+impl Connection {
     /// Whether the connection goes on.
-    fn answer_calls(
-        client: &str,
-        channel: &Channel,
+    fn answer_calls<C: Conversation>(
+        &self,
         buffer: &mut ReceiveBuffer,
         answer: &mut impl FnMut(&str, C::Call, Vec<OwnedFd>) -> C::Answer,
     ) -> bool {
+        let Self {
+            client, channel, ..
+        } = self;
         for _ in 0..CALLS_PER_TURN_MAX {
             let received =
                 channel.receive_message::<C, Numbered<C::Call>>(buffer, RecvFlags::DONTWAIT);

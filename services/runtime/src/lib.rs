@@ -7,6 +7,7 @@
 
 mod channel;
 mod client;
+mod clock;
 mod doorway;
 mod given;
 pub mod log;
@@ -20,6 +21,7 @@ mod wait;
 
 pub use channel::AsyncChannel;
 pub use client::{Bus, CallError, Client, Link};
+pub use clock::since_boot_ms;
 pub use doorway::Doorway;
 pub use given::{Error, Given, Supervisor};
 pub use serve::{CALLS_MAX, Conversations, Serve, event_loop, serve, serve_all, supervise};

@@ -292,8 +292,27 @@ impl Charge {
     pub fn stop(&mut self, within: Duration) {
         self.stopped = true;
         self.next_start = None;
+        let kill_at = Instant::now() + within;
         if let Some(running) = &mut self.running {
             running.ending.get_or_insert(Reason::Stopped);
+            // Whoever asks again may be in more of a hurry.
+            running.kill_at = Some(running.kill_at.map_or(kill_at, |at| at.min(kill_at)));
+        }
+        self.order(&Order::Stop, &[]);
+    }
+
+    /// After [`Charge::stop`]: it is started again, as soon as it has ended.
+    pub fn resume(&mut self) {
+        self.stopped = false;
+        if self.running.is_none() {
+            self.next_start = Some(Instant::now());
+        }
+    }
+
+    /// Asks it to stop, and starts it afresh then; killed if it has not `within` this time.
+    pub fn renew(&mut self, within: Duration) {
+        if let Some(running) = &mut self.running {
+            running.ending.get_or_insert(Reason::Restarted);
             running.kill_at.get_or_insert(Instant::now() + within);
         }
         self.order(&Order::Stop, &[]);

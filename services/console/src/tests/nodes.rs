@@ -2,6 +2,7 @@
 
 use super::*;
 use protocol::cluster::{NodeKey, Standing};
+use protocol::schedule::{RollingReport, ScheduleReport};
 
 #[test]
 fn members_shows_where_each_is_reached_what_it_gives_and_what_it_runs() {
@@ -42,6 +43,62 @@ fn an_invitation_shows_the_token_and_the_words_for_the_new_node() {
         let (status, why) = console.obey(&inspector).await;
         assert_eq!(status, 1, "{why}");
         assert_eq!(world.changes.take(), []);
+    });
+}
+
+#[test]
+fn a_node_is_drained_by_its_name_and_members_and_services_show_what_follows() {
+    run(async {
+        let world = World::new();
+        let console = console(&world);
+        for (verb, draining) in [("drain", true), ("undrain", false)] {
+            json(&console, &["node", verb, "cellar"]).await;
+            let key = NodeKey([3; 32]);
+            let expected = Operation::Drain { key, draining };
+            assert_eq!(world.changes.take(), [expected]);
+        }
+        *world.schedule.borrow_mut() = ScheduleReport {
+            services: vec![("bus".into(), vec!["n2".into(), "n3".into()])],
+            draining: vec!["n1".into()],
+            ..ScheduleReport::default()
+        };
+        assert_eq!(json(&console, &["members"]).await[0]["draining"], true);
+        let services = json(&console, &["services"]).await;
+        let bus = services.as_array().unwrap().iter();
+        let bus = bus.clone().find(|one| one["name"] == "bus").unwrap();
+        assert_eq!(bus["runs_on"], serde_json::json!(["n2", "n3"]));
+    });
+}
+
+#[test]
+fn a_rolling_restart_says_how_far_it_is_and_why_it_stopped() {
+    run(async {
+        let world = World::new();
+        let console = console(&world);
+        *world.schedule.borrow_mut() = ScheduleReport {
+            rolling: Some(RollingReport {
+                done: vec!["n1".into()],
+                now: Some("n2".into()),
+                next: vec!["n3".into()],
+                waits: "n2 is not heard".into(),
+            }),
+            ..ScheduleReport::default()
+        };
+        let said = text(&console, &["restart", "--rolling"]).await;
+        let expected = "1 of 3 nodes are back, now n2 (n2 is not heard)";
+        assert!(said.contains(expected), "{said}");
+        assert_eq!(world.changes.take(), [Operation::RestartRolling]);
+        assert_eq!(world.restarts.get(), 0, "no service is named --rolling");
+        assert!(text(&console, &["status"]).await.contains(expected));
+        *world.schedule.borrow_mut() = ScheduleReport {
+            stopped: Some("the rolling restart has stopped: why".into()),
+            ..ScheduleReport::default()
+        };
+        assert!(
+            text(&console, &["status"])
+                .await
+                .contains("has stopped: why")
+        );
     });
 }
 

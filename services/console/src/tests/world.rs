@@ -12,6 +12,7 @@ use protocol::metadata::{
     AccessKey, Answer, ArrangementReport, Bucket, BucketId, BucketUsage, Call, Change,
     LayoutReport, Metadata, MetadataError, NodeShare, Operation, Reply, Rights, Shard,
 };
+use protocol::schedule::ScheduleReport;
 use protocol::trace::{Row, Side, Trace};
 use protocol::wire::{self, Conversation, Numbered};
 use runtime::{AsyncChannel, Bus};
@@ -81,6 +82,7 @@ pub(super) struct World {
     services: RefCell<Vec<Service>>,
     pub(super) log: RefCell<Vec<String>>,
     pub(super) restarts: Cell<u32>,
+    pub(super) schedule: RefCell<ScheduleReport>,
     /// What init tells of the machine.
     pub(super) machine: RefCell<Option<Machine>>,
     /// What init was told to do with the machine.
@@ -268,6 +270,7 @@ impl World {
             }])),
             Operation::Roster => Ok(Reply::Roster(Some(self.roster()))),
             Operation::Layout => Ok(Reply::Layout(layout())),
+            Operation::Schedule => Ok(Reply::Schedule(self.schedule.borrow().clone())),
             Operation::Sweep { .. } => Ok(Reply::Swept {
                 seen: 1,
                 removed: 0,
@@ -324,6 +327,9 @@ impl World {
                 token: "TOKEN".into(),
                 expires_ms: for_ms,
             },
+            Operation::Drain { .. } | Operation::RestartRolling => {
+                Reply::Schedule(self.schedule.borrow().clone())
+            }
             Operation::SetStanding { .. } => Reply::Roster(Some(roster())),
             Operation::CreateBucket { name, hash_key, .. } => {
                 self.buckets.borrow_mut().push(name.clone());

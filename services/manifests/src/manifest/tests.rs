@@ -157,3 +157,37 @@ fn each_broken_rule_is_named_with_its_line() {
     );
     check("rank = 4", "rank = ", "store.toml:4");
 }
+
+#[test]
+fn a_placement_says_how_many_and_where_and_is_for_programs_that_keep_nothing() {
+    let placed =
+        |more: &str, placement: &str| format!("rank = 4\n{more}\nplacement = {{ {placement} }}");
+    let own = "program = \"x\"";
+    for zones in ["distinct", "any"] {
+        let placement = format!("count = 16, zones = \"{zones}\"");
+        let text = GOOD.replace("rank = 4", &placed(own, &placement));
+        let manifest = Manifest::parse("store.toml", &text).unwrap();
+        assert_eq!(manifest.placement.unwrap().count, 16);
+    }
+    let any = "count = 1, zones = \"any\"";
+    for (more, placement, expected) in [
+        (own, "count = 0, zones = \"any\"", "count from 1 to 16"),
+        (own, "count = 17, zones = \"any\"", "count from 1 to 16"),
+        (own, "count = 1", "missing field `zones`"),
+        (own, "count = 1, zones = \"two\"", "unknown variant `two`"),
+        (
+            own,
+            "count = 1, zones = \"any\", on = 1",
+            "unknown field `on`",
+        ),
+        ("", any, "what is built in runs on every node"),
+        ("daemon = true", any, "what is built in runs on every node"),
+        (
+            "program = \"x\"\nroot = \"store\"",
+            any,
+            "keeps nothing on a node",
+        ),
+    ] {
+        check("rank = 4", &placed(more, placement), expected);
+    }
+}

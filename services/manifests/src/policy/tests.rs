@@ -27,9 +27,14 @@ fn reach_is_proved_or_its_absence_is() {
         panic!("the block-store must never reach the network");
     };
     assert!(!all.contains("metadata"));
-    let Reach::Never(_) = policy.can("s3-frontend", "spawn") else {
-        panic!("the frontend must never start a process");
-    };
+    for service in ["s3-frontend", "metadata"] {
+        let Reach::Never(all) = policy.can(service, "spawn") else {
+            panic!("{service} must never start a process");
+        };
+        assert!(!all.contains("orchestrator"));
+        assert!(all.contains("orchestrator:schedule"), "what it does reach");
+    }
+    assert!(matches!(policy.can("console", "spawn"), Reach::Path(_)));
     assert_eq!(
         policy.can("s3-frontend", "nowhere"),
         Reach::Unknown("nowhere".into())

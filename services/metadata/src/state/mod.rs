@@ -20,6 +20,7 @@ mod registry;
 mod renaming;
 mod roster;
 mod rows;
+mod schedule;
 mod settings;
 mod store;
 mod sweeping;
@@ -39,6 +40,7 @@ pub use registry::{
     Place, find_bucket, is_versioned, next_bucket, registered, revision, rowed, usage,
 };
 pub use roster::{ClusterChange, is_invited, roster};
+pub use schedule::{Rolling, STOPPED_BYTES_MAX, Schedule, ScheduleChange, schedule};
 pub use settings::lifecycles;
 pub use store::{MemoryStore, Rows, Store};
 pub use sweeping::{garbage, is_referenced, reclaimable};
@@ -114,6 +116,8 @@ pub enum AnyChange {
     Layout(LayoutChange),
     /// Shard 0: who belongs to the cluster.
     Cluster(ClusterChange),
+    /// Shard 0: which services run where.
+    Schedule(ScheduleChange),
 }
 
 impl From<Change> for AnyChange {
@@ -277,6 +281,7 @@ fn change<R: Rows>(changes: &mut Changes<'_, R>, change: &AnyChange) -> Result<O
         AnyChange::ForgetEvents { webhook, upto } => notifications::forget(changes, webhook, *upto),
         AnyChange::Layout(change) => layout::change(changes, change),
         AnyChange::Cluster(change) => roster::change(changes, change),
+        AnyChange::Schedule(change) => schedule::change(changes, change),
     }
 }
 

@@ -40,7 +40,7 @@
 mod cluster;
 mod events;
 
-pub(crate) use cluster::{Invitation, cluster, invitation, invitations};
+pub(crate) use cluster::{Invitation, cluster, invitation, invitations, schedule};
 pub(crate) use events::{
     Queue, event, event_number, notification, notifications, queue, webhook_of_queue,
 };

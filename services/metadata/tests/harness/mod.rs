@@ -208,6 +208,15 @@ fn serve_bus(bus: &Channel, store: &Arc<FakeBlocks>, members: &Arc<FakeMembershi
             }
             other => panic!("metadata has no business with {other:?}"),
         };
+        if service == "orchestrator" {
+            let body: <Connect as Conversation>::Answer = Err(BusError::Unavailable);
+            let answer = Numbered { id, body };
+            let sent = bus.send_message::<Connect>(&answer, &[], SendFlags::empty());
+            if sent.is_err() {
+                return;
+            }
+            continue;
+        }
         let of_members = (service.as_str(), conversation.as_str()) == ("membership", "members");
         assert!(
             of_members || (service.as_str(), conversation.as_str()) == ("block-store", "blocks")

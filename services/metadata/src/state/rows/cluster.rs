@@ -1,4 +1,4 @@
-//! Rows of the cluster: who belongs, and who is invited.
+//! Rows of the cluster: who belongs, who is invited, and which services run where.
 
 use super::key;
 use protocol::cluster::NodeKey;
@@ -24,4 +24,8 @@ pub(crate) fn invitation(secret_hash: &[u8; 32]) -> Vec<u8> {
 /// The start of all `I` rows.
 pub(crate) fn invitations() -> Vec<u8> {
     key(b'I', None, &[])
+}
+
+pub(crate) fn schedule() -> Vec<u8> {
+    key(b'O', None, &[])
 }

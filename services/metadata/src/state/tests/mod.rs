@@ -18,6 +18,7 @@ mod quotas;
 mod registry;
 mod renames;
 mod roster;
+mod schedule;
 mod sequences;
 mod settings;
 mod told;
