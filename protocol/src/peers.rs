@@ -3,7 +3,7 @@
 //! Only members of the cluster speak it, over connections that the buses have authenticated. Who asks is the connection's to say, never the
 //! message's. Raft's own messages travel as bytes, because only metadata knows their form.
 
-use crate::block::BlockRef;
+use crate::block::{BlockRef, Epoch};
 use crate::metadata::{Answer, BucketId, Call, MetadataError, Reply};
 use crate::stream::FRAME_BYTES_MAX;
 use crate::wire::Conversation;
@@ -14,8 +14,10 @@ use std::fmt;
 pub const LEASE_MS: u64 = 3_000;
 /// How often a holder asks for the next one, in milliseconds.
 pub const RENEWAL_MS: u64 = 1_000;
-/// The most blocks of one [`PeersCall::Referenced`].
+/// The most blocks of one [`PeersCall::Referenced`] and one [`PeersCall::Garbage`].
 pub const REFERENCED_MAX: usize = 1_024;
+/// The most moments of one [`PeersCall::Bring`]: one for each store.
+pub const WITNESS_MAX: usize = 128;
 
 /// The most buckets of one [`PeersAnswer::Places`]. A name has at most 63 bytes.
 pub const PLACES_MAX: usize = 1_000;
@@ -28,7 +30,7 @@ impl Conversation for Peers {
     type Answer = PeersAnswer;
     const NAME: &'static str = "peers";
     const NUMBER: u8 = 22;
-    const VERSION: u8 = 1;
+    const VERSION: u8 = 2;
     const BYTES_MAX: usize = FRAME_BYTES_MAX;
 }
 
@@ -72,12 +74,15 @@ pub enum PeersCall {
         #[serde(with = "crate::block::serde_bytes_vec")]
         change: Vec<u8>,
     },
-    /// Which of these blocks the shard refers to, as of now → [`PeersAnswer::Referenced`] or [`PeersAnswer::NotLeader`]. A read.
+    /// Which of these blocks the shard refers to, as of now or as of a moment at which it refused earlier writes already → [`PeersAnswer::Referenced`] or
+    /// [`PeersAnswer::NotLeader`]. A read.
     Referenced {
         /// Which shard.
         shard: u16,
         /// At most [`REFERENCED_MAX`].
         blocks: Vec<BlockRef>,
+        /// The shard must have been told of this sweep ([`PeersAnswer::Refused`] otherwise).
+        since: Option<Epoch>,
     },
     /// The buckets whose objects are in the shard, as of now, behind the number `after` → [`PeersAnswer::Places`] or [`PeersAnswer::NotLeader`]. A read.
     Places {
@@ -107,6 +112,20 @@ pub enum PeersCall {
     /// The keys under which the data keys of encrypted objects lie in rows, before a node gets rows → [`PeersAnswer::Done`] when they
     /// are on its disk. Harmless to repeat.
     TakeKeys(MasterKeys),
+    /// As [`PeersCall::Ask`], for a write that brings blocks.
+    Bring {
+        /// The service on the asking node that asks, by its manifest's name.
+        client: String,
+        /// What it asks.
+        call: Call,
+        /// Where and when its blocks were seen; at most [`WITNESS_MAX`].
+        witness: Vec<Epoch>,
+    },
+    /// Nobody referred to these blocks when the asker looked: look for yourself soon, and remove them → [`PeersAnswer::Done`]. Nothing is lost if it does not come.
+    Garbage {
+        /// At most [`REFERENCED_MAX`].
+        blocks: Vec<BlockRef>,
+    },
 }
 
 /// A message of openraft's, in postcard.

@@ -4,7 +4,7 @@
 //! mark. A mark that was made by another connection since is not one's own any more, so two sweeps at a time cannot remove
 //! what only one of them has checked. Forgetting a mark is always safe.
 
-use protocol::block::{BlockId, BlockRef, Place};
+use protocol::block::{BlockId, BlockRef, Epoch, Place};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
 /// The most different blocks that one connection may have pinned.
@@ -45,6 +45,8 @@ pub(crate) struct Pins {
     sessions: BTreeMap<SessionId, HashMap<Name, u32>>,
     /// Over all sessions.
     pinned: HashMap<Name, u32>,
+    /// When enough nodes had a pinned block, where several share it.
+    seen: HashMap<Name, Vec<Epoch>>,
     marks: HashMap<Name, Mark>,
     /// The marks by age, with some that were lifted meanwhile.
     ages: VecDeque<(u64, Name)>,
@@ -109,6 +111,7 @@ impl Pins {
             *total = total.saturating_sub(count);
             if *total == 0 {
                 self.pinned.remove(&name);
+                self.seen.remove(&name);
             }
         }
     }
@@ -139,6 +142,28 @@ impl Pins {
             .get(&name)
             .is_some_and(|mark| mark.session == session)
             && !self.pinned.contains_key(&name)
+    }
+
+    /// Enough nodes had a block at these moments. Forgotten with its last pin; of one that is not pinned, nothing is remembered.
+    pub(crate) fn saw(&mut self, name: Name, epochs: Vec<Epoch>) {
+        if self.pinned.contains_key(&name) {
+            self.seen.insert(name, epochs);
+        }
+    }
+
+    /// See [`Pins::saw`].
+    pub(crate) fn seen(&self, name: Name) -> Option<&[Epoch]> {
+        self.seen.get(&name).map(Vec::as_slice)
+    }
+
+    /// Somebody is told that the block is here: who has marked it before that does not remove it.
+    pub(crate) fn lift(&mut self, name: Name) {
+        self.marks.remove(&name);
+    }
+
+    /// Nothing is condemned any more.
+    pub(crate) fn lift_all(&mut self) {
+        self.marks.clear();
     }
 
     /// Whether any connection holds it.

@@ -20,8 +20,6 @@ const CHANGED_AFTER: Duration = Duration::from_secs(2);
 const AGAIN_AFTER: Duration = Duration::from_secs(60);
 /// When nothing is.
 const ROUND_EVERY: Duration = Duration::from_secs(6 * 3_600);
-/// Strays are looked at.
-const TIDY_EVERY: Duration = Duration::from_secs(15);
 
 impl<D: Disk> Copies<D> {
     /// Audits for as long as the store lives.
@@ -53,14 +51,6 @@ impl<D: Disk> Copies<D> {
                     AGAIN_AFTER
                 }
             };
-        }
-    }
-
-    /// Lets strays go for as long as the store lives.
-    pub(crate) async fn tidies(self: Rc<Self>) {
-        loop {
-            tokio::time::sleep(TIDY_EVERY).await;
-            self.let_strays_go().await;
         }
     }
 

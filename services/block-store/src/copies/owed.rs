@@ -134,13 +134,13 @@ impl<D: Disk> Copies<D> {
         let mut left = BTreeSet::new();
         for (node, ids) in of_nodes {
             for page in ids.chunks(NAMES_MAX) {
-                let Ok(lacking) = self.lacking(&node, page.to_vec()).await else {
+                let Ok((lacking, _)) = self.lacking(&node, page.to_vec()).await else {
                     left.extend(page);
                     continue;
                 };
                 for block in lacking.iter().filter_map(&here) {
                     match self.bring(&node, &block).await {
-                        Ok(()) => {}
+                        Ok(_) => {}
                         // Gone meanwhile.
                         Err(PeerError::Refused(BlockError::NoSuchBlock)) => {}
                         Err(_) => drop(left.insert(block.id)),
