@@ -219,6 +219,39 @@ mod tests {
     }
 
     #[test]
+    fn what_was_seen_is_remembered_as_long_as_the_block_is_pinned() {
+        let mut pins = Pins::default();
+        let (writer, other) = (pins.begin(), pins.begin());
+        let epochs = || {
+            vec![Epoch {
+                store: 1,
+                number: 2,
+            }]
+        };
+        pins.saw(file(1), epochs());
+        assert_eq!(pins.seen(file(1)), None, "nobody pins it");
+        pins.pin(writer, file(1));
+        pins.pin(other, file(1));
+        pins.saw(file(1), epochs());
+        pins.end(writer);
+        assert_eq!(pins.seen(file(1)), Some(&epochs()[..]));
+        pins.unpin(other, file(1));
+        assert_eq!(pins.seen(file(1)), None);
+    }
+
+    #[test]
+    fn whoever_is_told_of_a_block_takes_its_mark_away_and_pins_nothing() {
+        let mut pins = Pins::default();
+        let sweep = pins.begin();
+        assert!(pins.mark(sweep, file(1)) && pins.mark(sweep, file(2)));
+        pins.lift(file(1));
+        assert!(!pins.is_condemned(sweep, file(1)) && pins.is_condemned(sweep, file(2)));
+        assert!(pins.mark(sweep, file(1)));
+        pins.lift_all();
+        assert!(!pins.is_condemned(sweep, file(1)) && !pins.is_condemned(sweep, file(2)));
+    }
+
+    #[test]
     fn the_end_of_a_connection_ends_its_pins_and_its_marks() {
         let mut pins = Pins::default();
         let (sweep, writer) = (pins.begin(), pins.begin());

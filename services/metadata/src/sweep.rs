@@ -192,7 +192,11 @@ impl Sweep {
         if times.hurry <= now {
             times.hurry = now + HURRY_EVERY;
             if self.is_nearly_full().await? {
-                self.pass(0, orphans).await?;
+                let grace_ms = match self.proposer.is_alone() {
+                    true => 0,
+                    false => shared::HURRY_GRACE_MS,
+                };
+                self.pass(grace_ms, orphans).await?;
             }
         }
         Ok(())
@@ -316,6 +320,7 @@ impl Sweep {
     ) -> Result<Swept, MetadataError> {
         let mut swept = Swept::default();
         let mut found = HashMap::new();
+        let mut gathered = Vec::new();
         let mut after = None;
         // Where blocks are shared: from when on the shards tell by their copies here what is worth a closer look.
         let since = self.begin_pass().await?;
@@ -337,14 +342,17 @@ impl Sweep {
                     found.insert(block, since_ms);
                 }
             }
-            swept.removed += match since {
-                // Marked while they were found.
-                None => {
-                    let (blocks, since) = (due, None);
-                    self.delete(Condemned { blocks, since }).await?
+            if since.is_some() {
+                gathered.extend(due);
+                if gathered.len() >= LIST_MAX || next.is_none() {
+                    let garbage = std::mem::take(&mut gathered);
+                    swept.removed += self.remove_garbage(&garbage).await?;
                 }
-                Some(_) => self.remove_garbage(due).await?,
-            };
+            } else {
+                // Marked while they were found.
+                let (blocks, since) = (due, None);
+                swept.removed += self.delete(Condemned { blocks, since }).await?;
+            }
             match next {
                 Some(next) => after = Some(next),
                 None => break,

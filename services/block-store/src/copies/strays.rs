@@ -15,6 +15,9 @@ const KEPT_BYTES_MAX: u64 = 256 << 20;
 /// The most that are remembered; the audit finds the others again.
 const REMEMBERED_MAX: usize = 1 << 16;
 
+/// So many that have gone may stand in the order, besides as many as are known.
+const FORGOTTEN_MAX: usize = 1_024;
+
 /// The strays that are known, the oldest first.
 #[derive(Debug, Default)]
 pub(crate) struct Strays {
@@ -39,6 +42,10 @@ impl Strays {
     pub(crate) fn forget(&mut self, id: &BlockId) {
         if let Some(length) = self.known.remove(id) {
             self.bytes -= u64::from(length);
+        }
+        if self.order.len() > 2 * self.known.len() + FORGOTTEN_MAX {
+            let known = &self.known;
+            self.order.retain(|id| known.contains_key(id));
         }
     }
 

@@ -33,6 +33,9 @@ use std::time::Duration;
 
 /// How often there is a look at garbage and strays: each costs a command in every shard where there are some, and writes that are under way a second attempt.
 pub(super) const LOOK_EVERY: Duration = Duration::from_secs(30);
+/// How long a block without a put is left alone while the store is nearly full, in milliseconds: whoever writes an object by way of another node has
+/// pinned it there, and would have to send it again.
+pub(super) const HURRY_GRACE_MS: u64 = 10 * 60 * 1_000;
 /// How long another node may take to hear of garbage.
 const TELL_WITHIN: Duration = Duration::from_secs(5);
 /// The most blocks that other nodes have named and that wait; the full pass finds the others.
@@ -119,9 +122,6 @@ impl Sweep {
 
     /// Before a full pass: a moment of the store that every shard knows, where blocks are shared.
     pub(super) async fn begin_pass(&self) -> Result<Option<Epoch>, MetadataError> {
-        if self.proposer.is_alone() {
-            return Ok(None);
-        }
         let Condemned { since, .. } = self.condemn(Vec::new()).await?;
         if let Some(since) = since {
             self.raise_barriers(since).await?;
@@ -130,13 +130,13 @@ impl Sweep {
     }
 
     /// Removes those of some blocks that nobody refers to, here and soon elsewhere. Answers how many are gone here.
-    pub(super) async fn remove_garbage(&self, blocks: Vec<BlockRef>) -> Result<u64, MetadataError> {
-        if blocks.is_empty() {
-            return Ok(0);
+    pub(super) async fn remove_garbage(&self, blocks: &[BlockRef]) -> Result<u64, MetadataError> {
+        let mut removed = 0;
+        for page in blocks.chunks(LIST_MAX) {
+            let condemned = self.condemn(page.to_vec()).await?;
+            removed += self.delete(condemned).await?;
+            self.tell_others(page);
         }
-        let condemned = self.condemn(blocks.clone()).await?;
-        let removed = self.delete(condemned).await?;
-        self.tell_others(&blocks);
         Ok(removed)
     }
 

@@ -103,9 +103,7 @@ impl Disk {
 
     /// Says that it has a block.
     fn touch(&mut self, node: usize, block: u8) -> Epoch {
-        if std::env::var("MUT").as_deref() != Ok("2") {
-            self.marks.remove(&block);
-        }
+        self.marks.remove(&block);
         self.now(node)
     }
 }
@@ -148,7 +146,6 @@ struct Sweep {
     life: u64,
     since: Epoch,
     blocks: BTreeSet<u8>,
-    told: BTreeSet<usize>,
     looked: BTreeSet<usize>,
 }
 
@@ -179,10 +176,6 @@ enum Message {
         to: usize,
     },
     Barrier {
-        sweep: u64,
-        shard: usize,
-    },
-    Told {
         sweep: u64,
         shard: usize,
     },
@@ -293,9 +286,6 @@ impl Cluster {
         for seen in one.seen.values().flat_map(BTreeMap::values) {
             let known = witness.entry(seen.store).or_insert(seen.number);
             *known = seen.number.min(*known);
-            if std::env::var("MUT").as_deref() == Ok("1") {
-                *known = u64::MAX;
-            }
         }
         let witness = witness
             .into_iter()
@@ -369,7 +359,6 @@ impl Cluster {
             life: disk.life,
             since: disk.now(node),
             blocks: marked,
-            told: BTreeSet::new(),
             looked: BTreeSet::new(),
         };
         self.sweeps.insert(sweep, begun);
@@ -386,10 +375,8 @@ impl Cluster {
         };
         let shown = &self.shards[shard];
         let rows = if lags { &shown.copy } else { &shown.rows };
-        // Whether it was told is not asked: what counts are the rows.
-        if (!has_barrier(rows, &one.since).unwrap() && std::env::var("MUT").as_deref() != Ok("3"))
-            || !one.looked.insert(shard)
-        {
+        // Whether the shard has answered is not asked: what counts are the rows.
+        if !has_barrier(rows, &one.since).unwrap() || !one.looked.insert(shard) {
             return;
         }
         one.blocks
@@ -446,12 +433,6 @@ impl Cluster {
                     self.shards[shard]
                         .apply(AnyChange::Barrier { since })
                         .unwrap();
-                    self.net.push(Message::Told { sweep, shard });
-                }
-            }
-            Message::Told { sweep, shard } => {
-                if let Some(sweep) = self.sweeps.get_mut(&sweep) {
-                    sweep.told.insert(shard);
                 }
             }
             Message::Delete { sweep, blocks } => {
@@ -484,10 +465,7 @@ impl Cluster {
             9 if self.roll(4) == 0 => {
                 let node = self.roll(NODES);
                 let disk = &mut self.disks[node];
-                (disk.life, disk.condemns) = (
-                    disk.life + u64::from(std::env::var("MUT").as_deref() != Ok("4")),
-                    0,
-                );
+                (disk.life, disk.condemns) = (disk.life + 1, 0);
                 disk.marks.clear();
             }
             10 => {
