@@ -25,7 +25,7 @@ impl Conversation for Blocks {
     type Answer = Result<BlockAnswer, BlockError>;
     const NAME: &'static str = "blocks";
     const NUMBER: u8 = 6;
-    const VERSION: u8 = 2;
+    const VERSION: u8 = 3;
 }
 
 /// A block's name: BLAKE3 of its bytes, keyed with its bucket's key, so that nobody can probe another bucket's content.
@@ -72,6 +72,16 @@ pub struct BlockRef {
     pub length: u32,
     /// Where it lies.
     pub place: Place,
+}
+
+/// A moment of one store, so that it can be told whether a block was seen there before a sweep or since. The numbers of a store rise with each Condemn and
+/// each start, and none comes twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Epoch {
+    /// Drawn at random when the store was made: a new disk is another store, whatever node it is in.
+    pub store: u64,
+    /// Which moment.
+    pub number: u64,
 }
 
 /// What is asked of the block-store.
@@ -125,15 +135,26 @@ pub enum BlockCall {
         /// At most [`LIST_MAX`].
         blocks: Vec<BlockRef>,
     },
+    /// From metadata, before a write that brings these blocks: enough of the nodes that each belongs to have it on their disks → [`BlockAnswer::Confirmed`]. What was
+    /// found when they were stored is answered at once. With `again` the nodes are asked, and get a block that they lack.
+    /// [`BlockError::NoSuchBlock`]: nobody has one any more. Harmless to repeat.
+    Confirm {
+        /// At most [`LIST_MAX`].
+        blocks: Vec<BlockRef>,
+        /// What was answered before is too old.
+        again: bool,
+    },
     /// First step of the sweep: the next blocks after `after` in the store's own order (`None`: from the start), pinned ones left out, all marked as
-    /// condemned. A later Store, Commit or pin of a block lifts its mark.
+    /// condemned. A later Store, Commit or pin of a block lifts its mark. Where several nodes share blocks, this shows them and marks none: see Condemn.
     CondemnNext {
         /// The `next` of the answer before.
         after: Option<BlockRef>,
         /// At most [`LIST_MAX`].
         limit: u32,
     },
-    /// First step of the sweep for known garbage: marks these as condemned, and answers which were (pinned and absent ones are not).
+    /// First step of the sweep for known garbage: marks these as condemned, and answers which were (pinned and absent ones are not). Where several nodes share
+    /// blocks, what is acknowledged or confirmed from then on is of the answered epoch or a later one, and lifts the mark.
+    /// One sweep at a time on a connection.
     Condemn {
         /// At most [`LIST_MAX`].
         blocks: Vec<BlockRef>,
@@ -141,6 +162,14 @@ pub enum BlockCall {
     /// Last step of the sweep: removes those of `blocks` that are still condemned, by this connection and no other since. Answers which are gone now. A store that restarted has forgotten
     /// every mark, so a late Delete removes nothing. Repeating it is harmless.
     Delete {
+        /// At most [`LIST_MAX`].
+        blocks: Vec<BlockRef>,
+    },
+    /// Where several nodes share blocks: marks, as Condemn does, some that do not belong on this node and are more than it keeps for those who read again.
+    CondemnStrays,
+    /// The last step for those: once every node that they belong to has said that it has them, removes what is still condemned → [`BlockAnswer::Deleted`].
+    /// What cannot go now stays and is condemned another time.
+    LetGo {
         /// At most [`LIST_MAX`].
         blocks: Vec<BlockRef>,
     },
@@ -179,7 +208,11 @@ pub enum BlockAnswer {
         blocks: Vec<BlockRef>,
         /// Where to go on; `None` at the end. Only for CondemnNext.
         next: Option<BlockRef>,
+        /// Where several nodes share blocks: Delete only what no write refers to that is of an earlier epoch, and no such write may come after the look.
+        since: Option<Epoch>,
     },
+    /// At moments of these or later ones enough nodes had each of the blocks. At most one of each store.
+    Confirmed(Vec<Epoch>),
     /// The removed blocks.
     Deleted(Vec<BlockRef>),
     /// See [`Usage`].

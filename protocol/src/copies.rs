@@ -1,10 +1,10 @@
 //! Copies of blocks: what one node's block-store says to another's.
 //!
 //! Whole blocks travel in one frame ([`crate::stream`]). Nothing here removes anything: a node decides by itself what it need not keep, after it
-//! has asked who has it.
+//! has asked who has it. Whoever says that it has a block says at which moment, and lifts the block's mark if a sweep has condemned it.
 
 use crate::block::serde_bytes_vec;
-use crate::block::{BlockError, BlockId, BlockRef, HashKey};
+use crate::block::{BlockError, BlockId, BlockRef, Epoch, HashKey};
 use crate::stream::FRAME_BYTES_MAX;
 use crate::wire::Conversation;
 use serde::{Deserialize, Serialize};
@@ -26,7 +26,7 @@ impl Conversation for Copies {
     type Answer = Result<CopyAnswer, BlockError>;
     const NAME: &'static str = "copies";
     const NUMBER: u8 = 23;
-    const VERSION: u8 = 1;
+    const VERSION: u8 = 2;
     const BYTES_MAX: usize = FRAME_BYTES_MAX;
     fn kind(call: &CopyCall) -> &dyn std::fmt::Debug {
         match call {
@@ -84,8 +84,8 @@ impl std::fmt::Debug for CopyCall {
 /// What the other block-store answers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum CopyAnswer {
-    /// The block is on this node's disk.
-    Kept,
+    /// The block is on this node's disk, at this moment.
+    Kept(Epoch),
     /// The block.
     Block {
         /// Its key.
@@ -94,8 +94,13 @@ pub enum CopyAnswer {
         #[serde(with = "serde_bytes_vec")]
         bytes: Vec<u8>,
     },
-    /// Those that are not here.
-    Lacking(Vec<BlockId>),
+    /// To [`CopyCall::Lacking`].
+    Lacking {
+        /// Those that are not here.
+        blocks: Vec<BlockId>,
+        /// When the others were.
+        epoch: Epoch,
+    },
     /// See [`CopyCall::Sum`].
     Sum {
         /// How many files.

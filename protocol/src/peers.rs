@@ -3,7 +3,7 @@
 //! Only members of the cluster speak it, over connections that the buses have authenticated. Who asks is the connection's to say, never the
 //! message's. Raft's own messages travel as bytes, because only metadata knows their form.
 
-use crate::block::BlockRef;
+use crate::block::{BlockRef, Epoch};
 use crate::metadata::{Answer, BucketId, Call, MetadataError, Reply};
 use crate::schedule::{Orders, Report};
 use crate::stream::FRAME_BYTES_MAX;
@@ -15,8 +15,10 @@ use std::fmt;
 pub const LEASE_MS: u64 = 3_000;
 /// How often a holder asks for the next one, in milliseconds.
 pub const RENEWAL_MS: u64 = 1_000;
-/// The most blocks of one [`PeersCall::Referenced`].
+/// The most blocks of one [`PeersCall::Referenced`] and one [`PeersCall::Garbage`].
 pub const REFERENCED_MAX: usize = 1_024;
+/// The most moments of one [`PeersCall::Bring`]: one for each store.
+pub const WITNESS_MAX: usize = 128;
 
 /// The most buckets of one [`PeersAnswer::Places`]. A name has at most 63 bytes.
 pub const PLACES_MAX: usize = 1_000;
@@ -29,7 +31,7 @@ impl Conversation for Peers {
     type Answer = PeersAnswer;
     const NAME: &'static str = "peers";
     const NUMBER: u8 = 22;
-    const VERSION: u8 = 1;
+    const VERSION: u8 = 2;
     const BYTES_MAX: usize = FRAME_BYTES_MAX;
 }
 
@@ -73,12 +75,15 @@ pub enum PeersCall {
         #[serde(with = "crate::block::serde_bytes_vec")]
         change: Vec<u8>,
     },
-    /// Which of these blocks the shard refers to, as of now → [`PeersAnswer::Referenced`] or [`PeersAnswer::NotLeader`]. A read.
+    /// Which of these blocks the shard refers to, as of now or as of a moment at which it refused earlier writes already → [`PeersAnswer::Referenced`] or
+    /// [`PeersAnswer::NotLeader`]. A read.
     Referenced {
         /// Which shard.
         shard: u16,
         /// At most [`REFERENCED_MAX`].
         blocks: Vec<BlockRef>,
+        /// The shard must have been told of this sweep ([`PeersAnswer::Refused`] otherwise).
+        since: Option<Epoch>,
     },
     /// The buckets whose objects are in the shard, as of now, behind the number `after` → [`PeersAnswer::Places`] or [`PeersAnswer::NotLeader`]. A read.
     Places {
@@ -110,6 +115,20 @@ pub enum PeersCall {
     TakeKeys(MasterKeys),
     /// To the leader of shard 0: how this node is, and what is it to run? → [`PeersAnswer::Orders`] or [`PeersAnswer::NotLeader`]. Harmless to repeat.
     Report(Report),
+    /// As [`PeersCall::Ask`], for a write that brings blocks.
+    Bring {
+        /// The service on the asking node that asks, by its manifest's name.
+        client: String,
+        /// What it asks.
+        call: Call,
+        /// Where and when its blocks were seen; at most [`WITNESS_MAX`].
+        witness: Vec<Epoch>,
+    },
+    /// Nobody referred to these blocks when the asker looked: look for yourself soon, and remove them → [`PeersAnswer::Done`]. Nothing is lost if it does not come.
+    Garbage {
+        /// At most [`REFERENCED_MAX`].
+        blocks: Vec<BlockRef>,
+    },
 }
 
 /// A message of openraft's, in postcard.

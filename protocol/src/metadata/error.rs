@@ -75,6 +75,8 @@ pub enum MetadataError {
     Refused(String),
     /// The shard has no leader, or the disk failed. Ask again later; a change may have happened.
     Unavailable(String),
+    /// A sweep has begun since the blocks of this write were seen: see to it that they are there still, then ask again. Never told to clients.
+    BlocksStale,
 }
 
 impl std::fmt::Display for MetadataError {
@@ -107,6 +109,10 @@ impl std::fmt::Display for MetadataError {
             Self::NotAdmitted(error) => error.fmt(f),
             Self::Refused(why) => write!(f, "refused: {why}"),
             Self::Unavailable(why) => write!(f, "not available: {why}"),
+            Self::BlocksStale => write!(
+                f,
+                "the blocks of the object were seen too long ago: try again"
+            ),
         }
     }
 }

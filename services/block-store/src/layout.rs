@@ -1,7 +1,8 @@
 //! The names below the data directory, and every system call that takes one.
 //!
 //! `files/<2 hex>/<62 hex>` are large blocks, `packs/<8 hex>` hold small ones, `writing/<number>` are not blocks yet and are removed at each start,
-//! `damaged/<64 hex>` were blocks, `owed/<64 hex>` say which blocks lack copies on other nodes, `placement` where blocks belong. All calls are relative to the directory descriptor; none follows a link.
+//! `damaged/<64 hex>` were blocks, `owed/<64 hex>` say which blocks lack copies on other nodes, `placement` where blocks belong,
+//! `lives/<life>.<store>` how often the store was started, and which it is. All calls are relative to the directory descriptor; none follows a link.
 
 use protocol::block::BlockId;
 use rustix::fs::{AtFlags, Dir, Mode, OFlags, RenameFlags, Stat};
@@ -19,6 +20,7 @@ const PACKS: &str = "packs";
 const WRITING: &str = "writing";
 const DAMAGED: &str = "damaged";
 const OWED: &str = "owed";
+const LIVES: &str = "lives";
 const PLACEMENT: &str = "placement";
 const NEW_PLACEMENT: &str = "placement.new";
 
@@ -33,7 +35,7 @@ impl Layout {
     pub(crate) fn open(root: OwnedFd) -> Result<Self, Errno> {
         let layout = Self { root };
         let mut made = false;
-        for name in [FILES, PACKS, WRITING, DAMAGED, OWED] {
+        for name in [FILES, PACKS, WRITING, DAMAGED, OWED, LIVES] {
             made |= layout.make_directory(name)?;
         }
         // Looked up in one listing: making what exists would be 256 trapped calls at each start.
@@ -220,6 +222,21 @@ impl Layout {
         self.open_directory(OWED)
     }
 
+    /// Begins a life of the store: its number, above those of all lives before, and which store this is, `new` in the first. On the disk when this comes back.
+    pub(crate) fn begin_life(&self, new: u64) -> Result<(u32, u64), Errno> {
+        let mut before = Vec::new();
+        self.list(LIVES, |name| before.extend(parse_life_name(name)))?;
+        let (last, store) = before.iter().max().copied().unwrap_or((0, new));
+        let life = last.checked_add(1).ok_or(Errno::OVERFLOW)?;
+        let access = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
+        self.open_file(&life_name(life, store), access)?;
+        rustix::fs::fsync(self.open_directory(LIVES)?)?;
+        for (life, store) in before {
+            self.remove(&life_name(life, store))?;
+        }
+        Ok((life, store))
+    }
+
     /// The file that says where blocks belong; `None`: there is none.
     pub(crate) fn open_placement(&self) -> Result<Option<OwnedFd>, Errno> {
         match self.open_file(PLACEMENT, OFlags::RDONLY) {
@@ -293,6 +310,16 @@ fn writing_name(number: u64) -> String {
 
 fn pack_name(number: u32) -> String {
     format!("{PACKS}/{number:08x}")
+}
+
+fn life_name(life: u32, store: u64) -> String {
+    format!("{LIVES}/{life:08x}.{store:016x}")
+}
+
+fn parse_life_name(name: &str) -> Option<(u32, u64)> {
+    let (life, store) = name.split_once('.')?;
+    let life = u32::from_str_radix(life, 16).ok()?;
+    Some((life, u64::from_str_radix(store, 16).ok()?))
 }
 
 /// The id whose file in directory `first` has this name.

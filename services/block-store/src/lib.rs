@@ -10,6 +10,7 @@
 mod check;
 mod copies;
 pub mod disk;
+mod epochs;
 mod files;
 mod footer;
 #[cfg(feature = "fuzz")]

@@ -4,7 +4,7 @@
 //! mark. A mark that was made by another connection since is not one's own any more, so two sweeps at a time cannot remove
 //! what only one of them has checked. Forgetting a mark is always safe.
 
-use protocol::block::{BlockId, BlockRef, Place};
+use protocol::block::{BlockId, BlockRef, Epoch, Place};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
 /// The most different blocks that one connection may have pinned.
@@ -45,6 +45,8 @@ pub(crate) struct Pins {
     sessions: BTreeMap<SessionId, HashMap<Name, u32>>,
     /// Over all sessions.
     pinned: HashMap<Name, u32>,
+    /// When enough nodes had a pinned block, where several share it.
+    seen: HashMap<Name, Vec<Epoch>>,
     marks: HashMap<Name, Mark>,
     /// The marks by age, with some that were lifted meanwhile.
     ages: VecDeque<(u64, Name)>,
@@ -109,6 +111,7 @@ impl Pins {
             *total = total.saturating_sub(count);
             if *total == 0 {
                 self.pinned.remove(&name);
+                self.seen.remove(&name);
             }
         }
     }
@@ -139,6 +142,28 @@ impl Pins {
             .get(&name)
             .is_some_and(|mark| mark.session == session)
             && !self.pinned.contains_key(&name)
+    }
+
+    /// Enough nodes had a block at these moments. Forgotten with its last pin; of one that is not pinned, nothing is remembered.
+    pub(crate) fn saw(&mut self, name: Name, epochs: Vec<Epoch>) {
+        if self.pinned.contains_key(&name) {
+            self.seen.insert(name, epochs);
+        }
+    }
+
+    /// See [`Pins::saw`].
+    pub(crate) fn seen(&self, name: Name) -> Option<&[Epoch]> {
+        self.seen.get(&name).map(Vec::as_slice)
+    }
+
+    /// Somebody is told that the block is here: who has marked it before that does not remove it.
+    pub(crate) fn lift(&mut self, name: Name) {
+        self.marks.remove(&name);
+    }
+
+    /// Nothing is condemned any more.
+    pub(crate) fn lift_all(&mut self) {
+        self.marks.clear();
     }
 
     /// Whether any connection holds it.
@@ -191,6 +216,39 @@ mod tests {
         pins.unpin(writer, file(1));
         pins.unpin(writer, file(1));
         assert!(pins.mark(sweep, file(1)));
+    }
+
+    #[test]
+    fn what_was_seen_is_remembered_as_long_as_the_block_is_pinned() {
+        let mut pins = Pins::default();
+        let (writer, other) = (pins.begin(), pins.begin());
+        let epochs = || {
+            vec![Epoch {
+                store: 1,
+                number: 2,
+            }]
+        };
+        pins.saw(file(1), epochs());
+        assert_eq!(pins.seen(file(1)), None, "nobody pins it");
+        pins.pin(writer, file(1));
+        pins.pin(other, file(1));
+        pins.saw(file(1), epochs());
+        pins.end(writer);
+        assert_eq!(pins.seen(file(1)), Some(&epochs()[..]));
+        pins.unpin(other, file(1));
+        assert_eq!(pins.seen(file(1)), None);
+    }
+
+    #[test]
+    fn whoever_is_told_of_a_block_takes_its_mark_away_and_pins_nothing() {
+        let mut pins = Pins::default();
+        let sweep = pins.begin();
+        assert!(pins.mark(sweep, file(1)) && pins.mark(sweep, file(2)));
+        pins.lift(file(1));
+        assert!(!pins.is_condemned(sweep, file(1)) && pins.is_condemned(sweep, file(2)));
+        assert!(pins.mark(sweep, file(1)));
+        pins.lift_all();
+        assert!(!pins.is_condemned(sweep, file(1)) && !pins.is_condemned(sweep, file(2)));
     }
 
     #[test]

@@ -20,6 +20,15 @@ const GROUP_FILES_MAX: usize = 256;
 pub(crate) struct Publishing {
     waiting: RefCell<VecDeque<Waiting>>,
     running: Cell<bool>,
+    /// Named, and not yet known to be so on the disk.
+    unsynced: RefCell<BTreeSet<BlockId>>,
+}
+
+impl Publishing {
+    /// Whether a name that is there may be gone after a power cut.
+    pub(crate) fn is_unsynced(&self, id: &BlockId) -> bool {
+        self.unsynced.borrow().contains(id)
+    }
 }
 
 struct Waiting {
@@ -115,6 +124,7 @@ async fn publish_groups<D: Disk>(files: Rc<Files<D>>) {
         }
         let mut named = Vec::with_capacity(group.len());
         for Waiting { writer, id, answer } in group {
+            files.publishing.unsynced.borrow_mut().insert(id);
             match files.rename(writer, &id).await {
                 Ok(()) => named.push((id, answer)),
                 // A caller that has gone needs no answer.
@@ -124,6 +134,7 @@ async fn publish_groups<D: Disk>(files: Rc<Files<D>>) {
         // Also where the block existed: its own commit may not have been synced yet.
         let firsts = named.iter().filter_map(|(id, _)| id.0.first().copied());
         let synced = files.sync_directories(firsts.collect()).await;
+        files.publishing.unsynced.borrow_mut().clear();
         for (_, answer) in named {
             let _ = answer.send(synced.clone());
         }

@@ -1,5 +1,6 @@
 //! What files and packs have in common: the directory, the space, the pins, what was checked, and whether the disk still works.
 
+use crate::epochs::Epochs;
 use crate::layout::Layout;
 use crate::pins::{Name, Pins};
 use crate::touched::{Checked, Damaged};
@@ -17,6 +18,7 @@ const RESERVE_PART: u64 = 8;
 /// One per store.
 pub(crate) struct Shared {
     pub(crate) layout: Layout,
+    pub(crate) epochs: Epochs,
     pub(crate) pins: RefCell<Pins>,
     pub(crate) checked: RefCell<Checked>,
     pub(crate) damaged: RefCell<Damaged>,
@@ -44,9 +46,10 @@ impl Room {
 }
 
 impl Shared {
-    pub(crate) fn new(layout: Layout) -> Self {
+    pub(crate) fn new(layout: Layout, epochs: Epochs) -> Self {
         Self {
             layout,
+            epochs,
             pins: RefCell::default(),
             checked: RefCell::default(),
             damaged: RefCell::default(),

@@ -4,6 +4,7 @@ use crate::Error;
 use crate::check;
 use crate::copies::{Copies, CopyService, Peers};
 use crate::disk::Disk;
+use crate::epochs::Epochs;
 use crate::files::Files;
 use crate::footer::Footer;
 use crate::layout::Layout;
@@ -56,7 +57,8 @@ impl<D: Disk + Clone> Store<D> {
     /// The store in the directory `root`: makes what is missing there, clears what a crash left, finds where to go on.
     pub async fn open(root: OwnedFd, disk: D, peers: Rc<dyn Peers>) -> Result<Self, Error> {
         let layout = Layout::open(root).map_err(Error::Directory)?;
-        let shared = Rc::new(Shared::new(layout));
+        let epochs = Epochs::begin(&layout).map_err(Error::Directory)?;
+        let shared = Rc::new(Shared::new(layout, epochs));
         let packs = Packs::open(disk.clone(), shared.clone())
             .await
             .map_err(Error::Packs)?;
@@ -85,11 +87,7 @@ impl<D: Disk> Store<D> {
 
     /// Makes copies on other nodes for as long as the store lives; to be spawned beside the serving.
     pub async fn replicate(self: Rc<Self>) {
-        tokio::join!(
-            self.copies.clone().make_up(),
-            self.copies.clone().audits(),
-            self.copies.clone().tidies(),
-        );
+        tokio::join!(self.copies.clone().make_up(), self.copies.clone().audits());
     }
 
     /// Waits until the disk has failed: then the process must end.
@@ -231,15 +229,6 @@ impl<D: Disk> Store<D> {
         })
     }
 
-    /// Whether anything references a block of a cluster cannot be told by one node alone.
-    fn swept(&self) -> Result<(), BlockError> {
-        if self.copies.are_placed()? {
-            let why = "blocks that several nodes share are not swept";
-            return Err(BlockError::Refused(why.into()));
-        }
-        Ok(())
-    }
-
     async fn call(&self, session: &Session, call: BlockCall) -> Answered {
         self.shared.works()?;
         let answer = match call {
@@ -272,17 +261,19 @@ impl<D: Disk> Store<D> {
                 }
                 BlockAnswer::Done
             }
+            BlockCall::Confirm { blocks, again } => {
+                bounded(&blocks)?;
+                BlockAnswer::Confirmed(self.copies.confirm(blocks, again).await?)
+            }
             BlockCall::CondemnNext { after, limit } => {
-                self.swept()?;
                 self.condemn_next(session.id, after, limit).await?
             }
-            BlockCall::Condemn { blocks } => {
-                self.swept()?;
-                self.condemn(session.id, blocks).await?
-            }
-            BlockCall::Delete { blocks } => {
-                self.swept()?;
-                self.delete(session.id, blocks).await?
+            BlockCall::Condemn { blocks } => self.condemn(session.id, blocks).await?,
+            BlockCall::Delete { blocks } => self.delete(session.id, blocks).await?,
+            BlockCall::CondemnStrays => self.condemn_strays(session.id)?,
+            BlockCall::LetGo { blocks } => {
+                bounded(&blocks)?;
+                BlockAnswer::Deleted(self.copies.let_go(session.id, blocks).await)
             }
             BlockCall::Usage => BlockAnswer::Usage(self.usage()?),
             BlockCall::Place { placement } => {
@@ -300,7 +291,10 @@ type Answered = Result<(BlockAnswer, Vec<OwnedFd>), BlockError>;
 fn may_ask(client: &str, call: &BlockCall) -> bool {
     match call {
         BlockCall::Open { .. } => true,
-        BlockCall::Place { .. } => client == "metadata",
+        BlockCall::Place { .. }
+        | BlockCall::Confirm { .. }
+        | BlockCall::CondemnStrays
+        | BlockCall::LetGo { .. } => client == "metadata",
         _ => client != "web",
     }
 }

@@ -1,4 +1,7 @@
 //! The three steps by which unreferenced blocks go: marking, (the caller checks), removing what is still marked.
+//!
+//! Where several nodes share blocks, each sweeps its own disk, and a mark comes with a new epoch. Every answer that a block is here is given while no mark is on it,
+//! and says the epoch. So of whoever relies on a block that is marked still, the epoch is an earlier one, and the caller sees to it that no such write comes after its look.
 
 use crate::disk::Disk;
 use crate::packs::Step;
@@ -65,6 +68,7 @@ impl<D: Disk> Store<D> {
         Ok(BlockAnswer::Condemned {
             blocks: walk.found,
             next: if ended { None } else { walk.seen },
+            since: self.copies.are_placed()?.then(|| self.shared.epochs.now()),
         })
     }
 
@@ -102,14 +106,8 @@ impl<D: Disk> Store<D> {
                     place: Place::File,
                 };
                 walk.seen = Some(block);
-                if length.is_some_and(|bytes| u64::from(bytes) <= BLOCK_BYTES_MAX)
-                    && self
-                        .shared
-                        .pins
-                        .borrow_mut()
-                        .mark(walk.session, Name::File(id))
-                {
-                    walk.found.push(block);
+                if length.is_some_and(|bytes| u64::from(bytes) <= BLOCK_BYTES_MAX) {
+                    self.show(walk, block);
                 }
             }
             walk.seen = Some(end_of_directory(first));
@@ -148,14 +146,7 @@ impl<D: Disk> Store<D> {
                             };
                             walk.seen = Some(block);
                             page = found + header.pages();
-                            if self
-                                .shared
-                                .pins
-                                .borrow_mut()
-                                .mark(walk.session, Name::from(&block))
-                            {
-                                walk.found.push(block);
-                            }
+                            self.show(walk, block);
                         }
                     }
                 },
@@ -167,6 +158,18 @@ impl<D: Disk> Store<D> {
             next = at.checked_add(1).and_then(|at| self.packs.number_from(at));
         }
         Ok(true)
+    }
+
+    /// One block of the walk, if it is not pinned. Marked only where this node is alone: asked each time, because that may end during the walk.
+    fn show(&self, walk: &mut Walk, block: BlockRef) {
+        let (mut pins, name) = (self.shared.pins.borrow_mut(), Name::from(&block));
+        let free = match self.copies.are_placed() {
+            Ok(false) => pins.mark(walk.session, name),
+            Ok(true) | Err(_) => !pins.is_pinned(name),
+        };
+        if free {
+            walk.found.push(block);
+        }
     }
 
     /// Marks the given blocks, and answers which were there and not pinned.
@@ -199,6 +202,26 @@ impl<D: Disk> Store<D> {
         Ok(BlockAnswer::Condemned {
             blocks: marked,
             next: None,
+            // Behind the last mark: whoever saw a block before it was marked has an earlier one.
+            since: self
+                .copies
+                .are_placed()?
+                .then(|| self.shared.epochs.raise()),
+        })
+    }
+
+    /// Marks strays, where there are any to let go.
+    pub(crate) fn condemn_strays(&self, session: SessionId) -> Result<BlockAnswer, BlockError> {
+        let blocks = match self.copies.are_placed()? {
+            true => self.copies.condemn_strays(session),
+            false => Vec::new(),
+        };
+        let since = (!blocks.is_empty()).then(|| self.shared.epochs.raise());
+        let next = None;
+        Ok(BlockAnswer::Condemned {
+            blocks,
+            next,
+            since,
         })
     }
 
@@ -228,6 +251,7 @@ impl<D: Disk> Store<D> {
             };
             if removed {
                 self.shared.pins.borrow_mut().forget(name);
+                self.copies.forget_stray(&block.id);
                 gone.push(block);
             }
         }

@@ -225,7 +225,12 @@ pub(crate) async fn unpin(client: &Client<Blocks>, blocks: &[BlockRef]) {
 pub(crate) async fn condemn(client: &Client<Blocks>, blocks: &[BlockRef]) -> Vec<BlockRef> {
     let blocks = blocks.to_vec();
     match call(client, BlockCall::Condemn { blocks }).await.unwrap() {
-        (BlockAnswer::Condemned { blocks, next: None }, _) => blocks,
+        (
+            BlockAnswer::Condemned {
+                blocks, next: None, ..
+            },
+            _,
+        ) => blocks,
         other => panic!("{other:?}"),
     }
 }

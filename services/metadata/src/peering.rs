@@ -5,11 +5,11 @@
 use crate::buckets;
 use crate::proposer::Failure;
 use crate::raft::{Group, number_of};
-use crate::service::Service;
+use crate::service::{Guard, Service};
 use crate::state::AnyChange;
 use crate::sweep;
 use protocol::bus::{Accept, Origin};
-use protocol::peers::{Peers, PeersAnswer, PeersCall};
+use protocol::peers::{Peers, PeersAnswer, PeersCall, REFERENCED_MAX, WITNESS_MAX};
 use runtime::Serve;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
@@ -75,16 +75,40 @@ impl Peering {
                 };
                 group.take(transfer, part).await.unwrap_or_else(refused)
             }
-            PeersCall::Ask { client, call } => self.service.asked(&client, call).await,
+            PeersCall::Ask { client, call } => {
+                self.service.asked(&client, call, Guard::Elsewhere).await
+            }
+            PeersCall::Bring { witness, .. } if witness.len() > WITNESS_MAX => {
+                refused("a witness of too many stores")
+            }
+            PeersCall::Bring {
+                client,
+                call,
+                witness,
+            } => {
+                let guard = Guard::Witnessed(witness);
+                self.service.asked(&client, call, guard).await
+            }
+            PeersCall::Garbage { blocks } if blocks.len() > REFERENCED_MAX => {
+                refused("too many blocks")
+            }
+            PeersCall::Garbage { blocks } => {
+                self.service.sweep.hear(blocks);
+                PeersAnswer::Done
+            }
             PeersCall::Propose { shard, change } => {
                 let done = self.propose(shard, &change).await;
                 answered(done, |outcome| outcome)
             }
-            PeersCall::Referenced { shard, blocks } => {
+            PeersCall::Referenced {
+                shard,
+                blocks,
+                since,
+            } => {
                 let Some(group) = self.group(shard) else {
                     return no_such_shard();
                 };
-                let found = sweep::referenced(&self.service.proposer, group, &blocks).await;
+                let found = sweep::referenced(&self.service.proposer, group, &blocks, since).await;
                 answered(found, PeersAnswer::Referenced)
             }
             PeersCall::Places { shard, after } => {

@@ -32,6 +32,8 @@ pub(crate) struct Placing {
     key: NodeKey,
     /// The version of the placement that the block-store was told; `None`: it is not known whether it has to be told any.
     told: watch::Sender<Option<u64>>,
+    /// Whether the block-store has been told, or will be, that other nodes share its blocks; `None`: that was not looked up yet.
+    shared: Cell<Option<bool>>,
     /// The roster had more than one member once: from then on the block-store must know where blocks belong.
     among_others: Cell<bool>,
 }
@@ -43,6 +45,7 @@ impl Placing {
             blocks,
             key,
             told: watch::Sender::new(None),
+            shared: Cell::new(None),
             among_others: Cell::new(false),
         }
     }
@@ -57,6 +60,14 @@ impl Placing {
         tokio::time::timeout(WAIT_MAX, told.wait_for(Option::is_some))
             .await
             .is_ok()
+    }
+
+    /// Whether blocks may be on other nodes, too. Known before the block-store is told, and true from then on.
+    pub(crate) fn is_shared(&self) -> bool {
+        let look = || !matches!(state::layout(self.proposer.registry().rows()), Ok(None));
+        let shared = self.shared.get().unwrap_or_else(look);
+        self.shared.set(Some(shared));
+        shared
     }
 
     /// Keeps the block-store informed for as long as the service lives.
@@ -129,6 +140,7 @@ impl Placing {
         if *self.told.borrow() == Some(version) {
             return Ok(());
         }
+        self.shared.set(Some(true));
         match self.blocks.repeat(&BlockCall::Place { placement }).await {
             Ok((Ok(BlockAnswer::Done), _)) => {
                 self.told.send_replace(Some(version));

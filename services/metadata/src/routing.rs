@@ -3,14 +3,17 @@
 //! Most often that is one question to another node, whose [`Service::asked`] judges the call anew; it asks nobody else. A write is sent again only if it
 //! is known that nothing has happened.
 
-use crate::fence::Entry;
 use crate::proposer::{Failure, Found, search_until, unexpected};
 use crate::raft::Group;
 use crate::service::{Caller, Guard, Place, Service, place_of_read};
 use crate::state;
+use protocol::block::Epoch;
 use protocol::metadata::{Answer, BucketId, BucketUsage, Call, MetadataError, Operation, Reply};
 use protocol::peers::{PeersAnswer, PeersCall};
 use std::rc::Rc;
+
+/// So often a write is tried whose blocks were seen too long ago.
+const BRINGS_MAX: u32 = 6;
 
 impl Service {
     /// A call where other nodes lead shards, too.
@@ -23,19 +26,35 @@ impl Service {
             let result = self.here(caller, call, Guard::Here).await;
             return self.answer_with(result.map_err(MetadataError::from));
         };
-        let guard = match self.guard(&call.operation).await {
-            Ok(guard) => guard,
-            Err(error) => return self.answer_with(Err(error)),
+        let blocks = match &call.operation {
+            Operation::Change(change) => state::brought_blocks(change),
+            _ => &[],
         };
-        let answer = self.searched(caller, group, call).await;
-        if let (Err(MetadataError::Unavailable(_)), Some(guard)) = (&answer.result, guard) {
-            guard.keep();
+        if blocks.is_empty() {
+            return self.searched(caller, group, &call, None).await;
         }
-        answer
+        for attempt in 0..BRINGS_MAX {
+            let witness = match self.sweep.witness(blocks, attempt > 0).await {
+                Ok(witness) => witness,
+                Err(error) => return self.answer_with(Err(error)),
+            };
+            let answer = self.searched(caller, group, &call, Some(&witness)).await;
+            if !matches!(answer.result, Err(MetadataError::BlocksStale)) {
+                return answer;
+            }
+        }
+        let why = "sweeps have begun faster than the object could be written: try again";
+        self.answer_with(Err(MetadataError::Unavailable(why.into())))
     }
 
-    /// Has a call done by whoever leads its shard.
-    async fn searched(&self, caller: Caller, group: &Rc<Group>, call: Call) -> Answer {
+    /// Has a call done by whoever leads its shard; one that brings blocks with where and when they were seen.
+    async fn searched(
+        &self,
+        caller: Caller,
+        group: &Rc<Group>,
+        call: &Call,
+        witness: Option<&[Epoch]>,
+    ) -> Answer {
         let until = search_until();
         let is_read = place_of_read(&call.operation).is_some();
         loop {
@@ -43,16 +62,24 @@ impl Service {
             let found = if by_copy || group.leads() {
                 Ok(Found::Here)
             } else {
-                let ask = PeersCall::Ask {
-                    client: caller.name().into(),
-                    call: call.clone(),
+                let (client, call) = (caller.name().into(), call.clone());
+                let ask = match witness.map(<[Epoch]>::to_vec) {
+                    None => PeersCall::Ask { client, call },
+                    Some(witness) => PeersCall::Bring {
+                        client,
+                        call,
+                        witness,
+                    },
                 };
                 self.proposer.ask_leader(group, &ask, is_read, until).await
             };
             match found {
                 Ok(Found::Here) => {
                     self.rights.reach(call.revision).await;
-                    let done = self.here(caller, call.clone(), Guard::Elsewhere).await;
+                    let guard = witness.map_or(Guard::Elsewhere, |witness| {
+                        Guard::Witnessed(witness.to_vec())
+                    });
+                    let done = self.here(caller, call.clone(), guard).await;
                     let Err(Failure::NotHere(leader)) = done else {
                         return self.answer_with(done.map_err(MetadataError::from));
                     };
@@ -81,7 +108,7 @@ impl Service {
     }
 
     /// A call that another node has for the leader of a shard.
-    pub(crate) async fn asked(&self, client: &str, call: Call) -> PeersAnswer {
+    pub(crate) async fn asked(&self, client: &str, call: Call, guard: Guard) -> PeersAnswer {
         let caller = Caller::named(client);
         let refused = |error| PeersAnswer::Asked(self.answer_with(Err(error)));
         if !caller.may_ask(&call.operation) {
@@ -98,7 +125,7 @@ impl Service {
             return PeersAnswer::NotLeader { leader };
         }
         self.rights.reach(call.revision).await;
-        match self.here(caller, call, Guard::Elsewhere).await {
+        match self.here(caller, call, guard).await {
             Err(Failure::NotHere(leader)) => PeersAnswer::NotLeader { leader },
             done => PeersAnswer::Asked(self.answer_with(done.map_err(MetadataError::from))),
         }
@@ -135,20 +162,6 @@ impl Service {
 
     fn is_registry_read(&self, operation: &Operation) -> bool {
         matches!(place_of_read(operation), Some(Place::Registry))
-    }
-
-    /// Holds the blocks that a write names against the sweep of this node, on which they lie, while another node does the write.
-    async fn guard(&self, operation: &Operation) -> Result<Option<Entry>, MetadataError> {
-        let Operation::Change(change) = operation else {
-            return Ok(None);
-        };
-        let blocks = state::brought_blocks(change);
-        if blocks.is_empty() {
-            return Ok(None);
-        }
-        let (entry, doubtful) = self.fence.enter(blocks, self.proposer.now_ms()).await;
-        self.exist(&doubtful).await?;
-        Ok(Some(entry))
     }
 
     /// How much a bucket of a list holds. Frontends do not tell it, so they need not wait for another node to say it.

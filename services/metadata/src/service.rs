@@ -12,9 +12,9 @@ use crate::raft::Consensus;
 use crate::rights::Rights;
 use crate::scheduling::Scheduling;
 use crate::space::Space;
-use crate::state::{self, Outcome};
+use crate::state::{self, AnyChange, Outcome};
 use crate::sweep::{Orders, Sweep};
-use protocol::block::BlockRef;
+use protocol::block::{BlockRef, Epoch};
 use protocol::bus::Accept;
 use protocol::metadata::{
     Answer, AttributeChange, BucketId, Call, Change, Metadata, MetadataError, Operation, Reply,
@@ -156,11 +156,16 @@ impl Service {
         if !caller.may_ask(&call.operation) {
             return self.answer_with(Err(MetadataError::Refused("not from this caller".into())));
         }
-        if !self.proposer.is_alone() {
+        if !self.is_alone() {
             return self.anywhere(caller, call).await;
         }
         let result = self.here(caller, call, Guard::Here).await;
         self.answer_with(result.map_err(MetadataError::from))
+    }
+
+    /// Whether neither rows nor blocks are on any other node.
+    fn is_alone(&self) -> bool {
+        self.proposer.is_alone() && !self.placing.is_shared()
     }
 
     pub(crate) fn answer_with(&self, result: Outcome) -> Answer {
@@ -307,13 +312,26 @@ impl Service {
         self.admit(revision)?;
         let group = self.proposer.shard(bucket);
         let blocks = state::brought_blocks(&change);
-        if blocks.is_empty() || guard == Guard::Elsewhere {
+        if blocks.is_empty() {
             return self.proposer.propose_here(group, change).await;
+        }
+        match guard {
+            Guard::Here => {}
+            Guard::Witnessed(witness) => {
+                let brought = AnyChange::Brought { change, witness };
+                return self.proposer.propose_here(group, brought).await;
+            }
+            Guard::Elsewhere => return Err(MetadataError::BlocksStale.into()),
         }
         let (entry, doubtful) = self.fence.enter(blocks, self.proposer.now_ms()).await;
         self.exist(&doubtful).await?;
         // At the last moment, because all of this took its time.
         self.entitled(revision)?;
+        if !self.is_alone() {
+            // From now on the fence of this node is not enough.
+            let why = "this node has just become one of several: try again";
+            return Err(MetadataError::Unavailable(why.into()).into());
+        }
         let outcome = self.proposer.propose_here(group, change).await;
         if let Err(Failure::Failed(MetadataError::Unavailable(_))) = outcome {
             entry.keep();
@@ -349,11 +367,13 @@ impl Service {
 }
 
 /// Who holds the blocks of a write against the sweep.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Guard {
-    /// The write itself, here.
+    /// The write itself, in the fence of this node, which is alone.
     Here,
-    /// Somebody already: on this node, or on the one that asks.
+    /// Several nodes share them: enough had each of them at these moments.
+    Witnessed(Vec<Epoch>),
+    /// It brings none.
     Elsewhere,
 }
 

@@ -18,21 +18,27 @@
 //!   longer than a call can lie unread, and for such a block the store is asked whether it is there (again). It cannot vanish after that question, since
 //!   the put is in the fence by then. If it is gone, the put is refused and nothing becomes visible.
 //!
-//! Where other nodes lead shards, a put waits in the fence of the node that its client asked and whose store has the blocks, whoever does it in the end.
+//! All of this is for a node that is alone. Where several share blocks, each still sweeps its own disk, in the same steps, and [`shared`] has the argument.
 //!
 //! A put of a *copy* names blocks that are referenced at the instant when it takes effect, or it is refused; (2) sees the same counts.
 //! If this process dies at any step, the garbage is still written down, and marks and pins of the store do no harm.
 
+mod shared;
+
 use crate::Error;
 use crate::fence::Fence;
 use crate::proposer::{self, Failure, Found, Proposer, search_until};
-use crate::raft::Group;
+use crate::raft::{Group, Shard};
 use crate::space::Space;
 use crate::state::{self, AnyChange, Outcome};
-use protocol::block::{BlockAnswer, BlockCall, BlockError, BlockRef, Blocks, Usage};
+use protocol::block::{
+    BlockAnswer, BlockCall, BlockError, BlockRef, Blocks, Epoch, LIST_MAX, Usage,
+};
 use protocol::metadata::{MetadataError, Reply};
 use protocol::peers::{PeersAnswer, PeersCall, REFERENCED_MAX};
 use runtime::Link;
+use shared::Heard;
+use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 use std::time::Duration;
@@ -64,6 +70,8 @@ struct Times {
     pass: Instant,
     /// The question whether the store is nearly full, which calls for a pass that spares only what is pinned.
     hurry: Instant,
+    /// What several nodes share.
+    shared: Instant,
 }
 
 /// What came of a full pass.
@@ -79,6 +87,15 @@ pub(crate) struct Sweep {
     fence: Rc<Fence>,
     space: Rc<Space>,
     blocks: Link<Blocks>,
+    /// What other nodes have said.
+    heard: RefCell<Heard>,
+}
+
+/// What the block-store has marked.
+struct Condemned {
+    blocks: Vec<BlockRef>,
+    /// Where several nodes share blocks.
+    since: Option<Epoch>,
 }
 
 /// Where full passes are asked for.
@@ -123,6 +140,7 @@ impl Sweep {
             fence,
             space,
             blocks,
+            heard: RefCell::default(),
         }
     }
 
@@ -133,6 +151,7 @@ impl Sweep {
         let mut times = Times {
             pass: now + PASS_EVERY,
             hurry: now + HURRY_EVERY,
+            shared: now,
         };
         let mut look = tokio::time::interval(LOOK_EVERY);
         loop {
@@ -159,8 +178,13 @@ impl Sweep {
         times: &mut Times,
         orphans: &mut HashMap<BlockRef, u64>,
     ) -> Result<(), MetadataError> {
-        self.tidy(GRACE_MS).await?;
         let now = Instant::now();
+        if !self.proposer.is_alone() && now < times.shared {
+            return Ok(());
+        }
+        times.shared = now + shared::LOOK_EVERY;
+        self.tidy(GRACE_MS).await?;
+        self.tidy_shared().await?;
         if times.pass <= now {
             times.pass = now + PASS_EVERY;
             self.pass(ORPHAN_GRACE_MS, orphans).await?;
@@ -168,14 +192,18 @@ impl Sweep {
         if times.hurry <= now {
             times.hurry = now + HURRY_EVERY;
             if self.is_nearly_full().await? {
-                self.pass(0, orphans).await?;
+                let grace_ms = match self.proposer.is_alone() {
+                    true => 0,
+                    false => shared::HURRY_GRACE_MS,
+                };
+                self.pass(grace_ms, orphans).await?;
             }
         }
         Ok(())
     }
 
     async fn carry_out(&self, grace_ms: u64, orphans: &mut HashMap<BlockRef, u64>) -> Outcome {
-        let tidied = self.tidy(GRACE_MS.min(grace_ms)).await?;
+        let tidied = self.tidy(GRACE_MS.min(grace_ms)).await? + self.tidy_shared().await?;
         let swept = self.pass(grace_ms, orphans).await?;
         Ok(Reply::Swept {
             seen: swept.seen,
@@ -193,7 +221,7 @@ impl Sweep {
     }
 
     /// Drops parts that nobody needs, and deletes garbage that is old enough, in the shards that this node leads: the sweeps of the other nodes look after the others,
-    /// and what of them lies on this node is found by the full pass. Answers how many blocks were deleted.
+    /// and tell this one what to look at. Answers how many blocks were deleted.
     async fn tidy(&self, grace_ms: u64) -> Result<u64, MetadataError> {
         let mut removed = 0;
         let mut full = None;
@@ -265,17 +293,14 @@ impl Sweep {
         let held = garbage.len() < before;
         // The same block may have become garbage twice.
         let unique: HashSet<BlockRef> = garbage.iter().map(|(_, block)| *block).collect();
-        let unreferenced = self.unreferenced(unique.into_iter().collect()).await?;
-        let condemned = match self
-            .call(&BlockCall::Condemn {
-                blocks: unreferenced,
-            })
-            .await?
-        {
-            Ok(BlockAnswer::Condemned { blocks, .. }) => blocks,
-            other => return Err(unexpected(other)),
-        };
+        let unique = unique.into_iter().collect();
+        let unreferenced = self.unreferenced(unique, None).await?;
+        let condemned = self.condemn(unreferenced.clone()).await?;
+        let shares = condemned.since.is_some();
         let deleted = self.delete(condemned).await?;
+        if shares {
+            self.tell_others(&unreferenced);
+        }
         // Also those that were not deleted: somebody refers to them again, or holds a pin on them, or they are gone already. If a pinned one is
         // never referred to, the full pass finds it.
         garbage.retain(|(_, block)| !self.fence.is_entering(block));
@@ -295,17 +320,21 @@ impl Sweep {
     ) -> Result<Swept, MetadataError> {
         let mut swept = Swept::default();
         let mut found = HashMap::new();
+        let mut gathered = Vec::new();
         let mut after = None;
+        // Where blocks are shared: from when on the shards tell by their copies here what is worth a closer look.
+        let since = self.begin_pass().await?;
+        let limit = since.map_or(STEP, |_| LIST_MAX as u32);
         loop {
-            let call = BlockCall::CondemnNext { after, limit: STEP };
+            let call = BlockCall::CondemnNext { after, limit };
             let (blocks, next) = match self.call(&call).await? {
-                Ok(BlockAnswer::Condemned { blocks, next }) => (blocks, next),
+                Ok(BlockAnswer::Condemned { blocks, next, .. }) => (blocks, next),
                 other => return Err(unexpected(other)),
             };
             swept.seen += blocks.len() as u64;
             let now_ms = self.proposer.now_ms();
             let mut due = Vec::new();
-            for block in self.unreferenced(blocks).await? {
+            for block in self.unreferenced(blocks, since).await? {
                 let since_ms = orphans.get(&block).copied().unwrap_or(now_ms);
                 if since_ms + grace_ms <= now_ms {
                     due.push(block);
@@ -313,7 +342,17 @@ impl Sweep {
                     found.insert(block, since_ms);
                 }
             }
-            swept.removed += self.delete(due).await?;
+            if since.is_some() {
+                gathered.extend(due);
+                if gathered.len() >= LIST_MAX || next.is_none() {
+                    let garbage = std::mem::take(&mut gathered);
+                    swept.removed += self.remove_garbage(&garbage).await?;
+                }
+            } else {
+                // Marked while they were found.
+                let (blocks, since) = (due, None);
+                swept.removed += self.delete(Condemned { blocks, since }).await?;
+            }
             match next {
                 Some(next) => after = Some(next),
                 None => break,
@@ -323,22 +362,38 @@ impl Sweep {
         Ok(swept)
     }
 
-    /// Deletes those of the condemned `blocks` that nobody refers to and no write holds. Answers how many are gone.
-    async fn delete(&self, blocks: Vec<BlockRef>) -> Result<u64, MetadataError> {
+    /// Has blocks marked.
+    async fn condemn(&self, blocks: Vec<BlockRef>) -> Result<Condemned, MetadataError> {
+        match self.call(&BlockCall::Condemn { blocks }).await? {
+            Ok(BlockAnswer::Condemned { blocks, since, .. }) => Ok(Condemned { blocks, since }),
+            other => Err(unexpected(other)),
+        }
+    }
+
+    /// Deletes those of the condemned blocks that nobody refers to and no write holds. Answers how many are gone.
+    async fn delete(&self, condemned: Condemned) -> Result<u64, MetadataError> {
+        let Condemned { blocks, since } = condemned;
         // First the fence, then the look: a write that the fence did not find under way has taken effect, and the look sees it.
         let fenced = self.fence.begin(blocks);
         if fenced.is_empty() {
             return Ok(0);
         }
-        let deleted = self.delete_fenced(fenced.clone()).await;
+        let deleted = self.delete_fenced(fenced.clone(), since).await;
         // Without an answer all of them may be gone.
         self.fence
             .end(deleted.as_ref().unwrap_or(&fenced), self.proposer.now_ms());
         deleted.map(|deleted| deleted.len() as u64)
     }
 
-    async fn delete_fenced(&self, fenced: Vec<BlockRef>) -> Result<Vec<BlockRef>, MetadataError> {
-        let blocks = self.unreferenced(fenced).await?;
+    async fn delete_fenced(
+        &self,
+        fenced: Vec<BlockRef>,
+        since: Option<Epoch>,
+    ) -> Result<Vec<BlockRef>, MetadataError> {
+        if let Some(since) = since {
+            self.raise_barriers(since).await?;
+        }
+        let blocks = self.unreferenced(fenced, since).await?;
         if blocks.is_empty() {
             return Ok(blocks);
         }
@@ -349,16 +404,17 @@ impl Sweep {
     }
 
     /// Those of `blocks` that no shard refers to. Blocks are named by the bucket's key, but the name does not tell the bucket. Every shard has to say so,
-    /// whoever leads it: if one does not, nothing is known and nothing is deleted.
+    /// whoever leads it: if one does not, nothing is known and nothing is deleted. `since`: as of this barrier or later, instead of now.
     pub(crate) async fn unreferenced(
         &self,
         mut blocks: Vec<BlockRef>,
+        since: Option<Epoch>,
     ) -> Result<Vec<BlockRef>, MetadataError> {
         for group in self.proposer.groups() {
             if blocks.is_empty() {
                 break;
             }
-            let referenced = self.referenced(group, &blocks).await?;
+            let referenced = self.referenced(group, &blocks, since).await?;
             let mut referenced = referenced.into_iter();
             // An answer that is too short speaks for keeping.
             blocks.retain(|_| !referenced.next().unwrap_or(true));
@@ -371,11 +427,22 @@ impl Sweep {
         &self,
         group: &Rc<Group>,
         blocks: &[BlockRef],
+        since: Option<Epoch>,
     ) -> Result<Vec<bool>, MetadataError> {
+        if let Some(since) = since
+            && state::has_barrier(group.rows(), &since).map_err(failed)?
+        {
+            let mut found = Vec::new();
+            for part in blocks.chunks(STEP as usize) {
+                found.extend(referenced_by(group.rows(), part)?);
+                tokio::task::yield_now().await;
+            }
+            return Ok(found);
+        }
         let until = search_until();
         loop {
             if group.leads() {
-                match referenced(&self.proposer, group, blocks).await {
+                match referenced(&self.proposer, group, blocks, since).await {
                     Err(Failure::NotHere(leader)) => {
                         self.proposer.again(group, leader, until).await?;
                         continue;
@@ -388,6 +455,7 @@ impl Sweep {
                 let call = PeersCall::Referenced {
                     shard: group.number(),
                     blocks: part.to_vec(),
+                    since,
                 };
                 match self.proposer.ask_leader(group, &call, true, until).await? {
                     Found::Here => break,
@@ -436,12 +504,23 @@ pub(crate) async fn referenced(
     proposer: &Proposer,
     group: &Rc<Group>,
     blocks: &[BlockRef],
+    since: Option<Epoch>,
 ) -> Result<Vec<bool>, Failure> {
     let rows = proposer.read(group).await?;
+    // Whoever raised it has been answered. A leader that does not know of it does not lead any more, however sure its clock is.
+    if let Some(since) = since
+        && !state::has_barrier(rows, &since).map_err(failed)?
+    {
+        return Err(Failure::NotHere(None));
+    }
+    Ok(referenced_by(rows, blocks)?)
+}
+
+fn referenced_by(rows: &Shard, blocks: &[BlockRef]) -> Result<Vec<bool>, MetadataError> {
     let referenced = blocks
         .iter()
         .map(|block| state::is_referenced(rows, block).map_err(failed));
-    Ok(referenced.collect::<Result<_, _>>()?)
+    referenced.collect()
 }
 
 fn failed(error: Error) -> MetadataError {

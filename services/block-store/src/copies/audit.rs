@@ -23,8 +23,6 @@ const AGAIN_AFTER: Duration = Duration::from_secs(60);
 const ROUND_EVERY: Duration = Duration::from_secs(6 * 3_600);
 /// Partitions that are audited at the same time: where nodes are far from each other, all 256 in turn would take a minute of waiting for answers.
 const PARTITIONS_AT_A_TIME: usize = 16;
-/// Strays are looked at.
-const TIDY_EVERY: Duration = Duration::from_secs(15);
 
 impl<D: Disk> Copies<D> {
     /// Audits for as long as the store lives.
@@ -56,14 +54,6 @@ impl<D: Disk> Copies<D> {
                     AGAIN_AFTER
                 }
             };
-        }
-    }
-
-    /// Lets strays go for as long as the store lives.
-    pub(crate) async fn tidies(self: Rc<Self>) {
-        loop {
-            tokio::time::sleep(TIDY_EVERY).await;
-            self.let_strays_go().await;
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::{Copies, PeerError};
 use crate::disk::Disk;
-use protocol::block::{BLOCK_BYTES_MAX, BlockError, BlockId, BlockRef};
+use protocol::block::{BLOCK_BYTES_MAX, BlockError, BlockId, BlockRef, Epoch};
 use protocol::copies::{CopyAnswer, CopyCall};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -20,7 +20,7 @@ const BRING_WITHIN: Duration = Duration::from_secs(70);
 const ASK_WITHIN: Duration = Duration::from_secs(10);
 
 /// One block for one node, and what came of it: whoever has it brought meanwhile waits for the same one, so that no byte goes twice.
-pub(super) type Errand = OnceCell<Result<(), PeerError>>;
+pub(super) type Errand = OnceCell<Result<Epoch, PeerError>>;
 
 /// One node, as this store sees it.
 pub(crate) struct Courier {
@@ -74,6 +74,22 @@ impl Courier {
     }
 }
 
+/// One block that waits, until it does not, or nobody waits with it any more.
+struct Waiting<'a>(&'a Courier);
+
+impl<'a> Waiting<'a> {
+    fn begin(courier: &'a Courier) -> Self {
+        courier.waiting.set(courier.waiting.get() + 1);
+        Self(courier)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.set(self.0.waiting.get() - 1);
+    }
+}
+
 impl<D: Disk> Copies<D> {
     /// One call, bounded in time.
     pub(super) async fn ask(
@@ -91,8 +107,8 @@ impl<D: Disk> Copies<D> {
         }
     }
 
-    /// Brings a block from this disk to a node, and waits for its turn.
-    pub(super) async fn bring(&self, node: &str, block: &BlockRef) -> Result<(), PeerError> {
+    /// Brings a block from this disk to a node, and waits for its turn. Answers when it was there.
+    pub(super) async fn bring(&self, node: &str, block: &BlockRef) -> Result<Epoch, PeerError> {
         let errand = self.courier(node).new_errand(&block.id);
         self.run(&errand, node, block).await
     }
@@ -103,20 +119,20 @@ impl<D: Disk> Copies<D> {
         errand: &Errand,
         node: &str,
         block: &BlockRef,
-    ) -> Result<(), PeerError> {
+    ) -> Result<Epoch, PeerError> {
         let brought = errand.get_or_init(|| self.carry(node, block));
         brought.await.clone()
     }
 
-    async fn carry(&self, node: &str, block: &BlockRef) -> Result<(), PeerError> {
+    async fn carry(&self, node: &str, block: &BlockRef) -> Result<Epoch, PeerError> {
         let courier = self.courier(node);
         if courier.waiting.get() >= WAITING_MAX {
             return Err(PeerError::Unreachable("too many blocks wait for it".into()));
         }
-        courier.waiting.set(courier.waiting.get() + 1);
+        let waiting = Waiting::begin(&courier);
         let kib = block.length.div_ceil(1 << 10).clamp(1, UNDER_WAY_KIB);
         let turn = courier.turns.acquire_many(kib).await;
-        courier.waiting.set(courier.waiting.get() - 1);
+        drop(waiting);
         let (key, bytes) = self.whole(block).await.map_err(PeerError::Refused)?;
         let id = block.id;
         let answer = self
@@ -124,25 +140,25 @@ impl<D: Disk> Copies<D> {
             .await;
         drop(turn);
         match answer? {
-            CopyAnswer::Kept => Ok(()),
+            CopyAnswer::Kept(epoch) => Ok(epoch),
             _ => Err(wrong_answer()),
         }
     }
 
-    /// Which of these blocks a node has not.
+    /// Which of these blocks a node has not, and when it had the others.
     pub(super) async fn lacking(
         &self,
         node: &str,
         blocks: Vec<BlockId>,
-    ) -> Result<Vec<BlockId>, PeerError> {
+    ) -> Result<(Vec<BlockId>, Epoch), PeerError> {
         let begun = tokio::time::Instant::now();
         match self
             .ask(node, CopyCall::Lacking { blocks }, ASK_WITHIN)
             .await?
         {
-            CopyAnswer::Lacking(blocks) => {
+            CopyAnswer::Lacking { blocks, epoch } => {
                 self.courier(node).answered_after(begun.elapsed());
-                Ok(blocks)
+                Ok((blocks, epoch))
             }
             _ => Err(wrong_answer()),
         }

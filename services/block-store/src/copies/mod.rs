@@ -2,10 +2,11 @@
 //!
 //! A store without a [`Placement`] is alone and none of this runs. With one, a commit is answered when a majority of the partition's nodes has
 //! the block ([`courier`] brings it); what is missing then stands in `owed/` on the disk until it is made up ([`owed`]). A block that is asked for and not here comes
-//! from the nearest node that has it ([`fetch`]). A round through all partitions ([`audit`]) makes good what disks have lost and what a new placement moves, and lets blocks go that belong
+//! from the nearest node that has it ([`fetch`]). Before a write takes such blocks into use, metadata asks as of when enough nodes have them ([`confirm`]). A round through all partitions ([`audit`]) makes good what disks have lost and what a new placement moves, and lets blocks go that belong
 //! elsewhere ([`strays`]).
 
 mod audit;
+mod confirm;
 mod courier;
 mod fetch;
 mod homes;
@@ -20,12 +21,12 @@ use crate::disk::{Disk, DiskFile, Sync};
 use crate::files::Files;
 use crate::footer::FOOTER_BYTES;
 use crate::packs::Packs;
-use crate::pins::Name;
+use crate::pins::{Name, SessionId};
 use crate::shared::Shared;
 use courier::Courier;
 use fetch::Fetching;
 use owed::Owed;
-use protocol::block::{BlockError, BlockId, BlockRef, HashKey, Place};
+use protocol::block::{BlockError, BlockId, BlockRef, Epoch, HashKey, Place};
 use protocol::copies::{CopyAnswer, CopyCall, Placement};
 use rustix::io::Errno;
 use std::cell::{Cell, RefCell};
@@ -98,6 +99,8 @@ pub(crate) struct Copies<D: Disk> {
     fetching: Fetching,
     owed: Owed,
     strays: RefCell<Strays>,
+    /// For pins of what is being kept.
+    own: SessionId,
     /// The version of the placement at which an audit found every block of this node everywhere that it belongs.
     settled: Cell<u64>,
     /// The placement has changed.
@@ -125,6 +128,7 @@ impl<D: Disk> Copies<D> {
             },
         };
         let owed = Owed::open(&shared.layout)?;
+        let own = shared.pins.borrow_mut().begin();
         Ok(Self {
             shared,
             files,
@@ -135,6 +139,7 @@ impl<D: Disk> Copies<D> {
             fetching: Fetching::default(),
             owed,
             strays: RefCell::default(),
+            own,
             settled: Cell::new(0),
             changed: Notify::new(),
         })
@@ -185,7 +190,12 @@ impl<D: Disk> Copies<D> {
         written.map_err(|errno| self.shared.system("the file `placement`", errno))?;
         let named = |name: &String| placement.nodes.iter().any(|node| node.name == *name);
         self.couriers.borrow_mut().retain(|name, _| named(name));
+        let was_alone = self.placement().is_none();
         *self.known.borrow_mut() = Known::Placed(Rc::new(placement));
+        if was_alone {
+            // What a node that is alone condemns, it looks up for itself alone.
+            self.shared.pins.borrow_mut().lift_all();
+        }
         self.changed.notify_one();
         Ok(())
     }
@@ -226,6 +236,7 @@ impl<D: Disk> Copies<D> {
             return Ok(());
         };
         let mut have: BTreeSet<u8> = homes.here().into_iter().collect();
+        let mut seen: Vec<Epoch> = have.iter().map(|_| self.shared.epochs.now()).collect();
         let others = homes.others();
         let (told, mut news) = mpsc::unbounded_channel();
         for node in &others {
@@ -242,7 +253,10 @@ impl<D: Disk> Copies<D> {
         let mut refused = Vec::new();
         while !homes.suffice(&have) {
             match tokio::time::timeout_at(deadline, news.recv()).await {
-                Ok(Some((node, Ok(())))) => drop(have.insert(node)),
+                Ok(Some((node, Ok(epoch)))) => {
+                    have.insert(node);
+                    seen.push(epoch);
+                }
                 Ok(Some((node, Err(error)))) => {
                     refused.push(format!("{} {error}", homes.name(node)));
                 }
@@ -254,10 +268,12 @@ impl<D: Disk> Copies<D> {
             }
         }
         while let Ok((node, brought)) = news.try_recv() {
-            if brought.is_ok() {
+            if let Ok(epoch) = brought {
                 have.insert(node);
+                seen.push(epoch);
             }
         }
+        self.shared.pins.borrow_mut().saw(Name::from(block), seen);
         if others.iter().all(|node| have.contains(node)) {
             if homes.here().is_none() {
                 self.strays.borrow_mut().add(block.id, block.length);
@@ -278,9 +294,10 @@ impl<D: Disk> Copies<D> {
         self.files.whole(&block.id).await
     }
 
-    /// Whether the file of this name is here, and not known to be damaged.
+    /// Whether the file of this name is on this disk, and not known to be damaged.
     fn has(&self, id: &BlockId) -> Result<bool, BlockError> {
-        if self.shared.damaged.borrow().contains(&Name::File(*id)) {
+        let unsure = self.files.publishing.is_unsynced(id);
+        if unsure || self.shared.damaged.borrow().contains(&Name::File(*id)) {
             return Ok(false);
         }
         Ok(self.files.length(id)?.is_some())
@@ -300,8 +317,32 @@ impl<D: Disk> Copies<D> {
         if self.shared.room()?.free_bytes < bytes.len() as u64 + FOOTER_BYTES as u64 {
             return Err(BlockError::Full);
         }
+        let held = Held::pin(self, Name::File(*id));
         self.files.keep(id, key, bytes).await?;
+        drop(held);
+        // Without a pause since then: whoever is told so now knows that it is here and unmarked.
         Ok(length)
+    }
+}
+
+/// A pin for as long as this lives: no sweep removes what is being kept.
+struct Held<'a> {
+    shared: &'a Shared,
+    own: SessionId,
+    name: Name,
+}
+
+impl<'a> Held<'a> {
+    fn pin<D: Disk>(copies: &'a Copies<D>, name: Name) -> Self {
+        let (shared, own) = (&*copies.shared, copies.own);
+        shared.pins.borrow_mut().pin(own, name);
+        Self { shared, own, name }
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.shared.pins.borrow_mut().unpin(self.own, self.name);
     }
 }
 

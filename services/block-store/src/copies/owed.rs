@@ -163,7 +163,10 @@ impl<D: Disk> Copies<D> {
         let mut left = Vec::new();
         let lacking = match in_question.as_slice() {
             [] => Ok(Vec::new()),
-            ids => self.lacking(node, ids.to_vec()).await,
+            ids => self
+                .lacking(node, ids.to_vec())
+                .await
+                .map(|(lacking, _)| lacking),
         };
         let Ok(lacking) = lacking else {
             return page.to_vec();
@@ -182,7 +185,7 @@ impl<D: Disk> Copies<D> {
         let mut brought = iter(brought).buffer_unordered(BROUGHT_AT_A_TIME);
         while let Some((id, brought)) = brought.next().await {
             match brought {
-                Ok(()) => {}
+                Ok(_) => {}
                 // Gone meanwhile.
                 Err(PeerError::Refused(BlockError::NoSuchBlock)) => {}
                 Err(_) => left.push(id),

@@ -3,6 +3,7 @@
 use super::audit::sum;
 use super::{Copies, PeerError};
 use crate::disk::Disk;
+use crate::pins::Name;
 use protocol::block::BlockError;
 use protocol::bus::{Accept, Origin};
 use protocol::copies::{Copies as Conversation, CopyAnswer, CopyCall, NAMES_MAX};
@@ -45,7 +46,7 @@ impl<D: Disk> Copies<D> {
                 if self.homes(&id).is_some_and(|homes| homes.here().is_none()) {
                     self.strays.borrow_mut().add(id, length);
                 }
-                Ok(CopyAnswer::Kept)
+                Ok(CopyAnswer::Kept(self.shared.epochs.now()))
             }
             CopyCall::Get { block } => {
                 let (key, bytes) = self.whole(&block).await?;
@@ -57,11 +58,16 @@ impl<D: Disk> Copies<D> {
                 }
                 let mut lacking = Vec::new();
                 for id in blocks {
-                    if !self.has(&id)? {
-                        lacking.push(id);
+                    match self.has(&id)? {
+                        // Whoever hears that it is here relies on it.
+                        true => self.shared.pins.borrow_mut().lift(Name::File(id)),
+                        false => lacking.push(id),
                     }
                 }
-                Ok(CopyAnswer::Lacking(lacking))
+                // Without a pause since the first of them.
+                let epoch = self.shared.epochs.now();
+                let blocks = lacking;
+                Ok(CopyAnswer::Lacking { blocks, epoch })
             }
             CopyCall::Sum { partition } => {
                 let ids = self.shared.layout.blocks(partition);

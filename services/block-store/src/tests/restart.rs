@@ -151,7 +151,10 @@ fn torn_records_of_the_last_group_are_discarded_and_their_space_comes_back() {
                     limit: 100,
                 };
                 let (answer, _) = call(&client, next).await.unwrap();
-                let BlockAnswer::Condemned { blocks, next: None } = answer else {
+                let BlockAnswer::Condemned {
+                    blocks, next: None, ..
+                } = answer
+                else {
                     panic!("{answer:?}")
                 };
                 assert_eq!(blocks, all);

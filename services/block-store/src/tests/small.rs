@@ -187,7 +187,10 @@ fn bytes_that_look_like_a_record_are_not_taken_for_one() {
             limit: 10,
         };
         let (answer, _) = call(&client, next).await.unwrap();
-        let BlockAnswer::Condemned { blocks, next: None } = answer else {
+        let BlockAnswer::Condemned {
+            blocks, next: None, ..
+        } = answer
+        else {
             panic!("{answer:?}")
         };
         assert_eq!(blocks, [victim, forged]);

@@ -10,7 +10,7 @@ async fn condemn_all(client: &Client<Blocks>, limit: u32) -> Vec<BlockRef> {
     loop {
         let next = BlockCall::CondemnNext { after, limit };
         let (answer, _) = call(client, next).await.unwrap();
-        let BlockAnswer::Condemned { blocks, next } = answer else {
+        let BlockAnswer::Condemned { blocks, next, .. } = answer else {
             panic!("{answer:?}")
         };
         assert!(blocks.len() <= limit as usize);

@@ -43,11 +43,11 @@ pub use roster::{ClusterChange, is_invited, roster};
 pub use schedule::{Rolling, STOPPED_BYTES_MAX, Schedule, ScheduleChange, schedule};
 pub use settings::lifecycles;
 pub use store::{MemoryStore, Rows, Store};
-pub use sweeping::{garbage, is_referenced, reclaimable};
+pub use sweeping::{garbage, has_barrier, is_referenced, reclaimable};
 
 use crate::Error;
 use changes::Changes;
-use protocol::block::{BlockRef, HashKey};
+use protocol::block::{BlockRef, Epoch, HashKey};
 use protocol::metadata::{BucketId, Change, Content, MetadataError, Operation, Reply, Versioning};
 use serde::{Deserialize, Serialize};
 
@@ -118,6 +118,11 @@ pub enum AnyChange {
     Cluster(ClusterChange),
     /// Shard 0: which services run where.
     Schedule(ScheduleChange),
+    /// What a client asks for, with blocks that several nodes share: enough of them had each one at these moments. Refused with
+    /// [`MetadataError::BlocksStale`], and nothing else changed, behind a barrier that is later than one of them.
+    Brought { change: Change, witness: Vec<Epoch> },
+    /// A store of blocks has condemned some: from now on no write is taken that saw its blocks there earlier. Harmless to repeat.
+    Barrier { since: Epoch },
 }
 
 impl From<Change> for AnyChange {
@@ -138,6 +143,9 @@ pub fn apply<S: Store>(store: &mut S, command: &Command) -> Result<Outcome, Erro
     if outcome.is_err() {
         let brought = match &command.change {
             AnyChange::Asked(change) => brought_blocks(change),
+            AnyChange::Brought { change, .. } if outcome != Err(MetadataError::BlocksStale) => {
+                brought_blocks(change)
+            }
             _ => &[],
         };
         changes.abandon(brought)?;
@@ -282,6 +290,13 @@ fn change<R: Rows>(changes: &mut Changes<'_, R>, change: &AnyChange) -> Result<O
         AnyChange::Layout(change) => layout::change(changes, change),
         AnyChange::Cluster(change) => roster::change(changes, change),
         AnyChange::Schedule(change) => schedule::change(changes, change),
+        AnyChange::Brought { change, witness } => {
+            match sweeping::is_stale(changes.rows, witness)? {
+                true => Ok(Err(MetadataError::BlocksStale)),
+                false => asked(changes, change),
+            }
+        }
+        AnyChange::Barrier { since } => sweeping::raise(changes, *since),
     }
 }
 

@@ -28,6 +28,7 @@
 //! | `x` | bucket, upload | numbers of the parts to keep: this upload has parts that nobody needs | |
 //! | `r` | block | how many objects and parts refer to it | |
 //! | `g` | time, block | nothing: nobody referred to this block at that time | |
+//! | `k` | a store of blocks | from which of its epochs on the shard takes writes that saw their blocks there | |
 //! | `e` | bucket | `Notification`: who is told of its changes, if anybody is | |
 //! | `W` | webhook | [`Queue`] of events; without a name: the number with which the next queue begins | |
 //! | `w` | webhook, 0, number | `Event` that waits to be told | |
@@ -544,6 +545,15 @@ fn block_of(bytes: &[u8]) -> Option<BlockRef> {
 
 pub(crate) fn references(block: &BlockRef) -> Vec<u8> {
     key(b'r', None, &[&block_bytes(block)])
+}
+
+/// The start of all `r` rows of blocks with this name, wherever they lie.
+pub(crate) fn references_of(id: &BlockId) -> Vec<u8> {
+    key(b'r', None, &[&id.0])
+}
+
+pub(crate) fn barrier(store: u64) -> Vec<u8> {
+    key(b'k', None, &[&store.to_be_bytes()])
 }
 
 pub(crate) fn garbage(at_ms: u64, block: &BlockRef) -> Vec<u8> {

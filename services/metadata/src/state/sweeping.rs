@@ -1,12 +1,12 @@
-//! What the sweep finds and does in one shard: garbage, and the parts of dead uploads in steps.
+//! What the sweep finds and does in one shard: garbage, and the parts of dead uploads in steps; and the barriers that keep writes apart from the sweeps of other nodes.
 
 use super::Outcome;
-use super::changes::{Changes, each, references};
+use super::changes::{Changes, any, each, references};
 use super::rows;
 use super::store::Rows;
 use super::uploads::remove_part;
 use crate::Error;
-use protocol::block::BlockRef;
+use protocol::block::{BlockRef, Epoch, Place};
 use protocol::metadata::Reply;
 use std::ops::ControlFlow;
 
@@ -38,14 +38,45 @@ pub fn garbage<R: Rows>(
     Ok(found)
 }
 
-/// Whether any object or part of this shard refers to `block`.
+/// Whether any object or part of this shard refers to `block`. To a file also what refers to a record of the same name: it is the record's copy on another node.
 pub fn is_referenced<R: Rows>(rows: &R, block: &BlockRef) -> Result<bool, Error> {
-    Ok(references(rows, block)? > 0)
+    if references(rows, block)? > 0 {
+        return Ok(true);
+    }
+    Ok(block.place == Place::File && any(rows, rows::references_of(&block.id))?)
+}
+
+/// Whether the shard refuses writes that saw their blocks in this store before `since`: then whatever these rows do not refer to of what was condemned then, no write will
+/// that relies on the copy there.
+pub fn has_barrier<R: Rows>(rows: &R, since: &Epoch) -> Result<bool, Error> {
+    Ok(barrier(rows, since.store)? >= since.number)
+}
+
+fn barrier<R: Rows>(rows: &R, store: u64) -> Result<u64, Error> {
+    let number = super::changes::get(rows, &rows::barrier(store), "barrier")?;
+    Ok(number.unwrap_or_default())
+}
+
+/// Whether a sweep of any of these stores has begun since.
+pub(super) fn is_stale<R: Rows>(rows: &R, witness: &[Epoch]) -> Result<bool, Error> {
+    for seen in witness {
+        if seen.number < barrier(rows, seen.store)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+pub(super) fn raise<R: Rows>(changes: &mut Changes<'_, R>, since: Epoch) -> Result<Outcome, Error> {
+    if !has_barrier(changes.rows, &since)? {
+        changes.put(rows::barrier(since.store), &since.number)?;
+    }
+    Ok(Ok(Reply::Done))
 }
 
 /// Whether there are parts that nobody needs.
 pub fn reclaimable<R: Rows>(rows: &R) -> Result<bool, Error> {
-    super::changes::any(rows, rows::dead_uploads())
+    any(rows, rows::dead_uploads())
 }
 
 pub(super) fn forget<R: Rows>(

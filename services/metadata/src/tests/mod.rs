@@ -15,6 +15,7 @@ mod linear;
 mod promises;
 mod rights;
 mod storm;
+mod sweeps;
 
 use crate::cluster::Part;
 use crate::peering::{Member, Peering};
@@ -108,7 +109,10 @@ impl Reach for Port {
             net.travel(&self.from, node).await;
             let target = net.nodes.borrow().get(node).cloned();
             let target = target.ok_or(CallError::NotSent)?;
-            let once = matches!(call, PeersCall::Ask { .. } | PeersCall::Propose { .. });
+            let once = matches!(
+                call,
+                PeersCall::Ask { .. } | PeersCall::Propose { .. } | PeersCall::Bring { .. }
+            );
             let fate = net.roll(1_000);
             if fate < net.lost.get() / 2 {
                 return Err(CallError::Lost);

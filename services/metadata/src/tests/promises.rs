@@ -535,11 +535,15 @@ fn nothing_is_known_to_be_unreferenced_while_a_shard_does_not_say_so() {
             copied: false,
             event,
         };
-        world.call("n2", change).await.unwrap();
+        let proposer = world.node("n2").parts.service.proposer.clone();
+        let witness = Vec::new();
+        let brought = crate::state::AnyChange::Brought { change, witness };
+        let shard = proposer.shard(bucket);
+        proposer.propose(shard, brought).await.unwrap();
         let ask = |node: &str| {
             let node = world.node(node);
             let sweep = node.parts.sweep.clone();
-            let asked = async move { sweep.unreferenced(vec![block(1), block(2)]).await };
+            let asked = async move { sweep.unreferenced(vec![block(1), block(2)], None).await };
             node.set.spawn_local(asked)
         };
         for node in ["n1", "n2", "n3"] {

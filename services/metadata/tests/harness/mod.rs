@@ -338,6 +338,12 @@ impl FakeBlocks {
                     .filter(|block| state.condemn(block))
                     .collect(),
                 next: None,
+                since: None,
+            }),
+            BlockCall::CondemnStrays => Ok(BlockAnswer::Condemned {
+                blocks: Vec::new(),
+                next: None,
+                since: None,
             }),
             BlockCall::CondemnNext { after, limit } => {
                 let behind = |block: &BlockRef| after.is_none_or(|after| *block > after);
@@ -356,7 +362,12 @@ impl FakeBlocks {
                     .into_iter()
                     .filter(|block| state.condemn(block))
                     .collect();
-                Ok(BlockAnswer::Condemned { blocks, next })
+                let since = None;
+                Ok(BlockAnswer::Condemned {
+                    blocks,
+                    next,
+                    since,
+                })
             }
             BlockCall::Delete { blocks } => {
                 while state.hold_deletes {

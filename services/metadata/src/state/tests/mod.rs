@@ -8,6 +8,7 @@
 
 mod aliases;
 mod damage;
+mod garbage;
 mod layout;
 mod lifecycle;
 pub(crate) mod model;

@@ -1,0 +1,192 @@
+//! Before a write brings blocks: that enough nodes have them, and as of which moments of their stores.
+//!
+//! What every answer of another node means: at that moment of its store the block was on its disk, and no sweep's mark was on it. So a sweep that has
+//! marked the block before that moment does not remove it, and one that marks it later is of a later moment.
+
+use super::{Copies, Homes, PeerError};
+use crate::disk::Disk;
+use crate::pins::Name;
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use protocol::block::{BlockError, BlockId, BlockRef, Epoch, Place};
+use protocol::copies::NAMES_MAX;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+/// So long a write waits for enough nodes that say that they have its blocks, or take them.
+const CONFIRM_WITHIN: Duration = Duration::from_secs(45);
+
+/// The earliest moment of each store.
+#[derive(Default)]
+struct Witness(BTreeMap<u64, u64>);
+
+impl Witness {
+    fn take(&mut self, epochs: impl IntoIterator<Item = Epoch>) {
+        for Epoch { store, number } in epochs {
+            let known = self.0.entry(store).or_insert(number);
+            *known = number.min(*known);
+        }
+    }
+
+    fn epochs(self) -> Vec<Epoch> {
+        let epochs = self.0.into_iter();
+        epochs
+            .map(|(store, number)| Epoch { store, number })
+            .collect()
+    }
+}
+
+/// One block, and who has it.
+struct Asked {
+    block: BlockRef,
+    homes: Homes,
+    have: BTreeSet<u8>,
+    seen: Vec<Epoch>,
+}
+
+impl<D: Disk> Copies<D> {
+    /// See [`protocol::block::BlockCall::Confirm`].
+    pub(crate) async fn confirm(
+        &self,
+        blocks: Vec<BlockRef>,
+        again: bool,
+    ) -> Result<Vec<Epoch>, BlockError> {
+        if !self.are_placed()? {
+            let why = "this store shares its blocks with nobody";
+            return Err(BlockError::Refused(why.into()));
+        }
+        let mut witness = Witness::default();
+        let mut unknown = Vec::new();
+        for block in blocks {
+            match self.shared.pins.borrow().seen(Name::from(&block)) {
+                // What is pinned is here, and unmarked, at this moment, too.
+                Some(seen) if !again => {
+                    witness.take(seen.iter().map(|epoch| self.later(*epoch)));
+                }
+                _ => unknown.push(block),
+            }
+        }
+        if !unknown.is_empty() {
+            witness.take(self.ask_all(unknown).await?);
+        }
+        Ok(witness.epochs())
+    }
+
+    fn later(&self, epoch: Epoch) -> Epoch {
+        let now = self.shared.epochs.now();
+        if epoch.store == now.store { now } else { epoch }
+    }
+
+    /// Asks the nodes that the blocks belong to, until enough have each of them; those that lack one get it from here.
+    async fn ask_all(&self, blocks: Vec<BlockRef>) -> Result<Vec<Epoch>, BlockError> {
+        let mut asked: BTreeMap<BlockId, Asked> = BTreeMap::new();
+        for block in blocks {
+            let Some(homes) = self.homes(&block.id) else {
+                return Err(BlockError::NoSuchBlock);
+            };
+            let (mut have, mut seen) = (BTreeSet::new(), Vec::new());
+            if let Some(own) = homes.here()
+                && self.is_here(&block).await?
+            {
+                // Without a pause behind the look, so that it is there and unmarked at this moment.
+                self.shared.pins.borrow_mut().lift(Name::File(block.id));
+                have.insert(own);
+                seen.push(self.shared.epochs.now());
+            }
+            let one = Asked {
+                block,
+                homes,
+                have,
+                seen,
+            };
+            asked.insert(block.id, one);
+        }
+        let refused = tokio::time::timeout(CONFIRM_WITHIN, self.ask_nodes(&mut asked)).await;
+        let refused = refused.unwrap_or_else(|_| {
+            let why = format!("nobody else within {} s", CONFIRM_WITHIN.as_secs());
+            vec![why]
+        });
+        for one in asked.values() {
+            if !one.homes.suffice(&one.have) {
+                return Err(match refused.is_empty() {
+                    true => BlockError::NoSuchBlock,
+                    false => one.homes.too_few(&one.have, refused),
+                });
+            }
+        }
+        for one in asked.values() {
+            // What was found of a record is a file, which its pin does not hold.
+            if one.block.place == Place::File {
+                let mut pins = self.shared.pins.borrow_mut();
+                pins.saw(Name::from(&one.block), one.seen.clone());
+            }
+        }
+        Ok(asked.into_values().flat_map(|one| one.seen).collect())
+    }
+
+    /// Answers who could not be asked; comes back early when there are enough.
+    async fn ask_nodes(&self, asked: &mut BTreeMap<BlockId, Asked>) -> Vec<String> {
+        let mut of_nodes: BTreeMap<String, (u8, Vec<BlockRef>)> = BTreeMap::new();
+        for one in asked.values() {
+            for node in one.homes.others() {
+                let name = one.homes.name(node).to_owned();
+                let (_, blocks) = of_nodes.entry(name).or_insert((node, Vec::new()));
+                blocks.push(one.block);
+            }
+        }
+        let asking = of_nodes.iter().flat_map(|(name, (node, blocks))| {
+            let pages = blocks.chunks(NAMES_MAX);
+            pages.map(move |page| async move { (name, *node, self.ask_node(name, page).await) })
+        });
+        let mut answers: FuturesUnordered<_> = asking.collect();
+        let mut refused = Vec::new();
+        while asked.values().any(|one| !one.homes.suffice(&one.have)) {
+            match answers.next().await {
+                None => break,
+                Some((name, _, Err(error))) => refused.push(format!("{name} {error}")),
+                Some((_, node, Ok((there, epoch)))) => {
+                    for id in there {
+                        if let Some(one) = asked.get_mut(&id) {
+                            one.have.insert(node);
+                            one.seen.push(epoch);
+                        }
+                    }
+                }
+            }
+        }
+        refused
+    }
+
+    /// Which of these blocks a node has, and since when that is said; it is brought what it lacks and this node has.
+    async fn ask_node(
+        &self,
+        node: &str,
+        blocks: &[BlockRef],
+    ) -> Result<(Vec<BlockId>, Epoch), PeerError> {
+        let names = blocks.iter().map(|block| block.id).collect();
+        let (lacking, epoch) = self.lacking(node, names).await?;
+        let mut there = Vec::new();
+        for block in blocks {
+            if lacking.contains(&block.id) {
+                match self.bring(node, block).await {
+                    Ok(_) => {}
+                    Err(PeerError::Refused(BlockError::NoSuchBlock)) => continue,
+                    Err(error) => return Err(error),
+                }
+            }
+            there.push(block.id);
+        }
+        Ok((there, epoch))
+    }
+
+    /// Whether this disk has the file. A record of a time when this node was alone becomes one: then it is looked after as on the other nodes.
+    async fn is_here(&self, block: &BlockRef) -> Result<bool, BlockError> {
+        if block.place != Place::File && !self.has(&block.id)? {
+            return match self.whole(block).await {
+                Ok((key, bytes)) => self.keep(&block.id, key, bytes).await.map(|_| true),
+                Err(BlockError::NoSuchBlock | BlockError::Damaged) => Ok(false),
+                Err(error) => Err(error),
+            };
+        }
+        self.has(&block.id)
+    }
+}
