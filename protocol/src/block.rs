@@ -5,6 +5,7 @@
 //! directory.
 
 use crate::copies::Placement;
+use crate::health::Inventory;
 use crate::wire::Conversation;
 use serde::{Deserialize, Serialize};
 
@@ -25,7 +26,7 @@ impl Conversation for Blocks {
     type Answer = Result<BlockAnswer, BlockError>;
     const NAME: &'static str = "blocks";
     const NUMBER: u8 = 6;
-    const VERSION: u8 = 2;
+    const VERSION: u8 = 3;
 }
 
 /// A block's name: BLAKE3 of its bytes, keyed with its bucket's key, so that nobody can probe another bucket's content.
@@ -152,6 +153,11 @@ pub enum BlockCall {
         /// All of it.
         placement: Placement,
     },
+    /// From metadata: what is here, partition by partition, and what came lately. No side effect.
+    Inventory,
+    /// From metadata: another node lacks blocks that are here: look soon whether everything is where it belongs, and bring what is not. Harmless to
+    /// repeat.
+    Audit,
 }
 
 /// What the block-store answers.
@@ -184,6 +190,8 @@ pub enum BlockAnswer {
     Deleted(Vec<BlockRef>),
     /// See [`Usage`].
     Usage(Usage),
+    /// See [`Inventory`].
+    Inventory(Inventory),
 }
 
 /// How full a block-store is.

@@ -4,6 +4,7 @@
 //! message's. Raft's own messages travel as bytes, because only metadata knows their form.
 
 use crate::block::BlockRef;
+use crate::health::NodeHealth;
 use crate::metadata::{Answer, BucketId, Call, MetadataError, Reply};
 use crate::stream::FRAME_BYTES_MAX;
 use crate::wire::Conversation;
@@ -28,7 +29,7 @@ impl Conversation for Peers {
     type Answer = PeersAnswer;
     const NAME: &'static str = "peers";
     const NUMBER: u8 = 22;
-    const VERSION: u8 = 1;
+    const VERSION: u8 = 2;
     const BYTES_MAX: usize = FRAME_BYTES_MAX;
 }
 
@@ -107,6 +108,11 @@ pub enum PeersCall {
     /// The keys under which the data keys of encrypted objects lie in rows, before a node gets rows → [`PeersAnswer::Done`] when they
     /// are on its disk. Harmless to repeat.
     TakeKeys(MasterKeys),
+    /// How the other node is → [`PeersAnswer::Health`]. A read; what it asks its own block-store is bounded in time.
+    Health {
+        /// Also where blocks belong.
+        layout: bool,
+    },
 }
 
 /// A message of openraft's, in postcard.
@@ -201,6 +207,8 @@ pub enum PeersAnswer {
         /// At the leader.
         revision: u64,
     },
+    /// To [`PeersCall::Health`].
+    Health(NodeHealth),
     /// Nothing was done, because another node leads the shard.
     NotLeader {
         /// Its name, if it is known.

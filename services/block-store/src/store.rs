@@ -63,12 +63,14 @@ impl<D: Disk + Clone> Store<D> {
         let files = Rc::new(Files::new(disk, shared.clone()));
         let packs = Rc::new(packs);
         let copies = Copies::open(files.clone(), packs.clone(), peers).await;
-        Ok(Self {
+        let store = Self {
             shared,
             files,
             packs,
             copies: Rc::new(copies.map_err(Error::Directory)?),
-        })
+        };
+        store.recall_scrub().await.map_err(Error::Directory)?;
+        Ok(store)
     }
 }
 
@@ -89,6 +91,7 @@ impl<D: Disk> Store<D> {
             self.copies.clone().make_up(),
             self.copies.clone().audits(),
             self.copies.clone().tidies(),
+            self.copies.clone().remembers_packed(),
         );
     }
 
@@ -285,6 +288,11 @@ impl<D: Disk> Store<D> {
                 self.delete(session.id, blocks).await?
             }
             BlockCall::Usage => BlockAnswer::Usage(self.usage()?),
+            BlockCall::Inventory => BlockAnswer::Inventory(self.copies.inventory()),
+            BlockCall::Audit => {
+                self.copies.audit_soon();
+                BlockAnswer::Done
+            }
             BlockCall::Place { placement } => {
                 self.copies.place(placement).await?;
                 BlockAnswer::Done
@@ -300,7 +308,7 @@ type Answered = Result<(BlockAnswer, Vec<OwnedFd>), BlockError>;
 fn may_ask(client: &str, call: &BlockCall) -> bool {
     match call {
         BlockCall::Open { .. } => true,
-        BlockCall::Place { .. } => client == "metadata",
+        BlockCall::Place { .. } | BlockCall::Inventory | BlockCall::Audit => client == "metadata",
         _ => client != "web",
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::report::{Answer, Refusal, Report};
 use crate::verbs::{Verbs, gone, odd};
+use crate::{leaving, status};
 use protocol::cluster::{INVITATION_MS, NodeEntry, Roster, Standing};
 use protocol::membership::{Member, MemberState, MembershipAnswer, MembershipCall};
 use protocol::metadata::{INVITATION_MS_MAX, INVITATION_MS_MIN, Operation, Reply};
@@ -78,13 +79,14 @@ pub(crate) async fn invite(verbs: &Verbs, words: &[&str]) -> Answer {
     Ok(Report::Done(sentence, facts))
 }
 
-/// `node revoke NAME`, `node leave NAME`.
+/// `node revoke NAME`, at once, and `node leave NAME`, when nothing depends on it any more.
 pub(crate) async fn node(verbs: &Verbs, words: &[&str]) -> Answer {
-    let (name, standing) = match words {
-        ["revoke", name] => (name, Standing::Revoked),
-        ["leave", name] => (name, Standing::Left),
+    let (name, standing, forced) = match words {
+        ["revoke", name] => (name, Standing::Revoked, true),
+        ["leave", name] => (name, Standing::Left, false),
+        ["leave", name, "--force"] | ["leave", "--force", name] => (name, Standing::Left, true),
         _ => {
-            let usage = "node revoke NAME | node leave NAME";
+            let usage = "node revoke NAME | node leave NAME [--force]";
             return Err(Refusal::Words(usage.into()));
         }
     };
@@ -97,13 +99,19 @@ pub(crate) async fn node(verbs: &Verbs, words: &[&str]) -> Answer {
         Refusal::Failed(format!("no node is named {name:?}; there are {names}"))
     })?;
     let key = node.key;
+    if !forced && node.standing == Standing::Member {
+        let health = status::health(verbs).await?;
+        if let Some(why) = leaving::reason_to_stay(&health, &key, name) {
+            return Err(Refusal::Failed(why));
+        }
+    }
     verbs
         .change(Operation::SetStanding { key, standing })
         .await?;
     let (sentence, word) = match standing {
         Standing::Revoked => (
             format!(
-                "{name} is revoked: no node speaks with it any more, and it can only come back with a new identity"
+                "{name} is revoked: no node speaks with it any more, and it can only come back with a new identity; `trousseau status` says what is to be repaired"
             ),
             "revoked",
         ),

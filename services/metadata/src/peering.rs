@@ -106,6 +106,9 @@ impl Peering {
                 let rights = &self.service.rights;
                 rights.lease(member.number, name, revision).await
             }
+            PeersCall::Health { layout } => {
+                PeersAnswer::Health(self.service.health.own(layout).await)
+            }
             PeersCall::Confirm { revision } => self.service.rights.confirm(revision).await,
             PeersCall::TakeKeys(keys) => match self.service.keyring.take(&keys.0) {
                 Ok(()) => PeersAnswer::Done,

@@ -4,6 +4,7 @@ use crate::buckets::Buckets;
 use crate::cluster::Cluster;
 use crate::events;
 use crate::fence::Fence;
+use crate::health::Watch;
 use crate::keyring::Keyring;
 use crate::lifecycle;
 use crate::placing::Placing;
@@ -72,6 +73,7 @@ impl Caller {
                 | Operation::Invite { .. }
                 | Operation::SetStanding { .. }
                 | Operation::Layout
+                | Operation::Health
                 | Operation::EditLayout(_)
                 | Operation::ApplyLayout { .. }
         );
@@ -97,6 +99,7 @@ pub(crate) struct Service {
     pub(crate) placing: Rc<Placing>,
     pub(crate) space: Rc<Space>,
     pub(crate) rights: Rc<Rights>,
+    pub(crate) health: Rc<Watch>,
 }
 
 impl Serve<Metadata> for Service {
@@ -199,6 +202,7 @@ impl Service {
                 self.cluster.set_standing(key, standing).await?
             }
             Operation::Layout => self.placing.report().await?,
+            Operation::Health => Reply::Health(Box::new(self.health.of_all().await)),
             Operation::PlacementOf { key } => self.placing.placement_of(&key).await?,
             Operation::EditLayout(edit) => self.placing.edit(edit).await?,
             Operation::ApplyLayout { version } => self.placing.apply(version).await?,

@@ -15,8 +15,10 @@ pub struct Node {
     pub number: u64,
     /// Where it stands.
     pub zone: String,
-    /// It has capacity; a gateway has none.
+    /// It has capacity, and so gets the registry; a gateway has none.
     pub stores: bool,
+    /// It may have a vote: of those with capacity, who has a place in the layout.
+    pub votes: bool,
 }
 
 /// What the leader of a shard knows.
@@ -50,8 +52,14 @@ pub enum Step {
 /// Three, or one in each zone that has capacity.
 pub fn copies_by_default(nodes: &[Node]) -> usize {
     const USUAL: usize = 3;
-    let zones: BTreeSet<&str> = storing(nodes).map(|node| node.zone.as_str()).collect();
+    let zones: BTreeSet<&str> = voting(nodes).map(|node| node.zone.as_str()).collect();
     zones.len().clamp(1, USUAL)
+}
+
+/// How many voters each shard is to have of these nodes.
+pub fn wanted_count(nodes: &[Node], copies: Option<usize>) -> usize {
+    let copies = copies.unwrap_or_else(|| copies_by_default(nodes));
+    copies.min(voting(nodes).count()).max(1)
 }
 
 /// The next step; `None` if nothing is to be done, or nothing can be done safely now.
@@ -143,7 +151,7 @@ fn wanted(situation: &Situation<'_>, voters: &BTreeSet<u64>) -> BTreeSet<u64> {
     let Situation { shard, nodes, .. } = situation;
     let copies = situation.copies.unwrap_or_else(|| copies_by_default(nodes));
     let mut zones: BTreeMap<&str, Vec<u64>> = BTreeMap::new();
-    for node in storing(nodes) {
+    for node in voting(nodes) {
         zones.entry(&node.zone).or_default().push(node.number);
     }
     if zones.is_empty() {
@@ -215,12 +223,14 @@ fn transfer(situation: &Situation<'_>, voters: &BTreeSet<u64>) -> Option<Step> {
     (*leader != situation.leader).then_some(Step::Transfer(*leader))
 }
 
-fn storing(nodes: &[Node]) -> impl Iterator<Item = &Node> {
-    nodes.iter().filter(|node| node.stores)
+fn voting(nodes: &[Node]) -> impl Iterator<Item = &Node> {
+    nodes.iter().filter(|node| node.stores && node.votes)
 }
 
 fn storing_number(nodes: &[Node], number: u64) -> bool {
-    storing(nodes).any(|node| node.number == number)
+    nodes
+        .iter()
+        .any(|node| node.stores && node.number == number)
 }
 
 #[cfg(test)]

@@ -46,6 +46,7 @@ impl World {
             number: 1,
             zone: "zone-0".into(),
             stores: true,
+            votes: true,
         };
         Self {
             dice,
@@ -123,7 +124,8 @@ impl World {
                 for number in &new {
                     assert!(self.learners.contains(number) && self.stored.contains(number));
                     let node = self.nodes.iter().find(|node| node.number == *number);
-                    assert!(node.unwrap().stores, "a gateway gets a vote: {step:?}");
+                    let node = node.unwrap();
+                    assert!(node.stores && node.votes, "{node:?} gets a vote: {step:?}");
                 }
                 if !new.is_empty() {
                     self.check_zones(voters);
@@ -146,13 +148,11 @@ impl World {
     fn check_zones(&self, voters: &BTreeSet<u64>) {
         let zone = |number: &u64| {
             let node = self.nodes.iter().find(|node| node.number == *number)?;
-            node.stores.then_some(node.zone.as_str())
+            (node.stores && node.votes).then_some(node.zone.as_str())
         };
         let zones: Vec<&str> = voters.iter().filter_map(zone).collect();
         let distinct: BTreeSet<&str> = zones.iter().copied().collect();
-        let there: BTreeSet<&str> = storing(&self.nodes)
-            .map(|node| node.zone.as_str())
-            .collect();
+        let there: BTreeSet<&str> = voting(&self.nodes).map(|node| node.zone.as_str()).collect();
         let copies = self
             .copies
             .unwrap_or_else(|| copies_by_default(&self.nodes));
@@ -173,6 +173,7 @@ impl World {
                     number: self.next_number,
                     zone: format!("zone-{zone}"),
                     stores,
+                    votes: stores && self.dice.roll(6) > 0,
                 });
                 self.up.insert(self.next_number);
                 self.next_number += 1;
@@ -194,7 +195,11 @@ impl World {
                 let silent = self.voters.difference(&self.up).copied();
                 self.given_up = silent.collect();
             }
-            10 => self.nodes[any].stores ^= self.dice.roll(4) == 0,
+            10 => match self.dice.roll(4) {
+                0 => self.nodes[any].stores ^= true,
+                1 => self.nodes[any].votes ^= true,
+                _ => {}
+            },
             _ => {
                 let learner = self.learners.iter().copied().nth(any);
                 self.stored
@@ -232,8 +237,8 @@ impl World {
             steps.extend(step);
             assert!(steps.len() < 60, "it does not end: {steps:?}");
         }
-        let storing: BTreeSet<u64> = storing(&self.nodes).map(|node| node.number).collect();
-        if storing.is_empty() {
+        let able: BTreeSet<u64> = voting(&self.nodes).map(|node| node.number).collect();
+        if able.is_empty() {
             return;
         }
         let copies = self
@@ -241,16 +246,21 @@ impl World {
             .unwrap_or_else(|| copies_by_default(&self.nodes));
         assert_eq!(
             self.voters.len(),
-            copies.min(storing.len()),
+            copies.min(able.len()),
             "{:?}",
             self.nodes
         );
-        assert!(self.voters.is_subset(&storing));
+        assert!(self.voters.is_subset(&able));
         self.check_zones(&self.voters);
         let turn = usize::from(self.shard) % self.voters.len();
         assert_eq!(Some(&self.leader), self.voters.iter().nth(turn));
         let learners: BTreeSet<u64> = match self.shard {
-            0 => storing.difference(&self.voters).copied().collect(),
+            0 => {
+                let storing = self.nodes.iter().filter(|node| node.stores);
+                let storing = storing.map(|node| node.number);
+                let without = storing.filter(|number| !self.voters.contains(number));
+                without.collect()
+            }
             _ => BTreeSet::new(),
         };
         assert_eq!(self.learners, learners);
@@ -290,6 +300,7 @@ fn node(number: u64, zone: &str) -> Node {
         number,
         zone: zone.into(),
         stores: true,
+        votes: true,
     }
 }
 
@@ -376,4 +387,35 @@ fn every_node_that_stores_learns_the_registry_and_leaders_are_spread() {
     let leaders: Vec<Option<Step>> = (6..9).map(|shard| step(shard, &nodes, &now)).collect();
     let expected = [None, Some(Step::Transfer(2)), Some(Step::Transfer(3))];
     assert_eq!(leaders, expected);
+}
+
+#[test]
+fn as_many_vote_as_there_are_copies_and_nodes_for_them() {
+    let mut nodes = [1, 2, 3, 4, 5].map(|number| node(number, &format!("z{number}")));
+    let check = |nodes: &[Node], copies: Option<usize>, expected: usize| {
+        assert_eq!(wanted_count(nodes, copies), expected, "{copies:?}");
+    };
+    for copies in [1, 2, 3, 5] {
+        check(&nodes, Some(copies), copies);
+    }
+    check(&nodes, None, 3);
+    check(&nodes[..2], Some(3), 2);
+    check(&[], Some(3), 1);
+    nodes[0].votes = false;
+    nodes[1].stores = false;
+    check(&nodes, Some(5), 3);
+}
+
+#[test]
+fn a_node_that_keeps_no_blocks_gives_its_vote_to_one_that_does() {
+    let mut nodes = [node(1, "a"), node(2, "b"), node(3, "c"), node(4, "d")];
+    nodes[0].votes = false;
+    let now = members(&[1, 2, 3], &[4], &[1, 2, 3, 4]);
+    assert_eq!(
+        step(0, &nodes, &now),
+        Some(Step::SetVoters(set_of(&[2, 3, 4])))
+    );
+    // It keeps the registry, though.
+    let then = members(&[2, 3, 4], &[1], &[1, 2, 3, 4]);
+    assert_ne!(step(0, &nodes, &then), Some(Step::RemoveLearner(1)));
 }

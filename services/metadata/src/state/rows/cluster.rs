@@ -25,3 +25,7 @@ pub(crate) fn invitation(secret_hash: &[u8; 32]) -> Vec<u8> {
 pub(crate) fn invitations() -> Vec<u8> {
     key(b'I', None, &[])
 }
+
+pub(crate) fn wished_copies() -> Vec<u8> {
+    key(b'd', None, &[])
+}
