@@ -62,7 +62,7 @@ pub static VERBS: &[Form] = {
         form(
             &["status"],
             "",
-            "the cluster: what is unsafe and what to do; the node: what serves, what this host could not give",
+            "what is unsafe and what to do; what serves; what this host could not give",
             Inspect,
         ),
         form(
@@ -166,7 +166,7 @@ pub static VERBS: &[Form] = {
         form(
             &["node", "leave"],
             "NAME [--force]",
-            "it belongs no more, once nothing depends on it; a new invitation brings it back",
+            "it belongs no more, once nothing depends on it; an invitation brings it back",
             Admin,
         ),
         form(&["node"], "", "", Admin),

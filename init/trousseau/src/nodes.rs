@@ -143,7 +143,9 @@ fn spread(wish: &Wish, nodes: &[Node], size: Size) -> Result<(), String> {
 
 /// Whether nothing is under way any more, by the words of `status`.
 fn is_done(status: &Value) -> bool {
-    let done = status.get("cluster").and_then(|cluster| cluster.get("done"));
+    let done = status
+        .get("cluster")
+        .and_then(|cluster| cluster.get("done"));
     done.and_then(Value::as_bool).unwrap_or(false)
 }
 

@@ -199,7 +199,8 @@ impl Options {
                     let added = options.webhooks.add(&value()?);
                     added.map_err(|why| format!("--webhook: {why}"))?;
                 }
-                "--name" | "--zone" | "--capacity" | "--mesh" | "--gossip" | "--join" | "--copies"
+                "--name" | "--zone" | "--capacity" | "--mesh" | "--gossip" | "--join"
+                | "--copies"
                     if options.rest.first().is_none_or(|verb| verb == "up") =>
                 {
                     options.among_others(&word, value()?)?;

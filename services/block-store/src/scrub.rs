@@ -38,7 +38,7 @@ impl<D: Disk> Store<D> {
     }
 
     /// Every block has been read now. That this cannot be noted down is no harm: it is for people.
-    async fn scrubbed(&self, now_ms: u64) {
+    pub(crate) async fn scrubbed(&self, now_ms: u64) {
         self.shared.scrubbed_ms.set(now_ms);
         let noted = match self.shared.layout.write_scrubbed() {
             Ok(file) => {

@@ -73,7 +73,7 @@ impl Progress {
                     rate => format!(", {}/s", amount(rate)),
                 };
                 let left = self.seconds_left.map_or_else(String::new, |seconds| {
-                    format!(", about {} left", span(seconds * 1_000))
+                    format!(", about {} left", span(seconds.saturating_mul(1_000)))
                 });
                 format!("{node}: {blocks} blocks to come{bytes}{rate}{left}")
             }

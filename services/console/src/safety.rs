@@ -212,7 +212,9 @@ impl<'a> Judge<'a> {
         let shards = &self.health.shards;
         let headless: Vec<&ShardReport> =
             shards.iter().filter(|one| one.leader.is_none()).collect();
-        self.done &= shards.iter().all(|one| one.leader.is_some() && one.current == one.voters);
+        self.done &= shards
+            .iter()
+            .all(|one| one.leader.is_some() && one.current == one.voters);
         if !headless.is_empty() {
             let numbers = numbers(&headless);
             let missing = headless.iter().flat_map(|one| missing(one));
@@ -307,7 +309,7 @@ impl<'a> Judge<'a> {
         let owed: u64 = versions
             .filter_map(|said| said.usage.as_ref().ok())
             .map(|usage| usage.behind)
-            .sum();
+            .fold(0, u64::saturating_add);
         if owed > 0 {
             self.say(
                 Level::Note,

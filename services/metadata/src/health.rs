@@ -4,14 +4,14 @@
 //! Nobody is waited for longer than [`ASK_WITHIN`]. What a node said last is remembered, so that one that is out of reach is shown as it was. Where the tallies
 //! of blocks differ for long, this node's block-store is told to look: a disk that was replaced is filled again.
 
-use crate::members::Wanted;
 use crate::proposer::Proposer;
 use crate::raft::number_of;
 use crate::state;
-use crate::voters;
+use crate::voters::{self, Node};
 use futures_util::future::join_all;
 use protocol::block::{BlockAnswer, BlockCall, Blocks, Usage};
-use protocol::cluster::{NodeKey, Roster};
+use protocol::cluster::{NODE_NAME_BYTES_MAX, NODES_MAX, NodeKey, Roster};
+use protocol::copies::PARTITIONS;
 use protocol::health::{
     Health, Holder, Inventory, Layout, NodeHealth, NodeReport, Placed, Received, Said, ShardHealth,
     ShardReport, Tally,
@@ -32,6 +32,8 @@ mod tests;
 const ASK_WITHIN: Duration = Duration::from_millis(HEALTH_WITHIN_MS);
 /// How long this node's own block-store may take: less, so that an asker hears at least the rest.
 const BLOCKS_WITHIN: Duration = Duration::from_millis(HEALTH_WITHIN_MS / 2);
+/// Of why a block-store says nothing, in bytes.
+const REASON_BYTES_MAX: usize = 1_024;
 /// How often the others are asked without anybody wanting to know.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
 
@@ -152,14 +154,19 @@ impl Watch {
             keys.entry(holder.key).or_insert(None);
         }
         self.remember(&answers, &keys);
-        let copies = self.wanted_voters(roster.as_ref());
-        self.put_together(roster, layout, &keys, &answers, copies)
+        let wanted = wanted_voters(roster.as_ref(), layout.as_ref(), self.copies);
+        self.put_together(roster, layout, &keys, &answers, wanted)
     }
 
     async fn ask(&self, name: &str, layout: bool) -> Result<NodeHealth, String> {
         let call = PeersCall::Health { layout };
         match self.proposer.ways().call(name, &call, ASK_WITHIN).await {
-            Ok(PeersAnswer::Health(health)) => Ok(health),
+            Ok(PeersAnswer::Health(health)) => {
+                match is_bounded(&health, self.proposer.groups().len()) {
+                    true => Ok(health),
+                    false => Err("its answer breaks its bounds".into()),
+                }
+            }
             Ok(PeersAnswer::Refused(why)) => Err(why),
             Ok(_) => Err("another answer than was asked for".into()),
             Err(error) => Err(error.to_string()),
@@ -178,16 +185,6 @@ impl Watch {
                 known.insert(*key, (Instant::now(), health.clone()));
             }
         }
-    }
-
-    fn wanted_voters(&self, roster: Option<&Roster>) -> u8 {
-        let Some(roster) = roster else {
-            return 1;
-        };
-        let layout = state::layout(self.proposer.registry().rows());
-        let wanted = Wanted::of(roster, layout.ok().flatten().as_ref(), self.copies);
-        let count = voters::wanted_count(&wanted.nodes, wanted.copies);
-        u8::try_from(count).unwrap_or(u8::MAX)
     }
 
     fn put_together(
@@ -266,13 +263,59 @@ impl Watch {
     }
 }
 
+/// How many voters each shard should have, as [`crate::members`] sees it, also on a node that has no rows.
+fn wanted_voters(roster: Option<&Roster>, layout: Option<&Placed>, copies: Option<usize>) -> u8 {
+    let members = roster.into_iter().flat_map(Roster::members);
+    let nodes = members.map(|node| Node {
+        number: number_of(&node.key),
+        zone: node.zone.clone(),
+        stores: node.capacity_bytes > 0,
+        votes: layout.is_none_or(|layout| {
+            let mut holders = layout.holders.iter();
+            holders.any(|holder| holder.key == node.key && holder.stays)
+        }),
+    });
+    let nodes: Vec<Node> = nodes.collect();
+    let copies = copies.or(layout.map(|layout| layout.copies.into()));
+    u8::try_from(voters::wanted_count(&nodes, copies)).unwrap_or(u8::MAX)
+}
+
 /// About how many bytes so many blocks have, by those that were copied.
 fn bytes_of(blocks: u64, received: &[Received]) -> Option<u64> {
-    let count: u64 = received.iter().map(|one| one.blocks).sum();
-    let bytes: u64 = received.iter().map(|one| one.bytes).sum();
+    let sum = |of: fn(&Received) -> u64| received.iter().map(of).fold(0, u64::saturating_add);
+    let (count, bytes) = (sum(|one| one.blocks), sum(|one| one.bytes));
     let all = u128::from(blocks) * u128::from(bytes);
     let about = all.checked_div(u128::from(count))?;
     Some(u64::try_from(about).unwrap_or(u64::MAX))
+}
+
+/// Whether another node keeps to what can be: what it says is kept, and shown to people.
+fn is_bounded(health: &NodeHealth, shards: usize) -> bool {
+    let of_nodes = |numbers: &Vec<u64>| numbers.len() <= NODES_MAX;
+    let blocks = match &health.blocks {
+        Ok((_, inventory)) => [0, PARTITIONS].contains(&inventory.tallies.len()),
+        Err(why) => why.len() <= REASON_BYTES_MAX,
+    };
+    let layout = health.layout.iter().all(|layout| {
+        let known = |nodes: &Vec<u8>| {
+            let node = |node: &u8| usize::from(*node) < layout.holders.len();
+            nodes.len() <= NODES_MAX && nodes.iter().all(node)
+        };
+        layout.partitions.len() == PARTITIONS
+            && layout.partitions.iter().all(known)
+            && layout.holders.len() <= NODES_MAX
+            && layout
+                .holders
+                .iter()
+                .all(|holder| holder.zone.len() <= NODE_NAME_BYTES_MAX)
+    });
+    blocks
+        && layout
+        && health.shards.len() <= shards
+        && health
+            .shards
+            .iter()
+            .all(|one| of_nodes(&one.voters) && one.current.iter().all(of_nodes))
 }
 
 /// The applied layout with the nodes of each partition, present and to be.
@@ -285,7 +328,7 @@ fn placed(layout: &state::Layout) -> Placed {
         if !holders.iter().any(|holder| holder.key == role.key) {
             let newer = newest.roles.iter().find(|one| one.key == role.key);
             let zone = newer.map_or(&role.zone, |newer| &newer.zone).clone();
-            let stays = newer.is_some();
+            let stays = newer.is_some_and(|role| role.capacity_bytes > 0);
             holders.push(Holder {
                 key: role.key,
                 zone,
@@ -297,7 +340,7 @@ fn placed(layout: &state::Layout) -> Placed {
         let place = holders.iter().position(|holder| holder.key == *key)?;
         u8::try_from(place).ok()
     };
-    let partitions = (0..protocol::copies::PARTITIONS).map(|partition| {
+    let partitions = (0..PARTITIONS).map(|partition| {
         let nodes = arrangements.iter().flat_map(|one| {
             let nodes = one.partitions.get(partition).into_iter().flatten();
             nodes.filter_map(|place| place_of(&one.roles.get(usize::from(*place))?.key))
@@ -339,7 +382,7 @@ fn compare(placed: &Placed, tallies: &[&[Tally]]) -> Compared {
         let most = most.unwrap_or(0);
         for (node, tally) in &known {
             if let Some(Some(lacking)) = lacking.get_mut(usize::from(*node)) {
-                *lacking += most - tally.blocks;
+                *lacking = lacking.saturating_add(most - tally.blocks);
             }
         }
         let fullest: Vec<&(u8, Tally)> = known

@@ -24,6 +24,8 @@ const EXCUSED: Duration = Duration::from_secs(10);
 const TRANSFER_EVERY: Duration = Duration::from_secs(30);
 /// How often the log is told of steps that do not succeed.
 const TOLD_EVERY: Duration = Duration::from_secs(60);
+/// Where a shard is used is judged by the last minutes.
+const DEMAND_HALVED_AFTER: Duration = Duration::from_secs(5 * 60);
 /// How long a node may take to store the master keys.
 const KEYS_MAX: Duration = Duration::from_secs(10);
 
@@ -36,6 +38,26 @@ struct Memory {
     transfer: Option<Instant>,
     /// When the log was told of trouble last.
     told: Option<Instant>,
+    /// Calls by the node that they came by, of which half are forgotten in [`DEMAND_HALVED_AFTER`].
+    demand: BTreeMap<u64, f64>,
+    /// Since when this node leads, as far as is remembered.
+    leads_since: Option<Instant>,
+    /// It led the shard already when nobody else could.
+    founded: bool,
+}
+
+impl Memory {
+    /// What came since the last look.
+    fn count(&mut self, came: BTreeMap<u64, u64>) {
+        let kept = 0.5_f64.powf(LOOK_EVERY.as_secs_f64() / DEMAND_HALVED_AFTER.as_secs_f64());
+        for calls in self.demand.values_mut() {
+            *calls *= kept;
+        }
+        for (number, calls) in came {
+            *self.demand.entry(number).or_default() += calls as f64;
+        }
+        self.demand.retain(|_, calls| *calls >= 0.5);
+    }
 }
 
 /// Who may vote, and how many should.
@@ -130,12 +152,20 @@ impl Executor {
             return;
         };
         excuse(&mut members, memory);
+        memory.count(group.take_demand());
+        let leads_since = *memory.leads_since.get_or_insert_with(Instant::now);
+        memory.founded |= members.voters.iter().map(BTreeSet::len).eq([1]);
+        let rounded = |(number, calls): (&u64, &f64)| (*number, calls.round() as u64);
+        let demand = memory.demand.iter().map(rounded).collect();
         let situation = Situation {
             shard: group.number(),
             leader: self.service.proposer.store().number(),
             nodes: &wanted.nodes,
             copies: wanted.copies,
             members: &members,
+            demand: &demand,
+            // Who has just been given the lead has not heard from where it is used.
+            judged: memory.founded || leads_since.elapsed() >= DEMAND_HALVED_AFTER,
         };
         let Some(step) = voters::next(&situation) else {
             return;

@@ -75,7 +75,10 @@ impl Peering {
                 };
                 group.take(transfer, part).await.unwrap_or_else(refused)
             }
-            PeersCall::Ask { client, call } => self.service.asked(&client, call).await,
+            PeersCall::Ask { client, call } => {
+                self.service.used_by(member.number, &call.operation);
+                self.service.asked(&client, call).await
+            }
             PeersCall::Propose { shard, change } => {
                 let done = self.propose(shard, &change).await;
                 answered(done, |outcome| outcome)

@@ -154,6 +154,11 @@ impl Service {
         if !caller.may_ask(&call.operation) {
             return self.answer_with(Err(MetadataError::Refused("not from this caller".into())));
         }
+        if matches!(call.operation, Operation::Health) {
+            // Also where nobody leads: that is what it is asked for.
+            let health = self.health.of_all().await;
+            return self.answer_with(Ok(Reply::Health(Box::new(health))));
+        }
         if !self.proposer.is_alone() {
             return self.anywhere(caller, call).await;
         }
@@ -202,7 +207,6 @@ impl Service {
                 self.cluster.set_standing(key, standing).await?
             }
             Operation::Layout => self.placing.report().await?,
-            Operation::Health => Reply::Health(Box::new(self.health.of_all().await)),
             Operation::PlacementOf { key } => self.placing.placement_of(&key).await?,
             Operation::EditLayout(edit) => self.placing.edit(edit).await?,
             Operation::ApplyLayout { version } => self.placing.apply(version).await?,

@@ -3,7 +3,8 @@
 //! Where it should be: as many voters as copies are wanted, each in a zone of its own as long as there are enough zones, never a gateway; of the present
 //! voters as many as may stay; of those in reach rather than of those that are not. How it gets there: whoever is to have a vote is a learner until
 //! its log is as good as the leader's, and then all voters are changed at once by joint consensus, if of the old and of the new ones a
-//! majority is in reach. The leader of each shard asks for itself; two leaders never decide about the same shard.
+//! majority is in reach. Then the lead goes to where
+//! the shard is used. The leader of each shard asks for itself; two leaders never decide about the same shard.
 
 use crate::raft::Members;
 use std::collections::{BTreeMap, BTreeSet};
@@ -34,7 +35,16 @@ pub struct Situation<'a> {
     pub copies: Option<usize>,
     /// Of this shard.
     pub members: &'a Members,
+    /// How many calls for this shard came lately by way of each node, by its number.
+    pub demand: &'a BTreeMap<u64, u64>,
+    /// The leader has led long enough to know of the demand, or always.
+    pub judged: bool,
 }
+
+/// Fewer calls than this do not move the lead …
+const DEMAND_MIN: u64 = 30;
+/// … and fewer than this do not hold it.
+const HOLDING_MIN: u64 = DEMAND_MIN / 4;
 
 /// One step.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -208,19 +218,68 @@ fn reachable_or_unknown(situation: &Situation<'_>, number: u64) -> bool {
     !is_member || members.reachable.contains(&number)
 }
 
-/// The lead goes round: each voter leads as many shards as the others that have the same voters.
+/// Where most calls come from, if that is clear, and else the lead goes round: each voter leads as many shards as the others that have the same voters.
 fn transfer(situation: &Situation<'_>, voters: &BTreeSet<u64>) -> Option<Step> {
-    let turn = usize::from(situation.shard).checked_rem(voters.len())?;
-    let in_turn = voters.iter().cycle().skip(turn).take(voters.len());
     let Members {
         reachable,
         caught_up,
         ..
     } = situation.members;
-    let mut able =
-        in_turn.filter(|number| reachable.contains(number) && caught_up.contains(number));
-    let leader = able.next()?;
-    (*leader != situation.leader).then_some(Step::Transfer(*leader))
+    let turn = usize::from(situation.shard).checked_rem(voters.len())?;
+    let in_turn = voters.iter().cycle().skip(turn).take(voters.len());
+    let able: Vec<u64> = in_turn
+        .filter(|number| reachable.contains(number) && caught_up.contains(number))
+        .copied()
+        .collect();
+    let leader = match pull(situation, &able) {
+        Pull::Towards(number) => number,
+        Pull::None if situation.judged => *able.first()?,
+        Pull::Stay | Pull::None => return None,
+    };
+    (leader != situation.leader).then_some(Step::Transfer(leader))
+}
+
+/// What the calls of late say about where the leader should be.
+enum Pull {
+    /// Nothing.
+    None,
+    /// Where it is.
+    Stay,
+    /// There.
+    Towards(u64),
+}
+
+/// Two thirds of the calls pull the lead into their zone, and a third holds it there: between the two nothing moves, so that it does not go to and fro.
+fn pull(situation: &Situation<'_>, able: &[u64]) -> Pull {
+    let zone_of = |number: u64| {
+        let node = situation.nodes.iter().find(|node| node.number == number);
+        node.map(|node| node.zone.as_str())
+    };
+    let mut zones: BTreeMap<&str, u64> = BTreeMap::new();
+    for (number, calls) in situation.demand {
+        if let Some(zone) = zone_of(*number) {
+            *zones.entry(zone).or_default() += calls;
+        }
+    }
+    let all: u64 = zones.values().sum();
+    if all < HOLDING_MIN {
+        return Pull::None;
+    }
+    let here = zone_of(situation.leader);
+    let clear = zones
+        .iter()
+        .find(|(zone, calls)| *calls * 3 >= all * 2 && Some(**zone) != here)
+        .filter(|_| all >= DEMAND_MIN);
+    if let Some((zone, _)) = clear
+        && let Some(number) = able.iter().find(|number| zone_of(**number) == Some(zone))
+    {
+        return Pull::Towards(*number);
+    }
+    let calls_here = here.and_then(|here| zones.get(here)).copied();
+    match calls_here.unwrap_or(0) * 3 >= all {
+        true => Pull::Stay,
+        false => Pull::None,
+    }
 }
 
 fn voting(nodes: &[Node]) -> impl Iterator<Item = &Node> {

@@ -52,7 +52,9 @@ impl TryFrom<Number> for Copies {
 
     fn try_from(Number(count): Number) -> Result<Self, String> {
         match count {
-            1 | 2 | 3 | 5 => Ok(Self(u8::try_from(count).map_err(|error| error.to_string())?)),
+            1 | 2 | 3 | 5 => Ok(Self(
+                u8::try_from(count).map_err(|error| error.to_string())?,
+            )),
             count => Err(format!("{count} copies: there can be 1, 2, 3 or 5")),
         }
     }

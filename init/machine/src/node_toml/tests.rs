@@ -188,7 +188,10 @@ fn a_node_among_others_says_where_it_is_reached_and_what_it_gives() {
     );
     let both = NodeToml::parse(&format!("{text}copies = 3\n"));
     let why = both.unwrap_err().to_string();
-    assert!(why.contains("copies is said by who makes a cluster"), "{why}");
+    assert!(
+        why.contains("copies is said by who makes a cluster"),
+        "{why}"
+    );
     let cluster = NodeToml::parse(&text).unwrap().cluster;
     assert_eq!(cluster.join, Some(Invitation(token)));
     assert_eq!(cluster.capacity, Some(Capacity(500_000_000_000)));

@@ -7,7 +7,6 @@
 
 use super::*;
 use crate::state::{Arrangement, Moving};
-use protocol::copies::PARTITIONS;
 use protocol::metadata::Role;
 
 fn tally(blocks: u64, names: u64) -> Tally {
@@ -156,4 +155,47 @@ fn bytes_are_judged_by_the_copies_that_were_made() {
     );
     assert_eq!(bytes_of(10, &[received(0, 0)]), None);
     assert_eq!(bytes_of(10, &[]), None);
+}
+
+#[test]
+fn what_another_node_says_is_bounded() {
+    let good = NodeHealth {
+        blocks: Err("none".into()),
+        shards: vec![ShardHealth {
+            shard: 0,
+            term: 1,
+            applied: 1,
+            voters: vec![1],
+            current: None,
+        }],
+        sealing: None,
+        layout: None,
+    };
+    assert!(is_bounded(&good, 1));
+    assert!(!is_bounded(&good, 0), "more shards than there are");
+    let check = |change: &dyn Fn(&mut NodeHealth)| {
+        let mut health = good.clone();
+        change(&mut health);
+        assert!(!is_bounded(&health, 1), "{health:?}");
+    };
+    check(&|health| health.blocks = Err("x".repeat(REASON_BYTES_MAX + 1)));
+    check(&|health| health.shards[0].voters = vec![1; NODES_MAX + 1]);
+    check(&|health| health.shards[0].current = Some(vec![1; NODES_MAX + 1]));
+    let placed = |holders, node| Placed {
+        copies: 1,
+        holders,
+        partitions: vec![vec![node]; PARTITIONS],
+        moving_since_ms: None,
+        staged: false,
+    };
+    check(&|health| health.layout = Some(placed(Vec::new(), 0)));
+    let holder = Holder {
+        key: NodeKey([1; 32]),
+        zone: "z".into(),
+        stays: true,
+    };
+    check(&|health| health.layout = Some(placed(vec![holder.clone()], 1)));
+    let mut whole = good.clone();
+    whole.layout = Some(placed(vec![holder.clone()], 0));
+    assert!(is_bounded(&whole, 1));
 }

@@ -35,6 +35,8 @@ struct World {
     given_up: BTreeSet<u64>,
     leader: u64,
     next_number: u64,
+    /// Calls by the node that they come by.
+    demand: BTreeMap<u64, u64>,
 }
 
 impl World {
@@ -60,6 +62,7 @@ impl World {
             given_up: BTreeSet::new(),
             leader: 1,
             next_number: 2,
+            demand: BTreeMap::new(),
         }
     }
 
@@ -82,6 +85,8 @@ impl World {
             nodes: &self.nodes,
             copies: self.copies,
             members: &self.members(),
+            demand: &self.demand,
+            judged: true,
         })
     }
 
@@ -325,6 +330,8 @@ fn step(shard: u16, nodes: &[Node], members: &Members) -> Option<Step> {
         nodes,
         copies: None,
         members,
+        demand: &BTreeMap::new(),
+        judged: true,
     })
 }
 
@@ -418,4 +425,73 @@ fn a_node_that_keeps_no_blocks_gives_its_vote_to_one_that_does() {
     // It keeps the registry, though.
     let then = members(&[2, 3, 4], &[1], &[1, 2, 3, 4]);
     assert_ne!(step(0, &nodes, &then), Some(Step::RemoveLearner(1)));
+}
+
+/// What the leader of shard 0 does about its lead, where nodes 1 to 3 stand in zones of their own.
+fn led(leader: u64, calls: [u64; 3], judged: bool) -> Option<Step> {
+    let nodes = [node(1, "a"), node(2, "b"), node(3, "c")];
+    let demand = (1..=3).zip(calls).collect();
+    next(&Situation {
+        shard: 0,
+        leader,
+        nodes: &nodes,
+        copies: Some(3),
+        members: &members(&[1, 2, 3], &[], &[1, 2, 3]),
+        demand: &demand,
+        judged,
+    })
+}
+
+#[test]
+fn the_lead_goes_to_the_zone_that_most_calls_come_from_and_stays_while_it_is_used() {
+    let check = |leader: u64, calls: [u64; 3], expected: Option<u64>| {
+        assert_eq!(
+            led(leader, calls, true),
+            expected.map(Step::Transfer),
+            "{leader} {calls:?}"
+        );
+    };
+    check(1, [0, 40, 0], Some(2));
+    check(1, [10, 40, 0], Some(2));
+    check(1, [0, 20, 0], None);
+    check(2, [0, 20, 0], None);
+    // Between a third and two thirds nothing moves.
+    check(2, [25, 20, 5], None);
+    check(1, [25, 20, 5], None);
+    check(2, [40, 10, 0], Some(1));
+    // Nobody uses it: whose turn it is.
+    check(2, [1, 2, 0], Some(1));
+    assert_eq!(led(2, [0, 0, 0], false), None, "it has just got the lead");
+    assert_eq!(led(1, [0, 90, 0], false), Some(Step::Transfer(2)));
+}
+
+#[test]
+fn under_demand_that_wavers_the_lead_does_not_go_to_and_fro() {
+    let seeds = match std::env::var("SEED") {
+        Ok(seed) => seed.parse().unwrap()..=seed.parse().unwrap(),
+        Err(_) => 0..=5_000,
+    };
+    for seed in seeds {
+        let mut dice = Dice(seed);
+        let mut calls = [0; 3].map(|_: u64| dice.roll(100));
+        let (mut leader, mut moves) = (1 + dice.roll(3), 0);
+        for _ in 0..100 {
+            // A tenth more or less each time, around the same.
+            let waver = calls.map(|calls| calls + calls / 10 * dice.roll(2));
+            if let Some(Step::Transfer(to)) = led(leader, waver, true) {
+                assert_ne!(to, leader, "SEED={seed}");
+                (leader, moves) = (to, moves + 1);
+            }
+        }
+        assert!(moves <= 2, "SEED={seed}: {moves} moves under {calls:?}");
+        // Another zone takes over wholly.
+        calls = [0, 0, 0];
+        calls[dice.roll(3) as usize] = 100;
+        for _ in 0..3 {
+            if let Some(Step::Transfer(to)) = led(leader, calls, true) {
+                leader = to;
+            }
+        }
+        assert_eq!(calls[leader as usize - 1], 100, "SEED={seed}");
+    }
 }
