@@ -87,8 +87,8 @@ class Cluster:
         for words in (("layout", "copies", str(copies)), ("layout", "apply")):
             done = first.trousseau(*words)
             assert done.returncode == 0, done.stderr
-        # Until then each block has to be on the first node, too.
-        until(lambda: "moving" not in first.ask("layout"), KNOWN_WITHIN, "blocks are where they belong")
+        # Until then each block has to be on the first node, too, and each shard's only voter is there.
+        until(lambda: first.ask("status")["cluster"]["done"], KNOWN_WITHIN, "blocks and votes are where they belong")
 
     def __getitem__(self, number):
         return self.homes[number]

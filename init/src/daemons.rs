@@ -516,6 +516,7 @@ impl Material {
                     "node",
                     "node_key",
                     "founder",
+                    "copies",
                     "zone",
                     "region",
                     "host",

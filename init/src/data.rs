@@ -58,6 +58,8 @@ pub struct Wish {
     pub capacity_bytes: Option<u64>,
     /// The invitation to a cluster. Whether there is one counts at the first start: without it the node makes a cluster of its own.
     pub join: Option<Token>,
+    /// How many copies of blocks and shards there are to be in a cluster that the node makes. Counts until its layout is begun.
+    pub copies: Option<u8>,
 }
 
 /// Why a data directory cannot be used.
@@ -319,6 +321,7 @@ mod tests {
                 zone: None,
                 capacity_bytes: Some(5),
                 join: Some(token()),
+                copies: None,
             })
             .unwrap();
         let expected = Identity {
@@ -334,6 +337,7 @@ mod tests {
             zone: Some("lille".into()),
             capacity_bytes: Some(0),
             join: None,
+            copies: None,
         });
         let moved = Identity {
             zone: "lille".into(),

@@ -384,6 +384,11 @@ fn ignored(wish: &Wish, identity: &Identity) -> Vec<String> {
                 .into(),
         );
     }
+    if wish.copies.is_some() && !identity.founder {
+        lines.push(
+            "warn: the number of copies is ignored: this node joins a cluster, where `trousseau layout copies N` changes it".into(),
+        );
+    }
     lines
 }
 

@@ -28,12 +28,17 @@ pub(crate) fn of_node(
     let ssh = config.ssh.as_ref().map(|ssh| ssh.address.clone());
     // A founder belongs already; a joiner knows by its roster whether it does.
     let join = config.wish.join.as_ref().filter(|_| !identity.founder);
+    let copies = config.wish.copies.filter(|_| identity.founder);
     let mut settings = vec![
         ("node", identity.name.clone()),
         ("node_key", keys.node_key.to_string()),
         (
             "founder",
             if identity.founder { "yes" } else { "no" }.into(),
+        ),
+        (
+            "copies",
+            copies.map_or_else(String::new, |copies| copies.to_string()),
         ),
         ("zone", identity.zone.clone()),
         ("capacity", capacity.to_string()),

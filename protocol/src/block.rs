@@ -5,6 +5,7 @@
 //! directory.
 
 use crate::copies::Placement;
+use crate::health::Inventory;
 use crate::wire::Conversation;
 use serde::{Deserialize, Serialize};
 
@@ -181,6 +182,11 @@ pub enum BlockCall {
         /// All of it.
         placement: Placement,
     },
+    /// From metadata: what is here, partition by partition, and what came lately. No side effect.
+    Inventory,
+    /// From metadata: another node lacks blocks that are here: look soon whether everything is where it belongs, and bring what is not. Harmless to
+    /// repeat.
+    Audit,
 }
 
 /// What the block-store answers.
@@ -217,6 +223,8 @@ pub enum BlockAnswer {
     Deleted(Vec<BlockRef>),
     /// See [`Usage`].
     Usage(Usage),
+    /// See [`Inventory`].
+    Inventory(Inventory),
 }
 
 /// How full a block-store is.

@@ -64,7 +64,7 @@ impl Conversation for Connect {
     type Answer = Result<ConnectAnswer, BusError>;
     const NAME: &'static str = "connect";
     const NUMBER: u8 = 3;
-    const VERSION: u8 = 4;
+    const VERSION: u8 = 5;
 }
 
 /// What a service asks of the bus while it runs.
@@ -113,6 +113,8 @@ pub enum ConnectAnswer {
     /// One descriptor comes along. Closing it is all that it takes to end the connection; but one that was dialled, or leads to another node, is
     /// shut down first (shutdown(2), both ways), since the bus holds a duplicate of this very end.
     Opened,
+    /// The same, of a connection to another node whose bytes the relay encrypts, because this kernel does no TLS.
+    OpenedByRelay,
 }
 
 /// The bus to a server: somebody who may has connected. One descriptor comes along. Nothing is answered.

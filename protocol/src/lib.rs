@@ -10,6 +10,7 @@ pub mod bus;
 pub mod channel;
 pub mod cluster;
 pub mod copies;
+pub mod health;
 pub mod inspect;
 pub mod membership;
 pub mod mesh;

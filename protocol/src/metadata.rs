@@ -37,6 +37,7 @@ pub use versions::{
 use crate::block::HashKey;
 use crate::cluster::{NodeKey, Roster, Standing};
 use crate::copies::Placement;
+use crate::health::Health;
 use crate::schedule::ScheduleReport;
 use crate::settings::{AccessDocuments, SettingKind};
 use crate::wire::Conversation;
@@ -44,6 +45,8 @@ use serde::{Deserialize, Serialize};
 
 /// The largest object whose bytes lie in its metadata row, in bytes. Every such byte is written to the log as well.
 pub const INLINE_BYTES_MAX: usize = 8 * 1024;
+/// How long [`Operation::Health`] waits for other nodes, in milliseconds.
+pub const HEALTH_WITHIN_MS: u64 = 1_500;
 /// The longest object key in bytes (S3: 1,024 of UTF-8).
 pub const KEY_BYTES_MAX: usize = 1_024;
 /// The most parts of an upload, and the highest part number (S3).
@@ -318,6 +321,8 @@ pub enum Operation {
         standing: Standing,
     },
 
+    /// How the cluster is, as far as this node can find out within [`HEALTH_WITHIN_MS`] → [`Reply::Health`]. Read.
+    Health,
     /// The state of the shards, for the operator → [`Reply::Shards`]. Read.
     Shards,
     /// Runs the lifecycle now instead of at its next hour, and answers when it has run once → [`Reply::Expired`].
@@ -496,6 +501,8 @@ pub enum Reply {
         /// When its time is over, in milliseconds since 1970.
         expires_ms: u64,
     },
+    /// To [`Operation::Health`].
+    Health(Box<Health>),
     /// To [`Operation::Shards`].
     Shards(Vec<Shard>),
     /// To [`Operation::RunLifecycle`].

@@ -4,6 +4,7 @@
 //! message's. Raft's own messages travel as bytes, because only metadata knows their form.
 
 use crate::block::{BlockRef, Epoch};
+use crate::health::NodeHealth;
 use crate::metadata::{Answer, BucketId, Call, MetadataError, Reply};
 use crate::schedule::{Orders, Report};
 use crate::stream::FRAME_BYTES_MAX;
@@ -37,10 +38,6 @@ impl Conversation for Peers {
 
 /// What one node's metadata says to another's.
 #[derive(Debug, Serialize, Deserialize)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "a box would cost each call an allocation"
-)]
 pub enum PeersCall {
     /// A message of a shard's Raft group → [`PeersAnswer::Raft`]. Harmless to repeat.
     Raft {
@@ -128,6 +125,11 @@ pub enum PeersCall {
     Garbage {
         /// At most [`REFERENCED_MAX`].
         blocks: Vec<BlockRef>,
+    },
+    /// How the other node is → [`PeersAnswer::Health`]. A read; what it asks its own block-store is bounded in time.
+    Health {
+        /// Also where blocks belong.
+        layout: bool,
     },
 }
 
@@ -223,6 +225,8 @@ pub enum PeersAnswer {
         /// At the leader.
         revision: u64,
     },
+    /// To [`PeersCall::Health`].
+    Health(NodeHealth),
     /// Nothing was done, because another node leads the shard.
     NotLeader {
         /// Its name, if it is known.

@@ -62,7 +62,7 @@ pub static VERBS: &[Form] = {
         form(
             &["status"],
             "",
-            "the node: what serves, what this host could not give",
+            "what is unsafe and what to do; what serves; what this host could not give",
             Inspect,
         ),
         form(
@@ -165,8 +165,8 @@ pub static VERBS: &[Form] = {
         ),
         form(
             &["node", "leave"],
-            "NAME",
-            "it belongs no more; a new invitation brings it back",
+            "NAME [--force]",
+            "it belongs no more, once nothing depends on it; an invitation brings it back",
             Admin,
         ),
         form(

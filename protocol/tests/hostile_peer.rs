@@ -108,6 +108,7 @@ proptest! {
             PeersCall::Snapshot { shard, transfer: revision, part: SnapshotPart::Install { parts: id, vote: bytes.clone(), meta: bytes.clone() } },
             PeersCall::Propose { shard, change: bytes.clone() },
             PeersCall::Renew { revision },
+            PeersCall::Health { layout: true },
             PeersCall::TakeKeys(MasterKeys(bytes.clone())),
         ] {
             same::<Peers, _>(&Numbered { id, body: call });

@@ -33,7 +33,7 @@
 
 mod cluster;
 
-pub use cluster::{Capacity, Cluster, Invitation, Reachable};
+pub use cluster::{Capacity, Cluster, Copies, Invitation, Reachable};
 
 use crate::webhooks::{WEBHOOKS_MAX, Webhooks};
 use base64::Engine;

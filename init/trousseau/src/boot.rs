@@ -2,7 +2,7 @@
 
 use init::{Config, DataDir, Devices, Reach, Ssh, Wish};
 use machine::boot::{self, DATA};
-use machine::node_toml::{Capacity, Cluster, Invitation, Name, NodeToml, Reachable};
+use machine::node_toml::{Capacity, Cluster, Copies, Invitation, Name, NodeToml, Reachable};
 use machine::{Console, End, Machine};
 use manifests::{BUILT_IN, Policy};
 use protocol::inspect::Power;
@@ -93,6 +93,7 @@ fn run(machine: Machine) -> Result<Power, String> {
             zone: owned(&node.zone),
             capacity_bytes: node.cluster.capacity.map(|Capacity(bytes)| bytes),
             join: node.cluster.join.clone().map(|Invitation(token)| token),
+            copies: node.cluster.copies.map(|Copies(count)| count),
         },
         settings: settings(&node),
         ssh: Some(Ssh {

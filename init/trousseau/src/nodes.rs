@@ -115,7 +115,7 @@ fn start_all(wish: &Wish, size: Size, nodes: &mut Vec<Node>) -> Result<Value, St
     Ok(first)
 }
 
-/// As many copies as there are zones, at most three, over all nodes.
+/// As many copies as were asked for, or as there are zones, at most three, over all nodes.
 fn spread(wish: &Wish, nodes: &[Node], size: Size) -> Result<(), String> {
     for node in nodes {
         say(
@@ -123,21 +123,30 @@ fn spread(wish: &Wish, nodes: &[Node], size: Size) -> Result<(), String> {
             &["layout", "assign", &node.name, "--zone", &node.zone],
         )?;
     }
-    let copies = match size.zones.min(size.nodes) {
+    let usual = match size.zones.min(size.nodes) {
         1 if size.nodes >= 3 => 3,
-        zones => zones.min(3),
+        zones => u8::try_from(zones.min(3)).unwrap_or(3),
     };
+    let copies = wish.cluster.copies.unwrap_or(usual);
     say(wish, &["layout", "copies", &copies.to_string()])?;
     say(wish, &["layout", "apply"])?;
-    // Until then each block has to be on the first node, too.
+    // Until then each block has to be on the first node, too, and each shard's only voter is there.
     let until = Instant::now() + SAY_WITHIN;
-    while say(wish, &["layout"])?.get("moving").is_some() {
+    while !is_done(&say(wish, &["status"])?) {
         if Instant::now() >= until {
-            return Err("blocks did not move to all nodes in time".into());
+            return Err("blocks and votes did not come to all nodes in time".into());
         }
         std::thread::sleep(Duration::from_millis(500));
     }
     Ok(())
+}
+
+/// Whether nothing is under way any more, by the words of `status`.
+fn is_done(status: &Value) -> bool {
+    let done = status
+        .get("cluster")
+        .and_then(|cluster| cluster.get("done"));
+    done.and_then(Value::as_bool).unwrap_or(false)
 }
 
 /// What node `number`, from 1, is started with.
@@ -165,6 +174,7 @@ fn node_wish(wish: &Wish, size: Size, number: u16) -> Result<Wish, String> {
             join: None,
             mesh: Some(SocketAddr::from(([127, 0, 0, 1], mesh))),
             gossip: None,
+            copies: wish.cluster.copies.filter(|_| number == 1),
         },
     })
 }

@@ -61,6 +61,8 @@ pub(crate) struct Cluster {
     pub(crate) mesh: Option<SocketAddr>,
     /// Where they reach its gossip; `None`: as its bus.
     pub(crate) gossip: Option<SocketAddr>,
+    /// How many copies there are to be in a cluster that it makes.
+    pub(crate) copies: Option<u8>,
 }
 
 /// Runs the node until SIGTERM or SIGINT, or until it cannot go on.
@@ -124,6 +126,7 @@ fn start(wish: &Wish) -> Result<Node, String> {
             zone: cluster.zone.clone(),
             capacity_bytes: cluster.capacity,
             join: cluster.join.clone(),
+            copies: cluster.copies,
         },
         settings: ["access_key", "secret_key"]
             .map(|name| (name, String::new()))

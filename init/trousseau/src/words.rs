@@ -2,7 +2,7 @@
 
 use crate::{ask, image, nodes, up};
 use machine::Webhooks;
-use machine::node_toml::{Name, Reachable};
+use machine::node_toml::{Copies, Name, Reachable};
 use protocol::token::{Token, TokenError};
 use protocol::verbs::{self, Role};
 use std::net::SocketAddr;
@@ -14,7 +14,8 @@ const USAGE: &str = "\
 usage: trousseau [up] [--data DIR] [--s3 ADDRESS:PORT] [--ssh ADDRESS:PORT] [--web ADDRESS:PORT]
                       [--web-domain NAME]... [--webhook NAME=URL]... [--json] [--service MANIFEST]...
                       [--nodes N [--zones Z]]
-                      [--name NAME] [--zone ZONE] [--capacity SIZE] [--mesh ADDRESS:PORT] [--gossip ADDRESS:PORT] [--join TOKEN]
+                      [--name NAME] [--zone ZONE] [--capacity SIZE] [--mesh ADDRESS:PORT] [--gossip ADDRESS:PORT]
+                      [--join TOKEN | --copies N]
        trousseau [--data DIR] VERB... [--json]
        trousseau image --node FILE -o IMAGE [--size SIZE] [--efi FILE] [--kernel DIR] [--service MANIFEST]... [--json]
 
@@ -38,6 +39,8 @@ const OPTIONS: &str = "
   --mesh ADDRESS:PORT    where other nodes reach this one (default: nowhere, it stays alone)
   --gossip ADDRESS:PORT  where their datagrams reach it (default: as --mesh)
   --join TOKEN           join the cluster whose node printed TOKEN (`trousseau invite`), at the first start
+  --copies N             as many copies of each block and each shard, in a cluster that this node makes: 1, 2, 3 or 5; they are made
+                         when its first layout is applied (later: `trousseau layout copies N`)
   --service MANIFEST     also run the service of this manifest (docs/ARCHITECTURE.md)
   --node FILE            what the owner writes down about a machine (docs/MACHINE.md)
   -o IMAGE               the disk image: for a USB stick, a disk or a virtual machine
@@ -197,6 +200,7 @@ impl Options {
                     added.map_err(|why| format!("--webhook: {why}"))?;
                 }
                 "--name" | "--zone" | "--capacity" | "--mesh" | "--gossip" | "--join"
+                | "--copies"
                     if options.rest.first().is_none_or(|verb| verb == "up") =>
                 {
                     options.among_others(&word, value()?)?;
@@ -229,6 +233,10 @@ impl Options {
         }
         options.fit_together()?;
         let cluster = &options.cluster;
+        if cluster.copies.is_some() && cluster.join.is_some() {
+            let why = "--copies is said by who makes a cluster, not by who joins one; there `trousseau layout copies N` changes it";
+            return Err(why.into());
+        }
         if cluster.mesh.is_none() && (cluster.gossip.is_some() || cluster.join.is_some()) {
             let why = "--join and --gossip say nothing without --mesh ADDRESS:PORT: where the other nodes reach this one";
             return Err(why.into());
@@ -290,6 +298,10 @@ impl Options {
                 cluster.gossip = Some(address(value).map_err(wrong)?);
                 "--gossip"
             }
+            "--copies" => {
+                cluster.copies = Some(copies(&value).map_err(wrong)?);
+                "--copies"
+            }
             _ => {
                 let token: Result<Token, TokenError> = value.parse();
                 cluster.join = Some(token.map_err(|error| wrong(error.to_string()))?);
@@ -298,6 +310,11 @@ impl Options {
         });
         Ok(())
     }
+}
+
+/// How many copies of each block, as a person wrote it.
+fn copies(text: &str) -> Result<u8, String> {
+    Copies::try_from(text.to_owned()).map(|Copies(count)| count)
 }
 
 /// A small number, as a person wrote it.

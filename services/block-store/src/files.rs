@@ -361,6 +361,7 @@ impl<D: Disk> Files<D> {
 
     /// A file came (+1) or went (-1). A directory that has not been counted will be.
     pub(crate) fn count(&self, id: &BlockId, change: i64) {
+        self.shared.census.file(id, change);
         let first = id.0.first().copied().unwrap_or(0);
         if let Some(Some(count)) = self.counts.borrow_mut().get_mut(usize::from(first)) {
             *count = count.saturating_add_signed(change);
@@ -369,11 +370,12 @@ impl<D: Disk> Files<D> {
 
     /// Counts the files of one directory, for [`Files::counted`]. No call runs in between, so no change is missed.
     pub(crate) fn take_census(&self, first: u8) {
-        match self.shared.layout.count_blocks(first) {
+        match self.shared.layout.blocks(first) {
             Ok(found) => {
                 if let Some(count) = self.counts.borrow_mut().get_mut(usize::from(first)) {
-                    *count = Some(found);
+                    *count = Some(found.len() as u64);
                 }
+                self.shared.census.counted(first, &found);
             }
             Err(errno) => runtime::warn!("directory {first:02x} was not counted: {errno}"),
         }

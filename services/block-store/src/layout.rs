@@ -1,8 +1,9 @@
 //! The names below the data directory, and every system call that takes one.
 //!
 //! `files/<2 hex>/<62 hex>` are large blocks, `packs/<8 hex>` hold small ones, `writing/<number>` are not blocks yet and are removed at each start,
-//! `damaged/<64 hex>` were blocks, `owed/<64 hex>` say which blocks lack copies on other nodes, `placement` where blocks belong,
-//! `lives/<life>.<store>` how often the store was started, and which it is. All calls are relative to the directory descriptor; none follows a link.
+//! `damaged/<64 hex>` were blocks, `owed/<64 hex>` say which blocks lack copies on other nodes, `placement` where blocks belong, `scrubbed`
+//! when all were read last, `lives/<life>.<store>` how often the store was started, and which it is. All calls are relative to the directory
+//! descriptor; none follows a link.
 
 use protocol::block::BlockId;
 use rustix::fs::{AtFlags, Dir, Mode, OFlags, RenameFlags, Stat};
@@ -23,6 +24,7 @@ const OWED: &str = "owed";
 const LIVES: &str = "lives";
 const PLACEMENT: &str = "placement";
 const NEW_PLACEMENT: &str = "placement.new";
+const SCRUBBED: &str = "scrubbed";
 
 /// The data directory.
 #[derive(Debug)]
@@ -189,13 +191,6 @@ impl Layout {
         Ok(ids)
     }
 
-    /// How many files lie in that directory.
-    pub(crate) fn count_blocks(&self, first: u8) -> Result<u64, Errno> {
-        let mut count = 0;
-        self.list(&fan_out_name(first.into()), |_| count += 1)?;
-        Ok(count)
-    }
-
     /// The blocks that lack copies.
     pub(crate) fn owed(&self) -> Result<BTreeSet<BlockId>, Errno> {
         let mut ids = BTreeSet::new();
@@ -257,6 +252,20 @@ impl Layout {
     pub(crate) fn use_placement(&self) -> Result<(), Errno> {
         let flags = RenameFlags::empty();
         rustix::fs::renameat_with(&self.root, NEW_PLACEMENT, &self.root, PLACEMENT, flags)
+    }
+
+    /// The file that says when all blocks were read last; `None`: there is none.
+    pub(crate) fn open_scrubbed(&self) -> Result<Option<OwnedFd>, Errno> {
+        match self.open_file(SCRUBBED, OFlags::RDONLY) {
+            Ok(file) => Ok(Some(file)),
+            Err(Errno::NOENT) => Ok(None),
+            Err(errno) => Err(errno),
+        }
+    }
+
+    /// The same, to write it in place. It is worth no sync: at worst a scrub is forgotten.
+    pub(crate) fn write_scrubbed(&self) -> Result<OwnedFd, Errno> {
+        self.open_file(SCRUBBED, OFlags::WRONLY | OFlags::CREATE)
     }
 
     /// The root directory, for fsync.

@@ -7,6 +7,7 @@
 //! by its name, a record by the place that metadata keeps. Absent on purpose: any knowledge of objects or buckets, any path
 //! from outside, any read of a large block's bytes except to check them.
 
+mod census;
 mod check;
 mod copies;
 pub mod disk;

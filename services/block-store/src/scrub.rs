@@ -3,13 +3,14 @@
 //! It begins at a random directory and forgets its position when the store ends; so every block has its turn, however often that happens.
 
 use crate::check::{Checks, PIECE_BYTES, Pace};
-use crate::disk::Disk;
+use crate::disk::{Disk, DiskFile};
 use crate::packs::Step;
 use crate::store::Store;
 use protocol::block::BlockError;
+use rustix::io::Errno;
 use std::cell::Cell;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::time::Instant;
 
 /// After the start of the store, in seconds: other things are more urgent then.
@@ -20,6 +21,42 @@ const ROUND_EVERY_S: u64 = 24 * 3_600;
 const BYTES_PER_SECOND: u64 = 4 * 1024 * 1024;
 /// Between two directories or packs, in milliseconds.
 const STEP_PAUSE_MS: u64 = 20;
+
+impl<D: Disk> Store<D> {
+    /// Reads when every block had last been read.
+    pub(crate) async fn recall_scrub(&self) -> Result<(), Errno> {
+        if let Some(file) = self.shared.layout.open_scrubbed()? {
+            let file = self.files.disk.adopt(file);
+            let (read, bytes) = file.read_at(Vec::new(), 0, size_of::<u64>()).await;
+            read?;
+            // Torn or strange: as if there were none.
+            if let Ok(bytes) = bytes.try_into() {
+                self.shared.scrubbed_ms.set(u64::from_le_bytes(bytes));
+            }
+        }
+        Ok(())
+    }
+
+    /// Every block has been read now. That this cannot be noted down is no harm: it is for people.
+    pub(crate) async fn scrubbed(&self, now_ms: u64) {
+        self.shared.scrubbed_ms.set(now_ms);
+        let noted = match self.shared.layout.write_scrubbed() {
+            Ok(file) => {
+                let file = self.files.disk.adopt(file);
+                file.write_at(now_ms.to_le_bytes().into(), 0).await.0
+            }
+            Err(errno) => Err(errno),
+        };
+        if let Err(errno) = noted {
+            runtime::warn!("the time of the scrub was not noted down: {errno}");
+        }
+    }
+}
+
+fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    u64::try_from(since.unwrap_or_default().as_millis()).unwrap_or(u64::MAX)
+}
 
 /// Scrubs for as long as the store lives.
 pub(crate) async fn scrub<D: Disk>(store: Rc<Store<D>>) {
@@ -34,6 +71,7 @@ pub(crate) async fn scrub<D: Disk>(store: Rc<Store<D>>) {
         let before = store.shared.damaged.borrow().count();
         match round(&store, random_directory(), &Slow::default()).await {
             Ok(blocks) => {
+                store.scrubbed(now_ms()).await;
                 let damaged = store.shared.damaged.borrow().count() - before;
                 if damaged > 0 {
                     runtime::error!("scrub: {blocks} blocks read, {damaged} newly found damaged");

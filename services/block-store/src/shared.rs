@@ -1,12 +1,13 @@
 //! What files and packs have in common: the directory, the space, the pins, what was checked, and whether the disk still works.
 
+use crate::census::Census;
 use crate::epochs::Epochs;
 use crate::layout::Layout;
 use crate::pins::{Name, Pins};
 use crate::touched::{Checked, Damaged};
 use protocol::block::BlockError;
 use rustix::io::Errno;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use tokio::sync::Notify;
 
 /// The space that is kept free for deletions and for metadata, which shares the file system: the smaller of this and one
@@ -22,6 +23,9 @@ pub(crate) struct Shared {
     pub(crate) pins: RefCell<Pins>,
     pub(crate) checked: RefCell<Checked>,
     pub(crate) damaged: RefCell<Damaged>,
+    pub(crate) census: Census,
+    /// When every block had last been read, in milliseconds since 1970; 0: not yet.
+    pub(crate) scrubbed_ms: Cell<u64>,
     failed: RefCell<Option<String>>,
     failing: Notify,
 }
@@ -53,6 +57,8 @@ impl Shared {
             pins: RefCell::default(),
             checked: RefCell::default(),
             damaged: RefCell::default(),
+            census: Census::default(),
+            scrubbed_ms: Cell::new(0),
             failed: RefCell::default(),
             failing: Notify::new(),
         }

@@ -65,12 +65,14 @@ impl<D: Disk + Clone> Store<D> {
         let files = Rc::new(Files::new(disk, shared.clone()));
         let packs = Rc::new(packs);
         let copies = Copies::open(files.clone(), packs.clone(), peers).await;
-        Ok(Self {
+        let store = Self {
             shared,
             files,
             packs,
             copies: Rc::new(copies.map_err(Error::Directory)?),
-        })
+        };
+        store.recall_scrub().await.map_err(Error::Directory)?;
+        Ok(store)
     }
 }
 
@@ -87,7 +89,11 @@ impl<D: Disk> Store<D> {
 
     /// Makes copies on other nodes for as long as the store lives; to be spawned beside the serving.
     pub async fn replicate(self: Rc<Self>) {
-        tokio::join!(self.copies.clone().make_up(), self.copies.clone().audits());
+        tokio::join!(
+            self.copies.clone().make_up(),
+            self.copies.clone().audits(),
+            self.copies.clone().remembers_packed(),
+        );
     }
 
     /// Waits until the disk has failed: then the process must end.
@@ -276,6 +282,11 @@ impl<D: Disk> Store<D> {
                 BlockAnswer::Deleted(self.copies.let_go(session.id, blocks).await)
             }
             BlockCall::Usage => BlockAnswer::Usage(self.usage()?),
+            BlockCall::Inventory => BlockAnswer::Inventory(self.copies.inventory()),
+            BlockCall::Audit => {
+                self.copies.audit_soon();
+                BlockAnswer::Done
+            }
             BlockCall::Place { placement } => {
                 self.copies.place(placement).await?;
                 BlockAnswer::Done
@@ -294,7 +305,9 @@ fn may_ask(client: &str, call: &BlockCall) -> bool {
         BlockCall::Place { .. }
         | BlockCall::Confirm { .. }
         | BlockCall::CondemnStrays
-        | BlockCall::LetGo { .. } => client == "metadata",
+        | BlockCall::LetGo { .. }
+        | BlockCall::Inventory
+        | BlockCall::Audit => client == "metadata",
         _ => client != "web",
     }
 }

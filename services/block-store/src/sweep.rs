@@ -244,9 +244,14 @@ impl<D: Disk> Store<D> {
                 Place::File => self.files.remove(&block.id),
                 Place::Packed { pack, page } => {
                     packs.insert(pack);
-                    self.packs
+                    let removed = self
+                        .packs
                         .remove(&block.id, block.length, pack, page)
-                        .await?
+                        .await?;
+                    if removed {
+                        self.shared.census.unpacked(&block.id, pack, page);
+                    }
+                    removed
                 }
             };
             if removed {

@@ -281,7 +281,11 @@ impl Switchboard {
         match (purpose, carried) {
             (Purpose::Service { client, id }, Ok(end)) => {
                 let end = Channel::from(end);
-                self.answer(&client, id, Ok(ConnectAnswer::Opened), Some(&end));
+                let opened = match &others.records {
+                    Records::Kernel => ConnectAnswer::Opened,
+                    Records::Relay(_) => ConnectAnswer::OpenedByRelay,
+                };
+                self.answer(&client, id, Ok(opened), Some(&end));
             }
             (Purpose::Service { client, id }, Err(error)) => self.refuse(&client, id, error),
             (Purpose::Join, Ok(end)) => self.bring_to_membership(&end),

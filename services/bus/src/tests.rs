@@ -163,7 +163,7 @@ pub(crate) fn answer(bus: &Channel) -> Result<Channel, BusError> {
     );
     let (Numbered { id, body }, mut descriptors) = answer.unwrap().unwrap();
     assert_eq!(id, 7);
-    body.map(|ConnectAnswer::Opened| descriptors.pop().unwrap().into())
+    body.map(|_| descriptors.pop().unwrap().into())
 }
 
 pub(crate) fn open(bus: &Channel, service: &str, conversation: &str) -> Result<Channel, BusError> {
@@ -377,7 +377,7 @@ fn dial(bus: &Channel, kind: &str, name: &str) -> Result<OwnedFd, BusError> {
         name: name.into(),
     };
     let (answer, descriptors) = ask_as_daemon(bus, body);
-    answer.map(|ConnectAnswer::Opened| descriptors.into_iter().next().unwrap())
+    answer.map(|_| descriptors.into_iter().next().unwrap())
 }
 
 /// Waits until the connecting is over, as the notifier does, and says how it went.

@@ -1,9 +1,10 @@
 //! The layout: which nodes keep blocks, how many copies there are, and what would move, before anything does.
 
-use crate::node;
 use crate::nodes::{amount, roster};
+use crate::progress::{Progress, progress};
 use crate::report::{Answer, Refusal, Report};
 use crate::verbs::{Verbs, odd};
+use crate::{node, status};
 use protocol::cluster::{NodeKey, Roster};
 use protocol::copies::PARTITIONS;
 use protocol::metadata::{
@@ -11,6 +12,7 @@ use protocol::metadata::{
 };
 use protocol::verbs;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 const COLUMNS: &[&str] = &["node", "zone", "capacity", "share", "partitions"];
@@ -25,7 +27,30 @@ pub(crate) async fn show(verbs: &Verbs) -> Answer {
         return node::layout(verbs).await;
     }
     let roster = roster.ok_or_else(|| odd("metadata"))?;
-    Ok(page(&read(verbs, Operation::Layout).await?, &roster))
+    let layout = read(verbs, Operation::Layout).await?;
+    let page = page(&layout, &roster);
+    match layout.moving {
+        None => Ok(page),
+        // How far it is, if that can be found out: the rest is worth seeing without it.
+        Some(_) => Ok(match status::health(verbs).await {
+            Ok(health) => with_progress(page, &progress(&health, &roster)),
+            Err(_) => page,
+        }),
+    }
+}
+
+fn with_progress(page: Report, progress: &[Progress]) -> Report {
+    let Report::Page(mut parts, mut facts) = page else {
+        return page;
+    };
+    let heading = [String::new(), "How far it is:".into()];
+    let lines = progress.iter().map(|one| format!("  {}", one.line()));
+    parts.push(Report::Lines(heading.into_iter().chain(lines).collect()));
+    if let Some(moving) = facts.get_mut("moving") {
+        let progress = progress.iter().map(Progress::facts);
+        add(moving, "progress", progress.collect());
+    }
+    Report::Page(parts, facts)
 }
 
 /// `layout preview`: what would be if what waits were applied.
@@ -36,8 +61,47 @@ pub(crate) async fn preview(verbs: &Verbs) -> Answer {
             "nothing waits to be applied: see `layout assign`".into(),
         ));
     };
-    let (parts, facts) = staged_part(staged, &layout, &roster);
+    let newest = layout
+        .moving
+        .as_ref()
+        .map_or(&layout.present, |moving| &moving.to);
+    let (mut parts, mut facts) = staged_part(staged, &layout, &roster);
+    if let Ok(to) = &staged.to {
+        let changes = capacities(newest, to);
+        add(
+            &mut facts,
+            "usable_bytes_before",
+            newest.usable_bytes.into(),
+        );
+        add(&mut facts, "zones", changes.clone().into());
+        let room = format!(
+            "Room for {} before, for {} after; what the nodes of each zone give:",
+            amount(newest.usable_bytes),
+            amount(to.usable_bytes)
+        );
+        parts.push(Report::Lines(vec![String::new(), room]));
+        parts.push(Report::Table(&["zone", "before", "after"], changes));
+    }
     Ok(Report::Page(parts, facts))
+}
+
+/// What the nodes of each zone give, before and after.
+fn capacities(before: &ArrangementReport, after: &ArrangementReport) -> Vec<Value> {
+    let mut zones: BTreeMap<&str, [u64; 2]> = BTreeMap::new();
+    for (of, which) in [(before, 0), (after, 1)] {
+        for share in of.nodes.iter().filter(|share| share.partitions > 0) {
+            let zone = zones.entry(&share.role.zone).or_default();
+            if let Some(sum) = zone.get_mut(which) {
+                *sum = sum.saturating_add(share.role.capacity_bytes);
+            }
+        }
+    }
+    let row = |(zone, [before, after]): (&str, [u64; 2])| {
+        json!({
+            "zone": zone, "before": amount(before), "after": amount(after), "before_bytes": before, "after_bytes": after,
+        })
+    };
+    zones.into_iter().map(row).collect()
 }
 
 /// `layout assign NODE [--zone ZONE] [--capacity SIZE]`.

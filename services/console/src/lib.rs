@@ -10,13 +10,17 @@ mod buckets;
 mod can;
 mod explain;
 mod layout;
+mod leaving;
 mod metrics;
 mod node;
 mod nodes;
 mod policy;
+mod progress;
 mod report;
+mod safety;
 mod schedule;
 mod sessions;
+mod status;
 #[cfg(test)]
 mod tests;
 mod trace;

@@ -3,7 +3,8 @@
 use crate::report::{Answer, Refusal, Report};
 use crate::schedule;
 use crate::verbs::{Verbs, gone, odd};
-use protocol::cluster::{INVITATION_MS, NodeEntry, NodeKey, Roster, Standing};
+use crate::{leaving, status};
+use protocol::cluster::{INVITATION_MS, NodeEntry, Roster, Standing};
 use protocol::membership::{Member, MemberState, MembershipAnswer, MembershipCall};
 use protocol::metadata::{INVITATION_MS_MAX, INVITATION_MS_MIN, Operation, Reply};
 use serde_json::{Value, json};
@@ -83,26 +84,34 @@ pub(crate) async fn invite(verbs: &Verbs, words: &[&str]) -> Answer {
     Ok(Report::Done(sentence, facts))
 }
 
-/// `node revoke NAME`, `node leave NAME`, `node drain NAME`, `node undrain NAME`.
+/// `node revoke NAME`, at once; `node leave NAME`, when nothing depends on it any more; `node drain NAME` and `node undrain NAME`.
 pub(crate) async fn node(verbs: &Verbs, words: &[&str]) -> Answer {
-    let (name, standing) = match words {
-        ["revoke", name] => (name, Standing::Revoked),
-        ["leave", name] => (name, Standing::Left),
+    let (name, standing, forced) = match words {
+        ["revoke", name] => (name, Standing::Revoked, true),
+        ["leave", name] => (name, Standing::Left, false),
+        ["leave", name, "--force"] | ["leave", "--force", name] => (name, Standing::Left, true),
         ["drain", name] => return schedule::drain(verbs, name, true).await,
         ["undrain", name] => return schedule::drain(verbs, name, false).await,
         _ => {
-            let usage = "node revoke NAME | node leave NAME | node drain NAME | node undrain NAME";
+            let usage = "node revoke NAME | node leave NAME [--force] | node drain NAME | node undrain NAME";
             return Err(Refusal::Words(usage.into()));
         }
     };
-    let key = key_of(verbs, name).await?;
+    let node = entry_of(verbs, name).await?;
+    let key = node.key;
+    if !forced && node.standing == Standing::Member {
+        let health = status::health(verbs).await?;
+        if let Some(why) = leaving::reason_to_stay(&health, &key, name) {
+            return Err(Refusal::Failed(why));
+        }
+    }
     verbs
         .change(Operation::SetStanding { key, standing })
         .await?;
     let (sentence, word) = match standing {
         Standing::Revoked => (
             format!(
-                "{name} is revoked: no node speaks with it any more, and it can only come back with a new identity"
+                "{name} is revoked: no node speaks with it any more, and it can only come back with a new identity; `trousseau status` says what is to be repaired"
             ),
             "revoked",
         ),
@@ -115,8 +124,8 @@ pub(crate) async fn node(verbs: &Verbs, words: &[&str]) -> Answer {
     Ok(Report::Done(sentence, facts))
 }
 
-/// The key of the node that is called so.
-pub(crate) async fn key_of(verbs: &Verbs, name: &str) -> Result<NodeKey, Refusal> {
+/// The node that is called so.
+pub(crate) async fn entry_of(verbs: &Verbs, name: &str) -> Result<NodeEntry, Refusal> {
     let roster = roster(verbs).await?;
     let roster =
         roster.ok_or_else(|| Refusal::Failed("this node belongs to no cluster yet".into()))?;
@@ -125,7 +134,7 @@ pub(crate) async fn key_of(verbs: &Verbs, name: &str) -> Result<NodeKey, Refusal
         let names = names.join(", ");
         Refusal::Failed(format!("no node is named {name:?}; there are {names}"))
     })?;
-    Ok(node.key)
+    Ok(node.clone())
 }
 
 /// Who belongs; `None`: this node belongs to no cluster yet.

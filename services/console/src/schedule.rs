@@ -76,7 +76,7 @@ pub(crate) async fn restart(verbs: &Verbs) -> Answer {
 
 /// `node drain NAME`, `node undrain NAME`.
 pub(crate) async fn drain(verbs: &Verbs, name: &str, draining: bool) -> Answer {
-    let key = nodes::key_of(verbs, name).await?;
+    let key = nodes::entry_of(verbs, name).await?.key;
     let operation = Operation::Drain { key, draining };
     let Reply::Schedule(schedule) = verbs.change(operation).await? else {
         return Err(odd("metadata"));

@@ -2,7 +2,7 @@
 
 use crate::explain::Named;
 use crate::report::{Answer, Refusal};
-use crate::{access, buckets, can, layout, metrics, node, nodes, policy, schedule, trace};
+use crate::{access, buckets, can, layout, metrics, node, nodes, policy, schedule, status, trace};
 use protocol::block::Blocks;
 use protocol::inspect::{
     INPUT_BYTES_MAX, Inspect, InspectAnswer, InspectCall, Power, Verb, WORD_BYTES_MAX, WORDS_MAX,
@@ -82,7 +82,7 @@ impl Verbs {
 
     async fn answer(&self, words: &[&str], input: Option<&str>) -> Answer {
         match words {
-            ["status"] => node::status(self).await,
+            ["status"] => status::status(self).await,
             ["members"] => nodes::members(self).await,
             ["invite", options @ ..] => nodes::invite(self, options).await,
             ["node", words @ ..] => nodes::node(self, words).await,

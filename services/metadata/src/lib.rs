@@ -17,6 +17,7 @@ mod cluster;
 mod error;
 mod events;
 mod fence;
+mod health;
 mod keyring;
 mod lifecycle;
 mod members;
@@ -90,6 +91,7 @@ pub fn run_in(mut given: Given, home: &Path, clock: Clock) -> Result<(), Error> 
         shards: given.parsed("shards")?,
         key: key(&mut given)?,
         part: part(&mut given)?,
+        copies: copies(&mut given)?,
     };
     let supervisor = given.finish()?;
     let tokio = runtime::event_loop()?;
@@ -105,6 +107,7 @@ struct Setup {
     shards: u32,
     key: NodeKey,
     part: Part,
+    copies: Option<u8>,
 }
 
 /// This node's public key, 64 hexadecimal digits.
@@ -121,6 +124,19 @@ fn part(given: &mut Given) -> Result<Part, runtime::Error> {
         "yes" => Ok(Part::Founder),
         "no" => Ok(Part::Joiner),
         _ => Err(runtime::Error::Setting("founder".into(), text)),
+    }
+}
+
+/// How many copies a founder's cluster is to have; empty: nobody has said.
+fn copies(given: &mut Given) -> Result<Option<u8>, runtime::Error> {
+    let text = given.setting("copies")?;
+    let known = |copies: &u8| ::layout::REPLICATIONS.contains(&usize::from(*copies));
+    match text.as_str() {
+        "" => Ok(None),
+        text => match text.parse().ok().filter(known) {
+            Some(copies) => Ok(Some(copies)),
+            None => Err(runtime::Error::Setting("copies".into(), text.into())),
+        },
     }
 }
 
@@ -146,6 +162,7 @@ async fn serve(
         key: setup.key,
         part: setup.part,
         copies: None,
+        wished_copies: setup.copies,
     };
     let opened = Parts::open(setup.shards, company, home, clock, setup.root, bus).await;
     let (parts, ordered) = match opened {
@@ -182,8 +199,10 @@ pub(crate) struct Company {
     pub(crate) key: NodeKey,
     /// Whether it makes the cluster.
     pub(crate) part: Part,
-    /// In how many copies a shard is kept at most: 1, 2, 3 or 5. `None`: in three, or in as many as there are zones with capacity.
+    /// In how many copies a shard is kept at most. `None`: in as many as blocks, as the applied layout says.
     pub(crate) copies: Option<usize>,
+    /// How many copies of blocks and shards the cluster is to have from its first applied layout on, if this node founds it.
+    pub(crate) wished_copies: Option<u8>,
 }
 
 /// The parts of the service.
@@ -210,6 +229,7 @@ impl Parts {
             key,
             part,
             copies,
+            wished_copies,
         } = company;
         let ways = me.ways.clone();
         let store = raft::Store::open(&home.join(DATABASE), shards, me).await?;
@@ -221,9 +241,11 @@ impl Parts {
         let blocks = || Link::new(bus.clone(), "block-store");
         let membership = Link::new(bus.clone(), "membership");
         let cluster = Cluster::new(proposer.clone(), membership, key, part);
-        let placing = Placing::new(proposer.clone(), blocks(), key);
         let orchestrator = Link::new(bus.clone(), "orchestrator");
         let scheduling = Scheduling::new(proposer.clone(), orchestrator, blocks())?;
+        let wished = wished_copies.filter(|_| part == Part::Founder);
+        let placing = Placing::new(proposer.clone(), blocks(), key, wished);
+        let health = health::Watch::new(proposer.clone(), blocks(), bus.clone(), copies);
         let space = Rc::new(space::Space::of(root));
         let sweep = sweep::Sweep::new(proposer.clone(), fence.clone(), space.clone(), blocks());
         let sweep = Rc::new(sweep);
@@ -243,6 +265,7 @@ impl Parts {
             cluster: Rc::new(cluster),
             placing: Rc::new(placing),
             scheduling: Rc::new(scheduling),
+            health: Rc::new(health),
         });
         let parts = Self {
             store,
@@ -269,6 +292,8 @@ impl Parts {
         tokio::task::spawn_local(async move { placing.tend().await });
         let scheduling = self.service.scheduling.clone();
         tokio::task::spawn_local(async move { scheduling.tend().await });
+        let health = self.service.health.clone();
+        tokio::task::spawn_local(async move { health.tend().await });
     }
 
     /// Begins what is done beside the calls.

@@ -5,9 +5,9 @@
 use crate::Error;
 use crate::raft::{Group, Members, Peer, number_of};
 use crate::service::Service;
-use crate::state;
+use crate::state::{self, Layout};
 use crate::voters::{self, Node, Situation, Step};
-use protocol::cluster::Roster;
+use protocol::cluster::{NodeEntry, Roster};
 use protocol::peers::{PeersAnswer, PeersCall};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -24,6 +24,8 @@ const EXCUSED: Duration = Duration::from_secs(10);
 const TRANSFER_EVERY: Duration = Duration::from_secs(30);
 /// How often the log is told of steps that do not succeed.
 const TOLD_EVERY: Duration = Duration::from_secs(60);
+/// Where a shard is used is judged by the last minutes.
+const DEMAND_HALVED_AFTER: Duration = Duration::from_secs(5 * 60);
 /// How long a node may take to store the master keys.
 const KEYS_MAX: Duration = Duration::from_secs(10);
 
@@ -36,6 +38,60 @@ struct Memory {
     transfer: Option<Instant>,
     /// When the log was told of trouble last.
     told: Option<Instant>,
+    /// Calls by the node that they came by, of which half are forgotten in [`DEMAND_HALVED_AFTER`].
+    demand: BTreeMap<u64, f64>,
+    /// Since when this node leads, as far as is remembered.
+    leads_since: Option<Instant>,
+    /// It led the shard already when nobody else could.
+    founded: bool,
+}
+
+impl Memory {
+    /// What came since the last look.
+    fn count(&mut self, came: BTreeMap<u64, u64>) {
+        let kept = 0.5_f64.powf(LOOK_EVERY.as_secs_f64() / DEMAND_HALVED_AFTER.as_secs_f64());
+        for calls in self.demand.values_mut() {
+            *calls *= kept;
+        }
+        for (number, calls) in came {
+            *self.demand.entry(number).or_default() += calls as f64;
+        }
+        self.demand.retain(|_, calls| *calls >= 0.5);
+    }
+}
+
+/// Who may vote, and how many should.
+pub(crate) struct Wanted {
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) copies: Option<usize>,
+}
+
+impl Wanted {
+    /// Who keeps blocks in the newest applied layout votes, as many as there are copies of a block; before there is a layout, everybody with capacity.
+    /// Of nodes that shall be removed nothing depends then any more, and they may leave.
+    pub(crate) fn of(roster: &Roster, layout: Option<&Layout>, copies: Option<usize>) -> Self {
+        let newest = layout.map(Layout::newest);
+        let keeps = |node: &NodeEntry| match newest {
+            None => true,
+            Some(newest) => newest
+                .roles
+                .iter()
+                .any(|role| role.key == node.key && role.capacity_bytes > 0),
+        };
+        let node = |node: &NodeEntry| {
+            let stores = node.capacity_bytes > 0;
+            Node {
+                number: number_of(&node.key),
+                zone: node.zone.clone(),
+                stores,
+                votes: stores && keeps(node),
+            }
+        };
+        Self {
+            nodes: roster.members().map(node).collect(),
+            copies: copies.or(newest.map(|newest| newest.copies.into())),
+        }
+    }
 }
 
 /// The one of this node.
@@ -60,8 +116,10 @@ impl Executor {
                 // Under the lease, because then the roster is the newest: an old one would take the vote from a newcomer again.
                 if self.service.rights.hold() {
                     let groups = self.service.proposer.groups().iter();
+                    let wanted = self.wanted(&known);
                     let looks = groups.zip(&mut memories);
-                    let looks = looks.map(|(group, memory)| self.look(group, &known, memory));
+                    let looks =
+                        looks.map(|(group, memory)| self.look(group, &known, &wanted, memory));
                     futures_util::future::join_all(looks).await;
                 }
             } else if roster.changed().await.is_err() {
@@ -71,13 +129,22 @@ impl Executor {
         }
     }
 
+    fn wanted(&self, roster: &Roster) -> Wanted {
+        let layout = state::layout(self.service.proposer.registry().rows());
+        let layout = layout.unwrap_or_else(|error| {
+            runtime::error!("reading the layout: {error}");
+            None
+        });
+        Wanted::of(roster, layout.as_ref(), self.copies)
+    }
+
     /// Whether there is nobody to share anything with.
     fn is_alone_in(&self, roster: &Roster) -> bool {
         let own = self.service.proposer.store().number();
         self.service.proposer.is_alone() && roster.members().all(|node| number_of(&node.key) == own)
     }
 
-    async fn look(&self, group: &Rc<Group>, roster: &Roster, memory: &mut Memory) {
+    async fn look(&self, group: &Rc<Group>, roster: &Roster, wanted: &Wanted, memory: &mut Memory) {
         let Some(mut members) = group.members() else {
             if !group.leads() {
                 *memory = Memory::default();
@@ -85,21 +152,21 @@ impl Executor {
             return;
         };
         excuse(&mut members, memory);
-        let nodes: Vec<Node> = roster
-            .members()
-            .map(|node| Node {
-                number: number_of(&node.key),
-                zone: node.zone.clone(),
-                stores: node.capacity_bytes > 0,
-            })
-            .collect();
+        memory.count(group.take_demand());
+        let leads_since = *memory.leads_since.get_or_insert_with(Instant::now);
+        memory.founded |= members.voters.iter().map(BTreeSet::len).eq([1]);
+        let rounded = |(number, calls): (&u64, &f64)| (*number, calls.round() as u64);
+        let demand = memory.demand.iter().map(rounded).collect();
         let situation = Situation {
             shard: group.number(),
             leader: self.service.proposer.store().number(),
-            nodes: &nodes,
-            copies: self.copies,
+            nodes: &wanted.nodes,
+            copies: wanted.copies,
             members: &members,
             away: &self.away(),
+            demand: &demand,
+            // Who has just been given the lead has not heard from where it is used.
+            judged: memory.founded || leads_since.elapsed() >= DEMAND_HALVED_AFTER,
         };
         let Some(step) = voters::next(&situation) else {
             return;
@@ -225,4 +292,58 @@ fn named(group: &Group, numbers: &BTreeSet<u64>) -> Vec<String> {
         None => number.to_string(),
     };
     numbers.iter().map(name).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::Arrangement;
+    use protocol::cluster::{ClusterId, GossipKey, NodeKey, Standing};
+    use protocol::metadata::Role;
+
+    #[test]
+    fn who_keeps_blocks_votes_and_before_there_is_a_layout_everybody_with_capacity() {
+        let entry = |number: u8, capacity_bytes| NodeEntry {
+            key: NodeKey([number; 32]),
+            gossip_key: GossipKey([number; 32]),
+            name: format!("n{number}"),
+            zone: "z".into(),
+            capacity_bytes,
+            mesh: String::new(),
+            gossip: String::new(),
+            standing: Standing::Member,
+        };
+        let roster = Roster {
+            cluster: ClusterId([1; 16]),
+            version: 1,
+            nodes: vec![entry(1, 5), entry(2, 5), entry(3, 0)],
+        };
+        let role = |number: u8| Role {
+            key: NodeKey([number; 32]),
+            zone: "z".into(),
+            capacity_bytes: 5,
+        };
+        let layout = |numbers: &[u8]| Layout {
+            version: 1,
+            placed: 1,
+            present: Arrangement {
+                copies: 2,
+                roles: numbers.iter().map(|number| role(*number)).collect(),
+                partitions: Vec::new(),
+            },
+            moving: None,
+            staged_roles: Vec::new(),
+            staged_copies: None,
+        };
+        let check = |layout: Option<Layout>, votes: [bool; 3], copies: Option<usize>| {
+            let wanted = Wanted::of(&roster, layout.as_ref(), None);
+            let found: Vec<bool> = wanted.nodes.iter().map(|node| node.votes).collect();
+            assert_eq!((found, wanted.copies), (votes.to_vec(), copies));
+            let stores: Vec<bool> = wanted.nodes.iter().map(|node| node.stores).collect();
+            assert_eq!(stores, [true, true, false], "of the registry");
+        };
+        check(None, [true, true, false], None);
+        check(Some(layout(&[2])), [false, true, false], Some(2));
+        check(Some(layout(&[1, 2, 3])), [true, true, false], Some(2));
+    }
 }

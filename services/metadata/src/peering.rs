@@ -76,6 +76,7 @@ impl Peering {
                 group.take(transfer, part).await.unwrap_or_else(refused)
             }
             PeersCall::Ask { client, call } => {
+                self.service.used_by(member.number, &call.operation);
                 self.service.asked(&client, call, Guard::Elsewhere).await
             }
             PeersCall::Bring { witness, .. } if witness.len() > WITNESS_MAX => {
@@ -86,6 +87,7 @@ impl Peering {
                 call,
                 witness,
             } => {
+                self.service.used_by(member.number, &call.operation);
                 let guard = Guard::Witnessed(witness);
                 self.service.asked(&client, call, guard).await
             }
@@ -133,6 +135,9 @@ impl Peering {
             PeersCall::Report(report) => {
                 let scheduling = &self.service.scheduling;
                 scheduling.heard(member.number, report).await
+            }
+            PeersCall::Health { layout } => {
+                PeersAnswer::Health(self.service.health.own(layout).await)
             }
             PeersCall::Confirm { revision } => self.service.rights.confirm(revision).await,
             PeersCall::TakeKeys(keys) => match self.service.keyring.take(&keys.0) {

@@ -34,16 +34,24 @@ pub(crate) struct Placing {
     told: watch::Sender<Option<u64>>,
     /// Whether the block-store has been told, or will be, that other nodes share its blocks; `None`: that was not looked up yet.
     shared: Cell<Option<bool>>,
+    /// How many copies there are to be once the first layout is applied, until shard 0 knows it.
+    wished_copies: Cell<Option<u8>>,
     /// The roster had more than one member once: from then on the block-store must know where blocks belong.
     among_others: Cell<bool>,
 }
 
 impl Placing {
-    pub(crate) fn new(proposer: Rc<Proposer>, blocks: Link<Blocks>, key: NodeKey) -> Self {
+    pub(crate) fn new(
+        proposer: Rc<Proposer>,
+        blocks: Link<Blocks>,
+        key: NodeKey,
+        wished_copies: Option<u8>,
+    ) -> Self {
         Self {
             proposer,
             blocks,
             key,
+            wished_copies: Cell::new(wished_copies),
             told: watch::Sender::new(None),
             shared: Cell::new(None),
             among_others: Cell::new(false),
@@ -95,6 +103,7 @@ impl Placing {
                 false => self.follow().await,
             };
         };
+        self.wish().await.map_err(|error| error.to_string())?;
         let others = roster.members().any(|node| node.key != self.key);
         self.among_others.set(self.among_others.get() || others);
         let Some(layout) = state::layout(rows).map_err(words)? else {
@@ -159,6 +168,15 @@ impl Placing {
         let both = roster.map_err(failed)?.zip(layout.map_err(failed)?);
         let placement = both.and_then(|(roster, layout)| placement(&layout, &roster, key));
         Ok(Reply::Placement(placement))
+    }
+
+    /// A founder says once how many copies there are to be. Where a layout stands already, `layout copies` is the way.
+    async fn wish(&self) -> Result<(), MetadataError> {
+        if let Some(copies) = self.wished_copies.get() {
+            self.change(LayoutChange::Wish { copies }).await?;
+            self.wished_copies.set(None);
+        }
+        Ok(())
     }
 
     /// Nobody has said where blocks belong: they are on the node that was first.
@@ -270,8 +288,17 @@ fn placement(layout: &Layout, roster: &Roster, own: &NodeKey) -> Option<Placemen
     };
     let lists = |arrangement: &Arrangement| {
         let list = |nodes: &Vec<u8>| {
-            nodes
-                .iter()
+            // Who does not belong any more is not waited for; but where nobody else is left, its name says who is missed.
+            let belongs = |place: &&u8| {
+                let role = arrangement.roles.get(usize::from(**place));
+                role.is_some_and(|role| roster.member(&role.key).is_some())
+            };
+            let left: Vec<&u8> = nodes.iter().filter(belongs).collect();
+            let left = match left.is_empty() {
+                true => nodes.iter().collect(),
+                false => left,
+            };
+            left.into_iter()
                 .map(|place| number(arrangement, place))
                 .collect()
         };

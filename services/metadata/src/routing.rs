@@ -75,6 +75,9 @@ impl Service {
             };
             match found {
                 Ok(Found::Here) => {
+                    if !by_copy {
+                        group.used_by(self.proposer.store().number());
+                    }
                     self.rights.reach(call.revision).await;
                     let guard = witness.map_or(Guard::Elsewhere, |witness| {
                         Guard::Witnessed(witness.to_vec())
@@ -128,6 +131,13 @@ impl Service {
         match self.here(caller, call, guard).await {
             Err(Failure::NotHere(leader)) => PeersAnswer::NotLeader { leader },
             done => PeersAnswer::Asked(self.answer_with(done.map_err(MetadataError::from))),
+        }
+    }
+
+    /// Another node has a call for a shard that this one leads, perhaps.
+    pub(crate) fn used_by(&self, number: u64, operation: &Operation) {
+        if let Some(group) = self.group(operation).filter(|group| group.leads()) {
+            group.used_by(number);
         }
     }
 

@@ -4,6 +4,7 @@ use crate::buckets::Buckets;
 use crate::cluster::Cluster;
 use crate::events;
 use crate::fence::Fence;
+use crate::health::Watch;
 use crate::keyring::Keyring;
 use crate::lifecycle;
 use crate::placing::Placing;
@@ -73,6 +74,7 @@ impl Caller {
                 | Operation::Invite { .. }
                 | Operation::SetStanding { .. }
                 | Operation::Layout
+                | Operation::Health
                 | Operation::EditLayout(_)
                 | Operation::ApplyLayout { .. }
                 | Operation::Schedule
@@ -102,6 +104,7 @@ pub(crate) struct Service {
     pub(crate) space: Rc<Space>,
     pub(crate) rights: Rc<Rights>,
     pub(crate) scheduling: Rc<Scheduling>,
+    pub(crate) health: Rc<Watch>,
 }
 
 impl Serve<Metadata> for Service {
@@ -155,6 +158,11 @@ impl Service {
     pub(crate) async fn answer_to(&self, caller: Caller, call: Call) -> Answer {
         if !caller.may_ask(&call.operation) {
             return self.answer_with(Err(MetadataError::Refused("not from this caller".into())));
+        }
+        if matches!(call.operation, Operation::Health) {
+            // Also where nobody leads: that is what it is asked for.
+            let health = self.health.of_all().await;
+            return self.answer_with(Ok(Reply::Health(Box::new(health))));
         }
         if !self.is_alone() {
             return self.anywhere(caller, call).await;

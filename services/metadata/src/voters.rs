@@ -3,7 +3,8 @@
 //! Where it should be: as many voters as copies are wanted, each in a zone of its own as long as there are enough zones, never a gateway; of the present
 //! voters as many as may stay; of those in reach rather than of those that are not. How it gets there: whoever is to have a vote is a learner until
 //! its log is as good as the leader's, and then all voters are changed at once by joint consensus, if of the old and of the new ones a
-//! majority is in reach. The leader of each shard asks for itself; two leaders never decide about the same shard.
+//! majority is in reach. Then the lead goes to where
+//! the shard is used. The leader of each shard asks for itself; two leaders never decide about the same shard.
 
 use crate::raft::Members;
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,8 +16,10 @@ pub struct Node {
     pub number: u64,
     /// Where it stands.
     pub zone: String,
-    /// It has capacity; a gateway has none.
+    /// It has capacity, and so gets the registry; a gateway has none.
     pub stores: bool,
+    /// It may have a vote: of those with capacity, who has a place in the layout.
+    pub votes: bool,
 }
 
 /// What the leader of a shard knows.
@@ -34,7 +37,16 @@ pub struct Situation<'a> {
     pub members: &'a Members,
     /// Who is not to lead, if somebody else can: it is being drained, or about to restart.
     pub away: &'a BTreeSet<u64>,
+    /// How many calls for this shard came lately by way of each node, by its number.
+    pub demand: &'a BTreeMap<u64, u64>,
+    /// The leader has led long enough to know of the demand, or always.
+    pub judged: bool,
 }
+
+/// Fewer calls than this do not move the lead …
+const DEMAND_MIN: u64 = 30;
+/// … and fewer than this do not hold it.
+const HOLDING_MIN: u64 = DEMAND_MIN / 4;
 
 /// One step.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,8 +64,14 @@ pub enum Step {
 /// Three, or one in each zone that has capacity.
 pub fn copies_by_default(nodes: &[Node]) -> usize {
     const USUAL: usize = 3;
-    let zones: BTreeSet<&str> = storing(nodes).map(|node| node.zone.as_str()).collect();
+    let zones: BTreeSet<&str> = voting(nodes).map(|node| node.zone.as_str()).collect();
     zones.len().clamp(1, USUAL)
+}
+
+/// How many voters each shard is to have of these nodes.
+pub fn wanted_count(nodes: &[Node], copies: Option<usize>) -> usize {
+    let copies = copies.unwrap_or_else(|| copies_by_default(nodes));
+    copies.min(voting(nodes).count()).max(1)
 }
 
 /// The next step; `None` if nothing is to be done, or nothing can be done safely now.
@@ -145,7 +163,7 @@ fn wanted(situation: &Situation<'_>, voters: &BTreeSet<u64>) -> BTreeSet<u64> {
     let Situation { shard, nodes, .. } = situation;
     let copies = situation.copies.unwrap_or_else(|| copies_by_default(nodes));
     let mut zones: BTreeMap<&str, Vec<u64>> = BTreeMap::new();
-    for node in storing(nodes) {
+    for node in voting(nodes) {
         zones.entry(&node.zone).or_default().push(node.number);
     }
     if zones.is_empty() {
@@ -202,32 +220,84 @@ fn reachable_or_unknown(situation: &Situation<'_>, number: u64) -> bool {
     !is_member || members.reachable.contains(&number)
 }
 
-/// The lead goes round: each voter leads as many shards as the others that have the same voters.
+/// Where most calls come from, if that is clear, and else the lead goes round: each voter leads as many shards as the others that have the same voters.
 fn transfer(situation: &Situation<'_>, voters: &BTreeSet<u64>) -> Option<Step> {
-    let turn = usize::from(situation.shard).checked_rem(voters.len())?;
-    let in_turn = voters.iter().cycle().skip(turn).take(voters.len());
     let Members {
         reachable,
         caught_up,
         ..
     } = situation.members;
-    let mut able =
-        in_turn.filter(|number| reachable.contains(number) && caught_up.contains(number));
+    let turn = usize::from(situation.shard).checked_rem(voters.len())?;
+    let in_turn = voters.iter().cycle().skip(turn).take(voters.len());
+    let able: Vec<u64> = in_turn
+        .filter(|number| reachable.contains(number) && caught_up.contains(number))
+        .copied()
+        .collect();
     // Those that are away only if all are.
-    let first = able.next()?;
-    let leader = std::iter::once(first)
-        .chain(able)
-        .find(|number| !situation.away.contains(number))
-        .unwrap_or(first);
-    (*leader != situation.leader).then_some(Step::Transfer(*leader))
+    let (away, present): (Vec<u64>, Vec<u64>) = able
+        .into_iter()
+        .partition(|number| situation.away.contains(number));
+    let able = if present.is_empty() { away } else { present };
+    let leader = match pull(situation, &able) {
+        Pull::Towards(number) => number,
+        Pull::Stay if able.contains(&situation.leader) => return None,
+        Pull::None if !situation.judged && able.contains(&situation.leader) => return None,
+        Pull::Stay | Pull::None => *able.first()?,
+    };
+    (leader != situation.leader).then_some(Step::Transfer(leader))
 }
 
-fn storing(nodes: &[Node]) -> impl Iterator<Item = &Node> {
-    nodes.iter().filter(|node| node.stores)
+/// What the calls of late say about where the leader should be.
+enum Pull {
+    /// Nothing.
+    None,
+    /// Where it is.
+    Stay,
+    /// There.
+    Towards(u64),
+}
+
+/// Two thirds of the calls pull the lead into their zone, and a third holds it there: between the two nothing moves, so that it does not go to and fro.
+fn pull(situation: &Situation<'_>, able: &[u64]) -> Pull {
+    let zone_of = |number: u64| {
+        let node = situation.nodes.iter().find(|node| node.number == number);
+        node.map(|node| node.zone.as_str())
+    };
+    let mut zones: BTreeMap<&str, u64> = BTreeMap::new();
+    for (number, calls) in situation.demand {
+        if let Some(zone) = zone_of(*number) {
+            *zones.entry(zone).or_default() += calls;
+        }
+    }
+    let all: u64 = zones.values().sum();
+    if all < HOLDING_MIN {
+        return Pull::None;
+    }
+    let here = zone_of(situation.leader);
+    let clear = zones
+        .iter()
+        .find(|(zone, calls)| *calls * 3 >= all * 2 && Some(**zone) != here)
+        .filter(|_| all >= DEMAND_MIN);
+    if let Some((zone, _)) = clear
+        && let Some(number) = able.iter().find(|number| zone_of(**number) == Some(zone))
+    {
+        return Pull::Towards(*number);
+    }
+    let calls_here = here.and_then(|here| zones.get(here)).copied();
+    match calls_here.unwrap_or(0) * 3 >= all {
+        true => Pull::Stay,
+        false => Pull::None,
+    }
+}
+
+fn voting(nodes: &[Node]) -> impl Iterator<Item = &Node> {
+    nodes.iter().filter(|node| node.stores && node.votes)
 }
 
 fn storing_number(nodes: &[Node], number: u64) -> bool {
-    storing(nodes).any(|node| node.number == number)
+    nodes
+        .iter()
+        .any(|node| node.stores && node.number == number)
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use crate::{AsyncChannel, trace};
 use protocol::bus::{BusError, Connect, ConnectAnswer, ConnectCall};
 use protocol::channel::MessageError;
+use protocol::health::Sealing;
 use protocol::trace::Side;
 use protocol::wire::{Conversation, DecodeError, Numbered};
 use protocol::{Channel, wire};
@@ -200,6 +201,8 @@ impl<C: Conversation> Drop for Forget<'_, C> {
 #[derive(Clone)]
 pub struct Bus {
     client: Client<Connect>,
+    /// How the last connection to another node is encrypted.
+    sealing: Rc<Cell<Option<Sealing>>>,
 }
 
 impl Bus {
@@ -207,7 +210,13 @@ impl Bus {
     pub fn new(channel: Channel) -> std::io::Result<Self> {
         Ok(Self {
             client: Client::new(channel)?,
+            sealing: Rc::default(),
         })
+    }
+
+    /// How the bytes of the last connection to another node are encrypted; `None`: there was none.
+    pub fn sealing(&self) -> Option<Sealing> {
+        self.sealing.get()
     }
 
     /// A connection to `service` for conversation `C`; waits while the service restarts (bounded by the bus).
@@ -231,7 +240,12 @@ impl Bus {
             service: service.into(),
             conversation: C::NAME.into(),
         };
-        self.ask(&call).await
+        let (answer, descriptor) = self.opened(&call).await?;
+        self.sealing.set(Some(match answer {
+            ConnectAnswer::Opened => Sealing::Kernel,
+            ConnectAnswer::OpenedByRelay => Sealing::Relay,
+        }));
+        Ok(descriptor)
     }
 
     /// The listener that this process's manifest grants under `name`: for daemons, which the bus does not pack.
@@ -248,10 +262,14 @@ impl Bus {
     }
 
     async fn ask(&self, call: &ConnectCall) -> Result<OwnedFd, CallError> {
+        Ok(self.opened(call).await?.1)
+    }
+
+    async fn opened(&self, call: &ConnectCall) -> Result<(ConnectAnswer, OwnedFd), CallError> {
         let (answer, mut descriptors) = self.client.call(call, &[]).await?;
         match (answer.map_err(CallError::Bus)?, descriptors.pop()) {
-            (ConnectAnswer::Opened, Some(descriptor)) => Ok(descriptor),
-            (ConnectAnswer::Opened, None) => Err(CallError::Bus(BusError::Unknown)),
+            (answer, Some(descriptor)) => Ok((answer, descriptor)),
+            (_, None) => Err(CallError::Bus(BusError::Unknown)),
         }
     }
 }

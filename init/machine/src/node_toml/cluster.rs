@@ -18,6 +18,8 @@ pub struct Cluster {
     pub gossip: Option<Reachable>,
     /// What it gives to the cluster, in bytes; `None`: all of its disk.
     pub capacity: Option<Capacity>,
+    /// How many copies of each block and each shard there are to be in a cluster that the node makes; `None`: one, until `trousseau layout copies` is said.
+    pub copies: Option<Copies>,
 }
 
 /// What `trousseau invite` printed.
@@ -35,6 +37,40 @@ pub struct Reachable(pub SocketAddr);
 #[serde(try_from = "String")]
 pub struct Capacity(pub u64);
 
+/// 1, 2, 3 or 5.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "Number")]
+pub struct Copies(pub u8);
+
+/// What may stand in the file.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(transparent)]
+struct Number(i64);
+
+impl TryFrom<Number> for Copies {
+    type Error = String;
+
+    fn try_from(Number(count): Number) -> Result<Self, String> {
+        match count {
+            1 | 2 | 3 | 5 => Ok(Self(
+                u8::try_from(count).map_err(|error| error.to_string())?,
+            )),
+            count => Err(format!("{count} copies: there can be 1, 2, 3 or 5")),
+        }
+    }
+}
+
+impl TryFrom<String> for Copies {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let count = text
+            .parse()
+            .map_err(|_| format!("{text:?} copies: there can be 1, 2, 3 or 5"))?;
+        Self::try_from(Number(count))
+    }
+}
+
 impl Cluster {
     /// Where the other nodes reach the node's gossip, if they reach the node at all.
     pub fn gossip(&self) -> Option<SocketAddr> {
@@ -48,6 +84,10 @@ impl Cluster {
                 "{word} says nothing without `mesh`, as \"192.168.1.20:3901\": where the other nodes reach this one"
             )
         };
+        if self.join.is_some() && self.copies.is_some() {
+            let rule = "copies is said by who makes a cluster, not by who joins one; there `trousseau layout copies N` changes it";
+            return Some(("copies", rule.into()));
+        }
         match self {
             Self { mesh: Some(_), .. } => None,
             Self { join: Some(_), .. } => Some(("join", without("join"))),

@@ -125,6 +125,10 @@ fn each_mistake_is_named_with_its_line() {
             "node.toml:13: \"much\" is not a size",
         ),
         ("zone = \"a\"", "node.toml:13: unknown field `zone`"),
+        (
+            "copies = 4",
+            "node.toml:13: 4 copies: there can be 1, 2, 3 or 5",
+        ),
     ] {
         check("[ssh]", &format!("[cluster]\n{line}\n[ssh]"), expected);
     }
@@ -182,9 +186,19 @@ fn a_node_among_others_says_where_it_is_reached_and_what_it_gives() {
         "[cluster]\nmesh = \"192.168.1.20:3901\"\njoin = \"{}\"\ncapacity = \"500GB\"\n",
         token.to_text()
     );
+    let both = NodeToml::parse(&format!("{text}copies = 3\n"));
+    let why = both.unwrap_err().to_string();
+    assert!(
+        why.contains("copies is said by who makes a cluster"),
+        "{why}"
+    );
     let cluster = NodeToml::parse(&text).unwrap().cluster;
     assert_eq!(cluster.join, Some(Invitation(token)));
     assert_eq!(cluster.capacity, Some(Capacity(500_000_000_000)));
+    assert_eq!(cluster.copies, None);
+    let founder = "[cluster]\nmesh = \"192.168.1.20:3901\"\ncopies = 3\n";
+    let founder = NodeToml::parse(founder).unwrap().cluster;
+    assert_eq!(founder.copies, Some(Copies(3)));
     assert_eq!(cluster.gossip(), Some("192.168.1.20:3901".parse().unwrap()));
     let text = text.replace("[cluster]", "[cluster]\ngossip = \"192.168.1.20:3902\"");
     let cluster = NodeToml::parse(&text).unwrap().cluster;

@@ -17,7 +17,7 @@ use std::time::Duration;
 const BEGIN_AFTER: Duration = Duration::from_secs(10);
 /// After a change of the placement: the other nodes hear of it, too.
 const CHANGED_AFTER: Duration = Duration::from_secs(2);
-/// While something is lacking somewhere.
+/// While something is lacking somewhere, or may be.
 const AGAIN_AFTER: Duration = Duration::from_secs(60);
 /// When nothing is.
 const ROUND_EVERY: Duration = Duration::from_secs(6 * 3_600);
@@ -32,6 +32,10 @@ impl<D: Disk> Copies<D> {
             tokio::select! {
                 () = tokio::time::sleep(again) => {}
                 () = self.changed.notified() => tokio::time::sleep(CHANGED_AFTER).await,
+                () = self.uneven.notified() => tokio::select! {
+                    () = tokio::time::sleep(AGAIN_AFTER) => {}
+                    () = self.changed.notified() => tokio::time::sleep(CHANGED_AFTER).await,
+                },
             }
             let Some(placement) = self.placement() else {
                 again = ROUND_EVERY;

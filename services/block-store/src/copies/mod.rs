@@ -10,6 +10,7 @@ mod confirm;
 mod courier;
 mod fetch;
 mod homes;
+mod inventory;
 mod owed;
 mod serve;
 mod strays;
@@ -25,6 +26,7 @@ use crate::pins::{Name, SessionId};
 use crate::shared::Shared;
 use courier::Courier;
 use fetch::Fetching;
+use inventory::Arrivals;
 use owed::Owed;
 use protocol::block::{BlockError, BlockId, BlockRef, Epoch, HashKey, Place};
 use protocol::copies::{CopyAnswer, CopyCall, Placement};
@@ -101,10 +103,13 @@ pub(crate) struct Copies<D: Disk> {
     strays: RefCell<Strays>,
     /// For pins of what is being kept.
     own: SessionId,
+    arrivals: RefCell<Arrivals>,
     /// The version of the placement at which an audit found every block of this node everywhere that it belongs.
     settled: Cell<u64>,
     /// The placement has changed.
     changed: Notify,
+    /// Something may be lacking somewhere that is not owed.
+    uneven: Notify,
 }
 
 impl<D: Disk> Copies<D> {
@@ -140,8 +145,10 @@ impl<D: Disk> Copies<D> {
             owed,
             strays: RefCell::default(),
             own,
+            arrivals: RefCell::default(),
             settled: Cell::new(0),
             changed: Notify::new(),
+            uneven: Notify::new(),
         })
     }
 
@@ -260,10 +267,10 @@ impl<D: Disk> Copies<D> {
                 Ok(Some((node, Err(error)))) => {
                     refused.push(format!("{} {error}", homes.name(node)));
                 }
-                Ok(None) => return Err(homes.too_few(&have, refused)),
+                Ok(None) => return Err(self.too_few(&homes, &have, refused)),
                 Err(_) => {
                     refused.push(format!("nobody else within {} s", SPREAD_WITHIN.as_secs()));
-                    return Err(homes.too_few(&have, refused));
+                    return Err(self.too_few(&homes, &have, refused));
                 }
             }
         }
@@ -281,6 +288,12 @@ impl<D: Disk> Copies<D> {
             return Ok(());
         }
         self.mark_owed(&block.id).await
+    }
+
+    /// The block stays on some nodes and not on others, and nobody owes it: the audit makes the nodes alike again.
+    fn too_few(&self, homes: &Homes, have: &BTreeSet<u8>, refused: Vec<String>) -> BlockError {
+        self.audit_soon();
+        homes.too_few(have, refused)
     }
 
     /// The whole block from this disk, checked against its name.

@@ -42,7 +42,11 @@ impl<D: Disk> Copies<D> {
         self.shared.works()?;
         match call {
             CopyCall::Put { id, key, bytes } => {
+                let is_new = !self.has(&id)?;
                 let length = self.keep(&id, key, bytes).await?;
+                if is_new {
+                    self.arrivals.borrow_mut().add(length);
+                }
                 if self.homes(&id).is_some_and(|homes| homes.here().is_none()) {
                     self.strays.borrow_mut().add(id, length);
                 }

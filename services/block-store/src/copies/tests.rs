@@ -589,3 +589,38 @@ fn only_metadata_says_where_blocks_belong_and_only_sound_and_newer_placements_co
         world.copies(0).place(placement).await.unwrap();
     });
 }
+
+#[test]
+fn two_nodes_with_the_same_blocks_have_the_same_tallies_though_one_packed_them() {
+    run(async {
+        let world = World::of(2).await;
+        for seed in 0..5 {
+            put_small(&world.client(0), &bytes_of(seed, 9_000))
+                .await
+                .unwrap();
+        }
+        world.place(1, &[&[0, 1]], None).await;
+        let store = |node: usize| world.nodes[node].as_ref().unwrap().store.clone();
+        for node in [0, 1] {
+            let store = store(node);
+            for first in 0..=u8::MAX {
+                store.files.take_census(first);
+            }
+        }
+        assert!(store(0).copies.inventory().tallies.is_empty());
+        store(0).copies.clone().remembers_packed().await;
+        let tallies = |node: usize| store(node).copies.inventory().tallies;
+        let count = |node: usize| tallies(node).iter().map(|one| one.blocks).sum::<u64>();
+        assert_eq!((count(0), count(1)), (5, 0), "nothing has been brought yet");
+        assert_eq!(store(0).copies.audit().await, Ok(0));
+        assert_eq!(tallies(0), tallies(1));
+        assert_eq!(count(1), 5);
+        let received = store(1).copies.inventory().received;
+        assert_eq!((received.blocks, received.bytes), (5, 45_000));
+        put_file(&world.client(1), &bytes_of(9, 70_000))
+            .await
+            .unwrap();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!((tallies(0), count(0)), (tallies(1), 6));
+    });
+}

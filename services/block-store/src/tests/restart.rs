@@ -244,3 +244,22 @@ fn a_scrub_finds_damaged_blocks_and_torn_ones_are_none() {
         assert_eq!(usage(&client).await.damaged, 2);
     });
 }
+
+#[test]
+fn the_time_of_the_last_scrub_is_known_after_a_restart_and_a_torn_one_is_none() {
+    run(async {
+        let home = tempfile::tempdir().unwrap();
+        let node = Node::start(home.path(), Blocking::default()).await;
+        assert_eq!(node.store.copies.inventory().scrubbed_ms, 0);
+        node.store.scrubbed(1_700_000_000_000).await;
+        node.store.scrubbed(1_800_000_000_000).await;
+        assert_eq!(node.store.copies.inventory().scrubbed_ms, 1_800_000_000_000);
+        drop(node);
+        let node = Node::start(home.path(), Blocking::default()).await;
+        assert_eq!(node.store.copies.inventory().scrubbed_ms, 1_800_000_000_000);
+        drop(node);
+        std::fs::write(home.path().join("scrubbed"), [1, 2, 3]).unwrap();
+        let node = Node::start(home.path(), Blocking::default()).await;
+        assert_eq!(node.store.copies.inventory().scrubbed_ms, 0);
+    });
+}

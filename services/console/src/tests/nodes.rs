@@ -1,7 +1,9 @@
 //! The operator's verbs about nodes: who is there, who is invited, who is put out.
 
 use super::*;
+use crate::safety::tests::cluster;
 use protocol::cluster::{NodeKey, Standing};
+use protocol::membership::{Member, MemberState};
 use protocol::schedule::{RollingReport, ScheduleReport};
 
 #[test]
@@ -107,6 +109,14 @@ fn a_node_is_put_out_by_its_name_and_the_one_that_belongs_is_meant() {
     run(async {
         let world = World::new();
         let console = console(&world);
+        // Blocks are on attic: it may not go before they are elsewhere.
+        let (status, why) = say(&console, &["node", "leave", "attic"], false).await;
+        assert_eq!(status, 1, "{why}");
+        assert!(why.contains("trousseau layout remove attic"), "{why}");
+        assert_eq!(world.changes.take(), []);
+        let forced = json(&console, &["node", "leave", "attic", "--force"]).await;
+        assert_eq!(forced["standing"], "left");
+        assert_eq!(world.changes.take().len(), 1);
         for (words, key, standing) in [
             (["node", "revoke", "attic"], 2, Standing::Revoked),
             (["node", "leave", "cellar"], 3, Standing::Left),
@@ -123,4 +133,96 @@ fn a_node_is_put_out_by_its_name_and_the_one_that_belongs_is_meant() {
         assert!(why.contains("there are attic, cellar"), "{why}");
         assert_eq!(world.changes.take(), []);
     });
+}
+
+/// Two more that membership knows of, one of which it has lost.
+fn two_more(world: &World) {
+    let member = |number: u8, state| Member {
+        key: NodeKey([number; 32]),
+        name: format!("n{number}"),
+        zone: "z".into(),
+        address: "192.0.2.1:3900".into(),
+        mesh: "192.0.2.1:3900".into(),
+        capacity_bytes: 1 << 40,
+        state,
+        incarnation: 0,
+        version: "0.1.0".into(),
+        services: String::new(),
+    };
+    let others = [member(2, MemberState::Alive), member(3, MemberState::Gone)];
+    world.others.replace(others.into());
+}
+
+#[test]
+fn the_status_of_a_cluster_tells_people_first_what_is_unsafe_and_what_to_do() {
+    run(async {
+        let world = World::new();
+        let console = console(&world);
+        two_more(&world);
+        let mut health = cluster(&["lille", "nantes", "brest"]);
+        health.nodes[2].silent = Some("no answer".into());
+        health.nodes[2].lacking_blocks = None;
+        for complete in &mut health.layout.as_mut().unwrap().complete {
+            *complete = vec![0];
+        }
+        world.health.replace(Some(health));
+        let shown = text(&console, &["status"]).await;
+        let first = shown.lines().next().unwrap();
+        let expected = "The cluster is at risk. One more loss in lille loses data.";
+        assert_eq!(first, expected, "{shown}");
+        let at = |words: &str| {
+            shown
+                .find(words)
+                .unwrap_or_else(|| panic!("{words}: {shown}"))
+        };
+        assert!(at("ZONE") < at("n3 in zone brest does not answer"));
+        assert!(at("-> Start it again") < at("This node:"));
+        assert!(shown.contains("-> Do not stop or restart that node"));
+        let facts = json(&console, &["status"]).await;
+        assert_eq!(facts["node"], "n1", "as of a node that is alone");
+        let cluster = &facts["cluster"];
+        assert_eq!(
+            (&cluster["safe"], &cluster["done"]),
+            (&false.into(), &false.into())
+        );
+        let states: Vec<&str> = cluster["nodes"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|node| node["state"].as_str().unwrap())
+            .collect();
+        assert_eq!(states, ["gone", "alive", "alive"], "brest, lille, nantes");
+        assert_eq!(cluster["shards"][0]["leader"], "n1");
+    });
+}
+
+#[test]
+fn a_cluster_whose_metadata_is_silent_is_told_of_as_far_as_it_is_known() {
+    run(async {
+        let world = World::new();
+        let console = console(&world);
+        two_more(&world);
+        world.missing.replace(Some("metadata"));
+        let shown = text(&console, &["status"]).await;
+        assert!(
+            shown.starts_with("How the cluster is cannot be told: metadata"),
+            "{shown}"
+        );
+        assert!(shown.contains("This node:"), "{shown}");
+    });
+}
+
+#[test]
+fn what_moves_is_shown_with_what_is_left_of_it() {
+    let mut health = cluster(&["lille", "nantes", "brest"]);
+    health.nodes[1].lacking_blocks = Some(9);
+    let roster = health.roster.clone().unwrap();
+    let found = crate::progress::progress(&health, &roster);
+    let blocks: Vec<(&str, Option<u64>)> = found
+        .iter()
+        .map(|one| (one.node.as_str(), one.blocks))
+        .collect();
+    assert_eq!(blocks, [("n1", Some(0)), ("n2", Some(9)), ("n3", Some(0))]);
+    health.layout.as_mut().unwrap().placed.holders[1].stays = false;
+    assert_eq!(crate::progress::progress(&health, &roster).len(), 2);
 }

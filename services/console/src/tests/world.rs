@@ -4,6 +4,7 @@ use protocol::Channel;
 use protocol::block::{BlockAnswer, BlockCall, BlockError, Blocks, Usage};
 use protocol::bus::{BusError, Connect, ConnectAnswer, ConnectCall};
 use protocol::cluster::{ClusterId, GossipKey, NodeEntry, NodeKey, Roster, Standing};
+use protocol::health::{Health, Holder, Layout, NodeReport, Placed};
 use protocol::inspect::{
     Inspect, InspectAnswer, InspectCall, Machine, Node, Power, Process, Service,
 };
@@ -70,10 +71,46 @@ fn layout() -> LayoutReport {
     }
 }
 
+/// Blocks are on attic only.
+fn health_of_two() -> Health {
+    let roster = roster();
+    let node = |number: u8| NodeReport {
+        key: NodeKey([number; 32]),
+        number: number.into(),
+        said: None,
+        silent: None,
+        lacking_blocks: None,
+        lacking_bytes: None,
+    };
+    Health {
+        roster: Some(roster),
+        layout: Some(Layout {
+            placed: Placed {
+                copies: 1,
+                holders: vec![Holder {
+                    key: NodeKey([2; 32]),
+                    zone: "home".into(),
+                    stays: true,
+                }],
+                partitions: vec![vec![0]; 256],
+                moving_since_ms: None,
+                staged: false,
+            },
+            complete: vec![vec![0]; 256],
+        }),
+        nodes: vec![node(2), node(3)],
+        shards: Vec::new(),
+    }
+}
+
 #[derive(Default)]
 pub(super) struct World {
     /// No other node belongs to the cluster.
     pub(super) alone: Cell<bool>,
+    /// What metadata says of the cluster.
+    pub(super) health: RefCell<Option<Health>>,
+    /// Who else membership knows.
+    pub(super) others: RefCell<Vec<Member>>,
     /// Every change that metadata was asked for.
     pub(super) changes: RefCell<Vec<Operation>>,
     pub(super) keys: RefCell<Vec<AccessKey>>,
@@ -164,7 +201,7 @@ impl World {
             ("membership", "members") => answer::<Membership>(move |call| {
                 world.count();
                 assert_eq!(call, MembershipCall::Members);
-                Some(MembershipAnswer::Members(vec![Member {
+                let own = Member {
                     key: NodeKey([1; 32]),
                     name: "n1".into(),
                     zone: "z1".into(),
@@ -175,7 +212,10 @@ impl World {
                     incarnation: 0,
                     version: "0.1.0".into(),
                     services: "metadata console".into(),
-                }]))
+                };
+                let others = world.others.borrow().clone();
+                let all = std::iter::once(own).chain(others);
+                Some(MembershipAnswer::Members(all.collect()))
             }),
             ("block-store", "blocks") => answer::<Blocks>(move |call| {
                 world.count();
@@ -271,6 +311,12 @@ impl World {
             Operation::Roster => Ok(Reply::Roster(Some(self.roster()))),
             Operation::Layout => Ok(Reply::Layout(layout())),
             Operation::Schedule => Ok(Reply::Schedule(self.schedule.borrow().clone())),
+            Operation::Health => {
+                let health = self.health.borrow().clone();
+                Ok(Reply::Health(Box::new(
+                    health.unwrap_or_else(health_of_two),
+                )))
+            }
             Operation::Sweep { .. } => Ok(Reply::Swept {
                 seen: 1,
                 removed: 0,

@@ -16,7 +16,7 @@ use crate::ways::Ways;
 use openraft::async_runtime::WatchReceiver;
 use openraft::errors::{ClientWriteError, LinearizableReadError, RaftError};
 use openraft::{ChangeMembers, Config, Instant as _, LinearizerOption, Raft, SnapshotPolicy};
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -57,6 +57,8 @@ pub struct Group {
     others: Rc<Others>,
     ways: Rc<Ways>,
     pub(super) receiving: Mutex<Option<Receiving>>,
+    /// Calls since it was looked last, by the node that they came by.
+    demand: RefCell<BTreeMap<u64, u64>>,
     trimming: AbortHandle,
 }
 
@@ -136,6 +138,7 @@ impl Group {
             others,
             ways: me.ways.clone(),
             receiving: Mutex::new(None),
+            demand: RefCell::default(),
             trimming,
         }))
     }
@@ -189,6 +192,16 @@ impl Group {
     /// The present term: a leader of one never leads it again when it has lost it.
     pub(crate) fn term(&self) -> u64 {
         self.raft.metrics().borrow_watched().current_term
+    }
+
+    /// A client's call for this shard came by way of the node of this number.
+    pub(crate) fn used_by(&self, number: u64) {
+        *self.demand.borrow_mut().entry(number).or_default() += 1;
+    }
+
+    /// How many calls came by way of each node since this was asked last.
+    pub(crate) fn take_demand(&self) -> BTreeMap<u64, u64> {
+        self.demand.take()
     }
 
     /// Waits until another node leads than before, or this one does, or nobody.

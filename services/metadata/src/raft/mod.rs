@@ -5,6 +5,7 @@
 
 mod disk;
 mod group;
+mod health;
 mod log;
 mod machine;
 mod merger;

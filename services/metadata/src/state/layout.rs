@@ -9,7 +9,7 @@ use super::changes::{self, Changes};
 use super::rows;
 use super::store::Rows;
 use crate::Error;
-use protocol::cluster::{NODE_NAME_BYTES_MAX, NODES_MAX, NodeKey};
+use protocol::cluster::{NODE_NAME_BYTES_MAX, NODES_MAX, NodeKey, Roster};
 use protocol::copies::PARTITIONS;
 use protocol::metadata::{LayoutEdit, MetadataError, Reply, Role};
 use serde::{Deserialize, Serialize};
@@ -37,6 +37,11 @@ pub enum LayoutChange {
         key: NodeKey,
         /// Which placement.
         placed: u64,
+    },
+    /// So many copies are staged when the layout begins. Of no effect where it has begun.
+    Wish {
+        /// 1, 2, 3 or 5.
+        copies: u8,
     },
 }
 
@@ -138,6 +143,36 @@ impl Layout {
         waiting.next().is_some() && self.holders().any(|holder| holder == *key)
     }
 
+    /// Where blocks will be, or are if they do not move.
+    pub fn newest(&self) -> &Arrangement {
+        match &self.moving {
+            Some(moving) => &moving.to,
+            None => &self.present,
+        }
+    }
+
+    /// If everybody of the roster who has blocks has given them to whom they belong, they are there now. Who does not belong any more will never
+    /// say so, and gives nothing.
+    fn arrive(&mut self, roster: Option<&Roster>) -> Result<bool, Error> {
+        let Some(moving) = &self.moving else {
+            return Ok(false);
+        };
+        let belongs = |key: &NodeKey| roster.is_none_or(|roster| roster.member(key).is_some());
+        let settled = &moving.settled;
+        if !self
+            .holders()
+            .filter(belongs)
+            .all(|key| settled.contains(&key))
+        {
+            return Ok(false);
+        }
+        if let Some(moving) = self.moving.take() {
+            self.present = moving.to;
+            self.placed = raised(self.placed)?;
+        }
+        Ok(true)
+    }
+
     /// Everybody who has blocks that others may need.
     fn holders(&self) -> impl Iterator<Item = NodeKey> {
         let moving = self.moving.iter().flat_map(|moving| &moving.to.roles);
@@ -157,11 +192,12 @@ pub(super) fn change<R: Rows>(
     let Some(mut layout) = layout(changes.rows)? else {
         return match change {
             LayoutChange::Begin { role } => begin(changes, role),
+            LayoutChange::Wish { copies } => wish(changes, *copies),
             _ => Ok(Err(MetadataError::LayoutChanged)),
         };
     };
     let changed = match change {
-        LayoutChange::Begin { .. } => false,
+        LayoutChange::Begin { .. } | LayoutChange::Wish { .. } => false,
         LayoutChange::Stage(edit) => match stage(&mut layout, edit) {
             Ok(changed) => changed,
             Err(why) => return Ok(Err(MetadataError::Refused(why))),
@@ -180,7 +216,10 @@ pub(super) fn change<R: Rows>(
             layout.placed = raised(layout.placed)?;
             true
         }
-        LayoutChange::Settled { key, placed } => settle(&mut layout, *key, *placed)?,
+        LayoutChange::Settled { key, placed } => {
+            let roster = super::roster(changes.rows)?;
+            settle(&mut layout, *key, *placed, roster.as_ref())?
+        }
     };
     if changed {
         layout.version = raised(layout.version)?;
@@ -190,16 +229,38 @@ pub(super) fn change<R: Rows>(
 }
 
 fn begin<R: Rows>(changes: &mut Changes<'_, R>, role: &Role) -> Result<Outcome, Error> {
+    let wished: Option<u8> = changes::get(changes.rows, &rows::wished_copies(), "wished copies")?;
     let layout = Layout {
         version: 1,
         placed: 1,
         present: Arrangement::of_one(role.clone()),
         moving: None,
         staged_roles: Vec::new(),
-        staged_copies: None,
+        staged_copies: wished.filter(|copies| *copies != 1),
     };
     changes.put(rows::layout(), &layout)?;
     Ok(Ok(Reply::Done))
+}
+
+fn wish<R: Rows>(changes: &mut Changes<'_, R>, copies: u8) -> Result<Outcome, Error> {
+    if !layout::REPLICATIONS.contains(&usize::from(copies)) {
+        let why = layout::Error::Replication(usize::from(copies)).to_string();
+        return Ok(Err(MetadataError::Refused(why)));
+    }
+    changes.put(rows::wished_copies(), &copies)?;
+    Ok(Ok(Reply::Done))
+}
+
+/// A node does not belong any more: a move that only waits for it is over.
+pub(super) fn without<R: Rows>(changes: &mut Changes<'_, R>, roster: &Roster) -> Result<(), Error> {
+    let Some(mut layout) = layout(changes.rows)? else {
+        return Ok(());
+    };
+    if layout.arrive(Some(roster))? {
+        layout.version = raised(layout.version)?;
+        changes.put(rows::layout(), &layout)?;
+    }
+    Ok(())
 }
 
 /// Whether anything changes; or why it may not.
@@ -240,7 +301,12 @@ fn stage(layout: &mut Layout, edit: &LayoutEdit) -> Result<bool, String> {
 }
 
 /// Whether anything changes: a late word on an earlier placement does not.
-fn settle(layout: &mut Layout, key: NodeKey, placed: u64) -> Result<bool, Error> {
+fn settle(
+    layout: &mut Layout,
+    key: NodeKey,
+    placed: u64,
+    roster: Option<&Roster>,
+) -> Result<bool, Error> {
     if placed != layout.placed {
         return Ok(false);
     }
@@ -251,13 +317,7 @@ fn settle(layout: &mut Layout, key: NodeKey, placed: u64) -> Result<bool, Error>
         return Ok(false);
     }
     moving.settled.push(key);
-    let settled = moving.settled.clone();
-    if layout.holders().all(|key| settled.contains(&key))
-        && let Some(moving) = layout.moving.take()
-    {
-        layout.present = moving.to;
-        layout.placed = raised(layout.placed)?;
-    }
+    layout.arrive(roster)?;
     Ok(true)
 }
 

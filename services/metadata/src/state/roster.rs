@@ -6,6 +6,7 @@
 
 use super::Outcome;
 use super::changes::{self, Changes, each};
+use super::layout;
 use super::registry::raise_revision;
 use super::rows::{self, Invitation};
 use super::store::Rows;
@@ -258,6 +259,7 @@ fn set_standing<R: Rows>(
         (Standing::Member, _) if members <= 1 => refused("it is the last node of the cluster"),
         _ => {
             entry.standing = standing;
+            layout::without(changes, &roster)?;
             changed(changes, roster)
         }
     }

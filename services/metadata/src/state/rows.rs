@@ -14,6 +14,7 @@
 //! | `P` | access key | the key's policy, as it came | shard 0 |
 //! | `S` | bucket, number of the kind | a setting's document, as it came | shard 0 |
 //! | `D` | | [`Layout`](super::Layout): which nodes keep blocks | shard 0 |
+//! | `d` | | how many copies the cluster's founder wished for, until there is a `D` row | shard 0 |
 //! | `C` | | `Roster`: who belongs to the cluster | shard 0 |
 //! | `I` | hash of a secret | [`Invitation`] | shard 0 |
 //! | `b` | bucket | [`BucketRow`] | the bucket's shard, as all below |
@@ -41,7 +42,7 @@
 mod cluster;
 mod events;
 
-pub(crate) use cluster::{Invitation, cluster, invitation, invitations, schedule};
+pub(crate) use cluster::{Invitation, cluster, invitation, invitations, schedule, wished_copies};
 pub(crate) use events::{
     Queue, event, event_number, notification, notifications, queue, webhook_of_queue,
 };

@@ -294,6 +294,7 @@ impl World {
             let root = std::fs::File::open(&home).unwrap().into();
             let bus = set.run_until(async { Bus::new(bus).unwrap() }).await;
             let company = Company {
+                wished_copies: None,
                 key: key_of(name),
                 part: match name {
                     "n1" => Part::Founder,

@@ -37,6 +37,8 @@ struct World {
     next_number: u64,
     /// Is not to lead.
     away: BTreeSet<u64>,
+    /// Calls by the node that they come by.
+    demand: BTreeMap<u64, u64>,
 }
 
 impl World {
@@ -48,6 +50,7 @@ impl World {
             number: 1,
             zone: "zone-0".into(),
             stores: true,
+            votes: true,
         };
         Self {
             dice,
@@ -62,6 +65,7 @@ impl World {
             leader: 1,
             next_number: 2,
             away: (1..10).filter(|number| (seed >> number) & 3 == 3).collect(),
+            demand: BTreeMap::new(),
         }
     }
 
@@ -85,6 +89,8 @@ impl World {
             copies: self.copies,
             members: &self.members(),
             away: &self.away,
+            demand: &self.demand,
+            judged: true,
         })
     }
 
@@ -127,7 +133,8 @@ impl World {
                 for number in &new {
                     assert!(self.learners.contains(number) && self.stored.contains(number));
                     let node = self.nodes.iter().find(|node| node.number == *number);
-                    assert!(node.unwrap().stores, "a gateway gets a vote: {step:?}");
+                    let node = node.unwrap();
+                    assert!(node.stores && node.votes, "{node:?} gets a vote: {step:?}");
                 }
                 if !new.is_empty() {
                     self.check_zones(voters);
@@ -150,13 +157,11 @@ impl World {
     fn check_zones(&self, voters: &BTreeSet<u64>) {
         let zone = |number: &u64| {
             let node = self.nodes.iter().find(|node| node.number == *number)?;
-            node.stores.then_some(node.zone.as_str())
+            (node.stores && node.votes).then_some(node.zone.as_str())
         };
         let zones: Vec<&str> = voters.iter().filter_map(zone).collect();
         let distinct: BTreeSet<&str> = zones.iter().copied().collect();
-        let there: BTreeSet<&str> = storing(&self.nodes)
-            .map(|node| node.zone.as_str())
-            .collect();
+        let there: BTreeSet<&str> = voting(&self.nodes).map(|node| node.zone.as_str()).collect();
         let copies = self
             .copies
             .unwrap_or_else(|| copies_by_default(&self.nodes));
@@ -177,6 +182,7 @@ impl World {
                     number: self.next_number,
                     zone: format!("zone-{zone}"),
                     stores,
+                    votes: stores && self.dice.roll(6) > 0,
                 });
                 self.up.insert(self.next_number);
                 self.next_number += 1;
@@ -198,7 +204,11 @@ impl World {
                 let silent = self.voters.difference(&self.up).copied();
                 self.given_up = silent.collect();
             }
-            10 => self.nodes[any].stores ^= self.dice.roll(4) == 0,
+            10 => match self.dice.roll(4) {
+                0 => self.nodes[any].stores ^= true,
+                1 => self.nodes[any].votes ^= true,
+                _ => {}
+            },
             _ => {
                 let learner = self.learners.iter().copied().nth(any);
                 self.stored
@@ -236,8 +246,8 @@ impl World {
             steps.extend(step);
             assert!(steps.len() < 60, "it does not end: {steps:?}");
         }
-        let storing: BTreeSet<u64> = storing(&self.nodes).map(|node| node.number).collect();
-        if storing.is_empty() {
+        let able: BTreeSet<u64> = voting(&self.nodes).map(|node| node.number).collect();
+        if able.is_empty() {
             return;
         }
         let copies = self
@@ -245,11 +255,11 @@ impl World {
             .unwrap_or_else(|| copies_by_default(&self.nodes));
         assert_eq!(
             self.voters.len(),
-            copies.min(storing.len()),
+            copies.min(able.len()),
             "{:?}",
             self.nodes
         );
-        assert!(self.voters.is_subset(&storing));
+        assert!(self.voters.is_subset(&able));
         self.check_zones(&self.voters);
         let turn = usize::from(self.shard) % self.voters.len();
         let in_turn = || {
@@ -263,7 +273,12 @@ impl World {
         let leader = here.next().or_else(|| in_turn().next());
         assert_eq!(Some(&self.leader), leader);
         let learners: BTreeSet<u64> = match self.shard {
-            0 => storing.difference(&self.voters).copied().collect(),
+            0 => {
+                let storing = self.nodes.iter().filter(|node| node.stores);
+                let storing = storing.map(|node| node.number);
+                let without = storing.filter(|number| !self.voters.contains(number));
+                without.collect()
+            }
             _ => BTreeSet::new(),
         };
         assert_eq!(self.learners, learners);
@@ -303,6 +318,7 @@ fn node(number: u64, zone: &str) -> Node {
         number,
         zone: zone.into(),
         stores: true,
+        votes: true,
     }
 }
 
@@ -328,6 +344,8 @@ fn step(shard: u16, nodes: &[Node], members: &Members) -> Option<Step> {
         copies: None,
         members,
         away: &BTreeSet::new(),
+        demand: &BTreeMap::new(),
+        judged: true,
     })
 }
 
@@ -390,4 +408,105 @@ fn every_node_that_stores_learns_the_registry_and_leaders_are_spread() {
     let leaders: Vec<Option<Step>> = (6..9).map(|shard| step(shard, &nodes, &now)).collect();
     let expected = [None, Some(Step::Transfer(2)), Some(Step::Transfer(3))];
     assert_eq!(leaders, expected);
+}
+
+#[test]
+fn as_many_vote_as_there_are_copies_and_nodes_for_them() {
+    let mut nodes = [1, 2, 3, 4, 5].map(|number| node(number, &format!("z{number}")));
+    let check = |nodes: &[Node], copies: Option<usize>, expected: usize| {
+        assert_eq!(wanted_count(nodes, copies), expected, "{copies:?}");
+    };
+    for copies in [1, 2, 3, 5] {
+        check(&nodes, Some(copies), copies);
+    }
+    check(&nodes, None, 3);
+    check(&nodes[..2], Some(3), 2);
+    check(&[], Some(3), 1);
+    nodes[0].votes = false;
+    nodes[1].stores = false;
+    check(&nodes, Some(5), 3);
+}
+
+#[test]
+fn a_node_that_keeps_no_blocks_gives_its_vote_to_one_that_does() {
+    let mut nodes = [node(1, "a"), node(2, "b"), node(3, "c"), node(4, "d")];
+    nodes[0].votes = false;
+    let now = members(&[1, 2, 3], &[4], &[1, 2, 3, 4]);
+    assert_eq!(
+        step(0, &nodes, &now),
+        Some(Step::SetVoters(set_of(&[2, 3, 4])))
+    );
+    // It keeps the registry, though.
+    let then = members(&[2, 3, 4], &[1], &[1, 2, 3, 4]);
+    assert_ne!(step(0, &nodes, &then), Some(Step::RemoveLearner(1)));
+}
+
+/// What the leader of shard 0 does about its lead, where nodes 1 to 3 stand in zones of their own.
+fn led(leader: u64, calls: [u64; 3], judged: bool) -> Option<Step> {
+    let nodes = [node(1, "a"), node(2, "b"), node(3, "c")];
+    let demand = (1..=3).zip(calls).collect();
+    next(&Situation {
+        shard: 0,
+        leader,
+        nodes: &nodes,
+        copies: Some(3),
+        members: &members(&[1, 2, 3], &[], &[1, 2, 3]),
+        away: &BTreeSet::new(),
+        demand: &demand,
+        judged,
+    })
+}
+
+#[test]
+fn the_lead_goes_to_the_zone_that_most_calls_come_from_and_stays_while_it_is_used() {
+    let check = |leader: u64, calls: [u64; 3], expected: Option<u64>| {
+        assert_eq!(
+            led(leader, calls, true),
+            expected.map(Step::Transfer),
+            "{leader} {calls:?}"
+        );
+    };
+    check(1, [0, 40, 0], Some(2));
+    check(1, [10, 40, 0], Some(2));
+    check(1, [0, 20, 0], None);
+    check(2, [0, 20, 0], None);
+    // Between a third and two thirds nothing moves.
+    check(2, [25, 20, 5], None);
+    check(1, [25, 20, 5], None);
+    check(2, [40, 10, 0], Some(1));
+    // Nobody uses it: whose turn it is.
+    check(2, [1, 2, 0], Some(1));
+    assert_eq!(led(2, [0, 0, 0], false), None, "it has just got the lead");
+    assert_eq!(led(1, [0, 90, 0], false), Some(Step::Transfer(2)));
+}
+
+#[test]
+fn under_demand_that_wavers_the_lead_does_not_go_to_and_fro() {
+    let seeds = match std::env::var("SEED") {
+        Ok(seed) => seed.parse().unwrap()..=seed.parse().unwrap(),
+        Err(_) => 0..=5_000,
+    };
+    for seed in seeds {
+        let mut dice = Dice(seed);
+        let mut calls = [0; 3].map(|_: u64| dice.roll(100));
+        let (mut leader, mut moves) = (1 + dice.roll(3), 0);
+        for _ in 0..100 {
+            // A tenth more or less each time, around the same.
+            let waver = calls.map(|calls| calls + calls / 10 * dice.roll(2));
+            if let Some(Step::Transfer(to)) = led(leader, waver, true) {
+                assert_ne!(to, leader, "SEED={seed}");
+                (leader, moves) = (to, moves + 1);
+            }
+        }
+        assert!(moves <= 2, "SEED={seed}: {moves} moves under {calls:?}");
+        // Another zone takes over wholly.
+        calls = [0, 0, 0];
+        calls[dice.roll(3) as usize] = 100;
+        for _ in 0..3 {
+            if let Some(Step::Transfer(to)) = led(leader, calls, true) {
+                leader = to;
+            }
+        }
+        assert_eq!(calls[leader as usize - 1], 100, "SEED={seed}");
+    }
 }

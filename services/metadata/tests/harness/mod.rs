@@ -69,6 +69,7 @@ impl Home {
                 ("node_key".into(), membership::key(1).to_string()),
                 ("founder".into(), if founder { "yes" } else { "no" }.into()),
                 ("shards".into(), "4".into()),
+                ("copies".into(), String::new()),
             ],
         };
         let descriptors = [given_door.as_fd(), given_bus.as_fd()];

@@ -29,3 +29,7 @@ pub(crate) fn invitations() -> Vec<u8> {
 pub(crate) fn schedule() -> Vec<u8> {
     key(b'O', None, &[])
 }
+
+pub(crate) fn wished_copies() -> Vec<u8> {
+    key(b'd', None, &[])
+}

@@ -166,7 +166,7 @@ enum Message {
     Propose {
         shard: usize,
         write: u64,
-        change: AnyChange,
+        change: Box<AnyChange>,
     },
     Stale {
         write: u64,
@@ -299,7 +299,7 @@ impl Cluster {
         self.net.push(Message::Propose {
             shard,
             write,
-            change,
+            change: Box::new(change),
         });
     }
 
@@ -337,7 +337,7 @@ impl Cluster {
         self.net.push(Message::Propose {
             shard,
             write: 0,
-            change,
+            change: Box::new(change),
         });
     }
 
@@ -410,8 +410,8 @@ impl Cluster {
                 write,
                 change,
             } => {
-                let brings = matches!(change, AnyChange::Brought { .. });
-                match self.shards[shard].apply(change) {
+                let brings = matches!(*change, AnyChange::Brought { .. });
+                match self.shards[shard].apply(*change) {
                     Err(MetadataError::BlocksStale) => {
                         self.stale += 1;
                         self.net.push(Message::Stale { write });
@@ -565,6 +565,6 @@ fn no_block_is_removed_that_a_write_relies_on_however_late_messages_come() {
         stale += counts.1;
         removed += counts.2;
     }
-    println!("{applied} writes took effect, {stale} came too late, {removed} copies were removed");
+    eprintln!("{applied} writes took effect, {stale} came too late, {removed} copies were removed");
     assert!(one.is_some() || (applied > 0 && stale > 0 && removed > 0));
 }

@@ -1,7 +1,7 @@
 //! Which nodes keep blocks: staged, applied by whoever saw the newest version, and in force when everybody has given away what it should.
 
 use super::*;
-use protocol::cluster::NodeKey;
+use protocol::cluster::{ClusterId, GossipKey, NodeEntry, NodeKey, Standing};
 use protocol::copies::PARTITIONS;
 use protocol::metadata::{LayoutEdit, Role};
 
@@ -165,4 +165,94 @@ fn a_move_may_be_replaced_by_another_and_late_words_on_the_first_do_not_count() 
     let layout = kept(&store);
     assert_eq!(layout.present, on(&[1]));
     assert_eq!(layout.moving.unwrap().settled, []);
+}
+
+#[test]
+fn a_founder_s_wish_waits_until_the_layout_begins_and_has_no_effect_later() {
+    let wish = |store: &mut MemoryStore, copies| {
+        run(store, AnyChange::Layout(LayoutChange::Wish { copies }))
+    };
+    let mut store = MemoryStore::default();
+    assert!(wish(&mut store, 4).is_err());
+    wish(&mut store, 3).unwrap();
+    wish(&mut store, 2).unwrap();
+    let role = role(1);
+    run(&mut store, AnyChange::Layout(LayoutChange::Begin { role })).unwrap();
+    assert_eq!(kept(&store).staged_copies, Some(2));
+    assert_eq!(kept(&store).present.copies, 1, "there is one node");
+    wish(&mut store, 5).unwrap();
+    assert_eq!(
+        (kept(&store).staged_copies, kept(&store).version),
+        (Some(2), 1)
+    );
+    let mut one = MemoryStore::default();
+    wish(&mut one, 1).unwrap();
+    let role = super::layout::role(1);
+    run(&mut one, AnyChange::Layout(LayoutChange::Begin { role })).unwrap();
+    assert!(!kept(&one).has_staged());
+}
+
+#[test]
+fn a_move_does_not_wait_for_who_does_not_belong_any_more() {
+    let entry = |number: u8| NodeEntry {
+        key: NodeKey([number; 32]),
+        gossip_key: GossipKey([number; 32]),
+        name: format!("n{number}"),
+        zone: "z".into(),
+        capacity_bytes: 1,
+        mesh: "127.0.0.1:1".into(),
+        gossip: "127.0.0.1:1".into(),
+        standing: Standing::Member,
+    };
+    let cluster = ClusterId([1; 16]);
+    let world = || {
+        let mut store = begun();
+        let found = ClusterChange::Found {
+            cluster,
+            version: 1,
+            node: entry(1),
+        };
+        run(&mut store, AnyChange::Cluster(found)).unwrap();
+        for number in [2, 3] {
+            let (secret_hash, expires_ms) = ([number; 32], u64::MAX);
+            let invite = ClusterChange::Invite {
+                secret_hash,
+                expires_ms,
+            };
+            run(&mut store, AnyChange::Cluster(invite)).unwrap();
+            let node = entry(number);
+            let admit = ClusterChange::Admit {
+                cluster,
+                secret_hash,
+                node,
+            };
+            run(&mut store, AnyChange::Cluster(admit)).unwrap();
+        }
+        let version = kept(&store).version;
+        apply_to(&mut store, version, on(&[1, 2, 3])).unwrap();
+        store
+    };
+    let revoke = |store: &mut MemoryStore| {
+        let (key, standing) = (NodeKey([3; 32]), Standing::Revoked);
+        let change = ClusterChange::SetStanding { key, standing };
+        run(store, AnyChange::Cluster(change)).unwrap();
+    };
+    // Before the last of the others has said so, and after.
+    let mut store = world();
+    let placed = kept(&store).placed;
+    settled(&mut store, 1, placed);
+    revoke(&mut store);
+    assert!(kept(&store).moving.is_some());
+    settled(&mut store, 2, placed);
+    assert_eq!(
+        (kept(&store).moving, kept(&store).present),
+        (None, on(&[1, 2, 3]))
+    );
+    let mut store = world();
+    settled(&mut store, 1, placed);
+    settled(&mut store, 2, placed);
+    assert!(kept(&store).moving.is_some());
+    revoke(&mut store);
+    assert_eq!(kept(&store).moving, None);
+    assert_eq!(kept(&store).placed, placed + 1);
 }
