@@ -159,6 +159,7 @@ fn samples() -> Vec<Vec<u8>> {
             body: PeersCall::Referenced {
                 shard: 3,
                 blocks: vec![block; 9],
+                since: None,
             },
         })
         .unwrap(),
