@@ -11,10 +11,11 @@ from contextlib import contextmanager
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from botocore.exceptions import BotoCoreError, ClientError
 
 from cable import DhcpCable
 from crash_load import Load
-from home import REPOSITORY, TARGET, TRIPLE, until
+from home import REPOSITORY, TARGET, TRIPLE, Home, free_port, s3_client, until
 from machine import Image, Machine, node_toml
 from samples import KIB, MIB, PART_MIN, bytes_of
 from ssh import Keys, SshHome
@@ -73,12 +74,54 @@ def test_every_rule_is_needed_and_every_call_has_a_rule(learner, chance, tmp_pat
         home.until_serving(120)
         everything_is_deleted(home)
         until(lambda: "syscall=fadvise64" in home.log(), 120, "the scrub has begun, a minute after the block-store's start")
+        reports = another_home(home, learner)
         assert home.stop(60) == 0
-        reports = home.log() + a_machine_s_own_daemons(learner, tmp_path)
+        reports += home.log() + a_machine_s_own_daemons(learner, tmp_path)
         command = [learner / "examples/learn", f"orchestrator={home.own / 'calls'}"]
         done = subprocess.run(command, input=reports, capture_output=True, text=True, timeout=60)
     print(done.stdout)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def another_home(home, learner):
+    """What happens between nodes only: one joins, keeps copies, is asked for them, and loses each process that speaks to the first; gives its log."""
+    with Home(built=learner / "trousseau") as other:
+        token = home.trousseau("invite").stdout.split("\n")[0]
+        other.arguments += ["--name", "other", "--zone", "other", "--mesh", f"127.0.0.1:{free_port()}", "--join", token]
+        other.run()
+        first = home.ask("status")["node"]
+        for words in (("assign", first), ("assign", "other"), ("copies", "2"), ("apply",)):
+            until(lambda: home.trousseau("layout", *words).returncode == 0, 120, f"layout {words}")
+        until(lambda: "moving" not in home.ask("layout"), 120, "blocks are where they belong")
+        other._s3 = s3_client(other.url, home.ready["access_key"], home.ready["secret_key"], home.ready["region"])
+        for name in ("relay", "bus", "block-store", "metadata", "membership"):
+            for number, size in enumerate((100, 40_000, MIB, 9 * MIB)):
+                key, body = f"other/{name}/{number}", bytes_of(size)
+                until(lambda: is_kept(home, key, body), 120, f"{key} is kept")
+                until(lambda: is_kept(other, f"{key}/there", body), 120, f"{key} is kept there")
+                until(lambda: is_there(other, key, body) and is_there(home, f"{key}/there", body), 120, f"{key} is read")
+            other.kill(name)
+        assert home.ask("status")["cluster"]
+        home.trousseau("layout", "preview")
+        home.s3.delete_objects(Bucket="home", Delete={"Objects": [{"Key": "other/relay/3"}, {"Key": "other/relay/2"}]})
+        home.ask("sweep")
+        assert other.stop(60) == 0
+        return other.log()
+
+
+def is_kept(home, key, body):
+    try:
+        home.put(key, body)
+        return True
+    except (ClientError, BotoCoreError):
+        return False  # A process of the other node is just beginning.
+
+
+def is_there(home, key, body):
+    try:
+        return home.get(key) == body
+    except (ClientError, BotoCoreError):
+        return False
 
 
 def a_machine_s_own_daemons(learner, directory):

@@ -25,7 +25,7 @@ OWN_NAMESPACES = ["user", "mnt", "pid", "ipc", "uts", "cgroup"]
 @pytest.fixture(scope="module", params=USERS)
 def home(request, tmp_path_factory):
     webhooks = [f"hook=http://127.0.0.1:{free_port()}/"]
-    with SshHome.start(user=request.param, keys=Keys(tmp_path_factory.mktemp("keys")), web_domains=[], webhooks=webhooks) as home:
+    with SshHome.start(user=request.param, keys=Keys(tmp_path_factory.mktemp("keys")), web_domains=[], webhooks=webhooks, mesh=True) as home:
         home.until_serving()
         yield home
 

@@ -1,9 +1,14 @@
-"""Setbacks of one home that the others make good: the end of any process, a long absence, damaged blocks, a damaged database."""
+"""Setbacks of one home that the others make good: the end of any process, a long absence, a full disk, damaged blocks, a damaged database."""
 
 import os
 import re
+import shutil
+import subprocess
+import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from botocore.exceptions import BotoCoreError, ClientError
@@ -15,6 +20,7 @@ from samples import MIB, bytes_of, keys_of
 
 AGAIN_WITHIN = 120
 SHARDS = 8
+DISK_MIB = 768
 LOG_KEPT = 2_048
 """Entries of a shard's log that are kept for nodes that are away (services/metadata/src/raft/group.rs)."""
 
@@ -154,3 +160,52 @@ def test_a_home_with_a_damaged_database_does_not_serve_it_and_says_what_to_do(ch
         cluster[2].kill_tree()
         for key, body in kept.items():
             assert anew.get(key) == body
+
+
+def test_a_home_with_a_full_disk_does_not_hold_up_the_others(report):
+    with small_disk() as disk, Cluster.of(2) as cluster:
+        full = cluster.add(zone="z2", data=disk / "data")
+        cluster.spread(3)
+        kept = {}
+
+        def put(home, key, size):
+            home.put(key, bytes_of(size, len(kept)))
+            kept[key] = bytes_of(size, len(kept))
+
+        for number in range(6):
+            put(cluster[number % 3], f"before/{number}", 300_000)
+        filler = disk / "filler"
+        free = shutil.disk_usage(disk).free
+        subprocess.run(["fallocate", "-l", str(free - 8 * MIB), filler], check=True)
+        for number in range(30):
+            put(cluster[number % 2], f"during/{number}", [2_000, 40_000, MIB, 5 * MIB][number % 4])
+        report(f"{shutil.disk_usage(disk).free >> 10} KiB are free on the full disk")
+        for home in cluster:
+            assert all(home.get(key) == body for key, body in kept.items()), home.name
+        filler.unlink()
+        alike(cluster)
+        assert full.restarts()["metadata"] == 0
+        full.put("after", b"room again")
+        for home in cluster:
+            assert home.get("after") == b"room again"
+
+
+@contextmanager
+def small_disk():
+    """A file system of its own: ext4 in a file. (Not tmpfs: its pages count as memory of the service that wrote them.)"""
+    place = Path(tempfile.mkdtemp(prefix="trousseau-disk-"))
+    place.chmod(0o755)
+    image, disk = place / "image", place / "disk"
+    disk.mkdir()
+    with image.open("wb") as file:
+        file.truncate(DISK_MIB * MIB)
+    for command in (["mkfs.ext4", "-q", "-m", "0", image], ["mount", "-o", "loop", image, disk]):
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            shutil.rmtree(place)
+            pytest.skip(f"A FULL DISK IS NOT TESTED: this machine cannot mount a small file system: {done.stderr.strip()}")
+    try:
+        yield disk
+    finally:
+        subprocess.run(["umount", disk], check=True)
+        shutil.rmtree(place)

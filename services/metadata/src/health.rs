@@ -86,6 +86,25 @@ impl Watch {
         }
     }
 
+    /// The other nodes whose disk was full when they said last how they are.
+    pub(crate) fn full(&self) -> BTreeSet<u64> {
+        let known = self.known.borrow();
+        let full = known.iter().filter(
+            |(_, (_, health))| matches!(&health.blocks, Ok((usage, _)) if usage.free_bytes == 0),
+        );
+        full.map(|(key, _)| number_of(key)).collect()
+    }
+
+    /// Whether another node could lead in the place of this one, whose disk is full.
+    pub(crate) fn is_room_elsewhere(&self) -> bool {
+        let (own, full) = (self.proposer.store().number(), self.full());
+        let roster = self.proposer.roster().borrow();
+        roster.iter().flat_map(Roster::members).any(|node| {
+            let number = number_of(&node.key);
+            node.capacity_bytes > 0 && number != own && !full.contains(&number)
+        })
+    }
+
     /// See [`PeersCall::Health`].
     pub(crate) async fn own(&self, with_layout: bool) -> NodeHealth {
         let blocks = match timeout(BLOCKS_WITHIN, self.ask_blocks()).await {

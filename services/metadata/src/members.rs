@@ -183,11 +183,18 @@ impl Executor {
         }
     }
 
-    /// Who is not to lead, as far as this node knows.
+    /// Who is not to lead, as far as this node knows: who is being drained or about to restart, and who could take no write, since its disk is full.
     fn away(&self) -> BTreeSet<u64> {
-        let kept = state::schedule(self.service.proposer.registry().rows());
+        let proposer = &self.service.proposer;
+        let kept = state::schedule(proposer.registry().rows());
         let keys = kept.map_or_else(|_| BTreeSet::new(), |kept| kept.away());
-        keys.iter().map(number_of).collect()
+        let mut away = self.service.health.full();
+        away.remove(&proposer.store().number());
+        if self.service.space.is_full() {
+            away.insert(proposer.store().number());
+        }
+        away.extend(keys.iter().map(number_of));
+        away
     }
 
     async fn take(

@@ -200,7 +200,13 @@ impl Service {
             return self.read(caller, place, &operation, revision).await;
         }
         if self.space.is_full() && (grows(&operation) || self.marks(&operation).await?) {
-            return Err(MetadataError::Full.into());
+            return Err(match self.health.is_room_elsewhere() {
+                true => MetadataError::Unavailable(
+                    "the disk of the node that leads is full, and the lead goes to another: try again".into(),
+                ),
+                false => MetadataError::Full,
+            }
+            .into());
         }
         Ok(match operation {
             Operation::Shards => {
