@@ -80,7 +80,7 @@ def test_what_is_deleted_is_freed_on_all_disks_while_others_write():
             gone(cluster, garbage)
             print(f"freed on all disks after {time.monotonic() - began:.0f} s, {writers.writes} writes meanwhile")
             # And on, while what the writers have replaced is swept again and again.
-            until(lambda: time.monotonic() - began > 150, FREED_WITHIN, "some more sweeps")
+            until(lambda: time.monotonic() - began > 60, FREED_WITHIN, "some more sweeps")
         finally:
             writers.end()
         assert writers.kept

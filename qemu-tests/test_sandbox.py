@@ -169,8 +169,11 @@ def test_caps_show_declared_and_actual_descriptors(home):
     for name in FILTERED:
         granted = {f"{grant['name']}:{grant['kind']}" for grant in MANIFESTS[name].get("grant", [])}
         dials = {f"{dial['kind']}:outside" for dial in MANIFESTS[name].get("dials", [])}
+        calls = {f"{call['service']}/{call['conversation']}:across" for call in MANIFESTS[name].get("calls", []) if call.get("across")}
+        serves = MANIFESTS[name].get("serves", [])
+        reached = {f"{one['conversation']}:{whom}" for one in serves for whom in ("across", "strangers") if one.get(whom)}
         told = caps[name]
-        assert set(told["declared"]) == granted | dials
+        assert set(told["declared"]) == granted | dials | calls | reached
         if name in SERVICES:
             assert set(told["given"]) == granted
         assert (told["unexplained"], told["alarm"]) == ([], False), told

@@ -26,7 +26,7 @@ impl Conversation for Copies {
     type Answer = Result<CopyAnswer, BlockError>;
     const NAME: &'static str = "copies";
     const NUMBER: u8 = 23;
-    const VERSION: u8 = 2;
+    const VERSION: u8 = 3;
     const BYTES_MAX: usize = FRAME_BYTES_MAX;
     fn kind(call: &CopyCall) -> &dyn std::fmt::Debug {
         match call {
@@ -42,7 +42,7 @@ impl Conversation for Copies {
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum CopyCall {
     /// Keep this block: on disk when answered with [`CopyAnswer::Kept`], also where it was there already. Bytes that do not match their name are
-    /// [`BlockError::Damaged`].
+    /// [`BlockError::Damaged`]. A repair of what was removed here as garbage not long ago is [`BlockError::Refused`]: the asker is about to find that out, too.
     Put {
         /// The name.
         id: BlockId,
@@ -51,6 +51,8 @@ pub enum CopyCall {
         /// The whole block.
         #[serde(with = "serde_bytes_vec")]
         bytes: Vec<u8>,
+        /// No write waits for it.
+        repair: bool,
     },
     /// The whole block, checked against its name. A packed place is looked at first, then the file of that name.
     Get {

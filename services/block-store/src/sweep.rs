@@ -256,7 +256,7 @@ impl<D: Disk> Store<D> {
             };
             if removed {
                 self.shared.pins.borrow_mut().forget(name);
-                self.copies.forget_stray(&block.id);
+                self.copies.bury(&block.id);
                 gone.push(block);
             }
         }

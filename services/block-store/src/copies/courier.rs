@@ -120,11 +120,20 @@ impl<D: Disk> Copies<D> {
         node: &str,
         block: &BlockRef,
     ) -> Result<Epoch, PeerError> {
-        let brought = errand.get_or_init(|| self.carry(node, block));
+        let brought = errand.get_or_init(|| self.carry(node, block, false));
         brought.await.clone()
     }
 
-    async fn carry(&self, node: &str, block: &BlockRef) -> Result<Epoch, PeerError> {
+    /// As [`Copies::bring`], where no write waits for it; whoever writes the same block meanwhile brings it on its own.
+    pub(super) async fn bring_again(
+        &self,
+        node: &str,
+        block: &BlockRef,
+    ) -> Result<Epoch, PeerError> {
+        self.carry(node, block, true).await
+    }
+
+    async fn carry(&self, node: &str, block: &BlockRef, repair: bool) -> Result<Epoch, PeerError> {
         let courier = self.courier(node);
         if courier.waiting.get() >= WAITING_MAX {
             return Err(PeerError::Unreachable("too many blocks wait for it".into()));
@@ -135,9 +144,13 @@ impl<D: Disk> Copies<D> {
         drop(waiting);
         let (key, bytes) = self.whole(block).await.map_err(PeerError::Refused)?;
         let id = block.id;
-        let answer = self
-            .ask(node, CopyCall::Put { id, key, bytes }, BRING_WITHIN)
-            .await;
+        let put = CopyCall::Put {
+            id,
+            key,
+            bytes,
+            repair,
+        };
+        let answer = self.ask(node, put, BRING_WITHIN).await;
         drop(turn);
         match answer? {
             CopyAnswer::Kept(epoch) => Ok(epoch),

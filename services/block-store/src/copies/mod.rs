@@ -6,6 +6,7 @@
 //! elsewhere ([`strays`]).
 
 mod audit;
+mod buried;
 mod confirm;
 mod courier;
 mod fetch;
@@ -24,6 +25,7 @@ use crate::footer::FOOTER_BYTES;
 use crate::packs::Packs;
 use crate::pins::{Name, SessionId};
 use crate::shared::Shared;
+use buried::Buried;
 use courier::Courier;
 use fetch::Fetching;
 use inventory::Arrivals;
@@ -101,6 +103,7 @@ pub(crate) struct Copies<D: Disk> {
     fetching: Fetching,
     owed: Owed,
     strays: RefCell<Strays>,
+    buried: RefCell<Buried>,
     /// For pins of what is being kept.
     own: SessionId,
     arrivals: RefCell<Arrivals>,
@@ -144,6 +147,7 @@ impl<D: Disk> Copies<D> {
             fetching: Fetching::default(),
             owed,
             strays: RefCell::default(),
+            buried: RefCell::default(),
             own,
             arrivals: RefCell::default(),
             settled: Cell::new(0),

@@ -178,7 +178,7 @@ impl<D: Disk> Copies<D> {
         let brought = under_way.chain(new).map(|(errand, block)| async move {
             let brought = match errand {
                 Some(errand) => self.run(&errand, node, &block).await,
-                None => self.bring(node, &block).await,
+                None => self.bring_again(node, &block).await,
             };
             (block.id, brought)
         });

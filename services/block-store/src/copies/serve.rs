@@ -41,8 +41,19 @@ impl<D: Disk> Copies<D> {
     pub(crate) async fn answer_peer(&self, call: CopyCall) -> Result<CopyAnswer, BlockError> {
         self.shared.works()?;
         match call {
-            CopyCall::Put { id, key, bytes } => {
+            CopyCall::Put {
+                id,
+                key,
+                bytes,
+                repair,
+            } => {
                 let is_new = !self.has(&id)?;
+                if !repair {
+                    self.buried.borrow_mut().remove(&id);
+                } else if is_new && self.buried.borrow().has(&id) {
+                    let why = "it was removed here as garbage not long ago";
+                    return Err(BlockError::Refused(why.into()));
+                }
                 let length = self.keep(&id, key, bytes).await?;
                 if is_new {
                     self.arrivals.borrow_mut().add(length);

@@ -114,8 +114,9 @@ impl<D: Disk> Copies<D> {
     }
 
     /// A block has been swept.
-    pub(crate) fn forget_stray(&self, id: &BlockId) {
+    pub(crate) fn bury(&self, id: &BlockId) {
         self.strays.borrow_mut().forget(id);
+        self.buried.borrow_mut().add(*id);
     }
 
     /// All steps at once, for tests in which no write is under way.

@@ -356,12 +356,20 @@ fn a_full_or_lying_node_counts_as_one_that_has_nothing() {
         let copies = world.copies(0);
         let (id, key) = (BlockId([1; 32]), HashKey([2; 32]));
         let bytes = vec![3; 100];
-        let put = copies.answer_peer(CopyCall::Put { id, key, bytes }).await;
+        let repair = false;
+        let put = CopyCall::Put {
+            id,
+            key,
+            bytes,
+            repair,
+        };
+        let put = copies.answer_peer(put).await;
         assert_eq!(put, Err(BlockError::Damaged));
         let empty = CopyCall::Put {
             id,
             key,
             bytes: vec![],
+            repair,
         };
         assert!(copies.answer_peer(empty).await.is_err());
         let block = file(id, 100);
@@ -531,6 +539,32 @@ fn a_damaged_copy_is_made_good_by_a_read_and_by_the_scrub() {
             world.isolate(node);
             assert_eq!(get(&world.client(node), block).await.unwrap(), bytes);
         }
+    });
+}
+
+#[test]
+fn what_was_garbage_here_is_not_brought_back_at_once_but_written_again_by_whoever_wants_it() {
+    run(async {
+        let world = World::of(3).await;
+        world.place(1, THREE, None).await;
+        let bytes = bytes_of(1, 100_000);
+        let block = put_file(&world.client(0), &bytes).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let there = world.copies(1);
+        let removed_as_garbage = || {
+            assert!(there.files.remove(&block.id));
+            there.bury(&block.id);
+        };
+        removed_as_garbage();
+        assert_eq!(world.copies(0).audit().await, Ok(1), "it is refused");
+        assert!(!there.has(&block.id).unwrap());
+        put_file(&world.client(0), &bytes).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert!(there.has(&block.id).unwrap(), "a write brings it");
+        removed_as_garbage();
+        tokio::time::sleep(Duration::from_secs(11 * 60)).await;
+        assert_eq!(world.copies(0).audit().await, Ok(0));
+        assert!(there.has(&block.id).unwrap(), "so does a repair, later");
     });
 }
 
