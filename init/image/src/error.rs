@@ -15,6 +15,8 @@ pub enum Error {
     Kernel(String),
     /// The program to embed is not an x86-64 ELF file that needs no interpreter.
     Program(&'static str),
+    /// The programs cannot be compressed.
+    Initramfs(std::io::Error),
     /// The stub is not a PE file that sections can be added to.
     Stub(&'static str),
     /// The partition table or the EFI partition cannot be made.
@@ -40,6 +42,7 @@ impl fmt::Display for Error {
                 write!(f, "{}:{line}: {what}", path.display())
             }
             Self::Kernel(why) => write!(f, "the kernel: {why}"),
+            Self::Initramfs(error) => write!(f, "the programs cannot be compressed: {error}"),
             Self::Program(why) => write!(f, "the program to put into the image: {why}"),
             Self::Stub(why) => write!(f, "the EFI stub: {why}"),
             Self::Disk(what, why) => write!(f, "{what}: {why}"),

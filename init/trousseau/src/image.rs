@@ -82,7 +82,7 @@ fn make(wish: &Wish) -> Result<String, String> {
     .map_err(say)?;
     let itself = read(Path::new("/proc/self/exe"))?;
     let program = ::image::loaded_part(&itself).map_err(say)?;
-    let initramfs = ::image::initramfs(&program, &extras);
+    let initramfs = ::image::initramfs(&program, &extras).map_err(say)?;
     let efi = ::image::unified_image(&kernel.stub, &kernel.bz_image, &initramfs).map_err(say)?;
 
     let hash = blake3::hash(&efi).to_hex();

@@ -22,6 +22,7 @@ impl Conversation for Echo {
     const NAME: &'static str = "echo";
     const NUMBER: u8 = 200;
     const VERSION: u8 = 1;
+    const BYTES_MAX: usize = FRAME_BYTES_MAX;
 }
 
 /// How the client ends, and what the server then says.
