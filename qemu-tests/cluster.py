@@ -8,7 +8,7 @@
 
 from home import Home, free_port, s3_client, until
 
-KNOWN_WITHIN = 60
+KNOWN_WITHIN = 120
 """Seconds until everybody knows everybody."""
 
 
