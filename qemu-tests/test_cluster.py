@@ -1,10 +1,12 @@
 """Several homes, one store: each node a process tree of its own, as in several homes. Real clients, and the loss of any one home."""
 
 import json
+import socket
 import subprocess
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
 
 import pytest
 from botocore.exceptions import ClientError
@@ -14,6 +16,8 @@ from home import Home, free_port, program, until
 from samples import MIB, bytes_of
 
 SIZES = [0, 100, 20_000, MIB, 9 * MIB]
+MESH_FROM_S3 = 100
+"""From a node's port of S3 to that of its mesh (init/trousseau/src/nodes.rs)."""
 
 
 @pytest.fixture(scope="module")
@@ -184,8 +188,18 @@ def test_a_node_that_is_revoked_is_cut_off():
         assert cluster[0].get("later") == bytes_of(100_000, 1)
 
 
+def first_of_free_ports(nodes):
+    """A port for S3 behind which those of the other nodes are free, too, and those of the mesh; below the ports that connections of other tests get."""
+    for first in range(20_000, 30_000, nodes):
+        with ExitStack() as probes, suppress(OSError):
+            for port in [*range(first, first + nodes), *range(first + MESH_FROM_S3, first + MESH_FROM_S3 + nodes)]:
+                probes.enter_context(socket.socket()).bind(("127.0.0.1", port))
+            return first
+    raise AssertionError("no row of ports is free")
+
+
 def test_one_command_runs_a_whole_cluster_on_one_machine(tmp_path):
-    home = Home(data=tmp_path / "all")
+    home = Home(data=tmp_path / "all", port=first_of_free_ports(3))
     home.arguments += ["--nodes", "3", "--zones", "3"]
     try:
         home.run()
