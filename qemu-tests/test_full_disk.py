@@ -1,46 +1,24 @@
 """A full disk: a put is refused clearly, reading goes on, deleting works, and then there is room again."""
 
 import os
-import shutil
-import subprocess
-import tempfile
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 from botocore.exceptions import ClientError
 
 from home import NOBODY, USERS, Home, until
 from samples import MIB, bytes_of, keys_of, refused
-
-DISK_MIB = 768
+from small_disk import DISK_MIB, small_disk
 
 
 @pytest.fixture(params=USERS)
 def home_on_a_small_disk(request):
-    """A node whose data lie on a file system of their own: ext4 in a file.
-
-    (Not tmpfs: its pages count as memory of the service that wrote them, which then ends at its memory limit.)
-    """
-    place = Path(tempfile.mkdtemp(prefix="trousseau-disk-"))
-    place.chmod(0o755)
-    image, disk = place / "image", place / "disk"
-    disk.mkdir()
-    with image.open("wb") as file:
-        file.truncate(DISK_MIB * MIB)
-    for command in (["mkfs.ext4", "-q", "-m", "0", image], ["mount", "-o", "loop", image, disk]):
-        done = subprocess.run(command, capture_output=True, text=True)
-        if done.returncode:
-            shutil.rmtree(place)
-            pytest.skip(f"this machine cannot mount a small file system: {done.stderr.strip()}")
-    try:
+    """A node whose data lie on a file system of their own."""
+    with small_disk() as disk:
         if request.param == "nobody":
             os.chown(disk, NOBODY, NOBODY)
         with Home.start(user=request.param, data=disk / "data") as home:
             yield home
-    finally:
-        subprocess.run(["umount", disk], check=True)
-        shutil.rmtree(place)
 
 
 def put_until_refused(home, prefix, size, at_most):

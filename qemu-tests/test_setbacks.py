@@ -4,11 +4,8 @@ import os
 import re
 import shutil
 import subprocess
-import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 from botocore.exceptions import BotoCoreError, ClientError
@@ -17,10 +14,10 @@ from cluster import Cluster
 from faults import PROCESSES
 from home import START_WITHIN, STOP_WITHIN, until
 from samples import MIB, bytes_of, keys_of
+from small_disk import small_disk
 
 AGAIN_WITHIN = 120
 SHARDS = 8
-DISK_MIB = 768
 LOG_KEPT = 2_048
 """Entries of a shard's log that are kept for nodes that are away (services/metadata/src/raft/group.rs)."""
 
@@ -191,24 +188,3 @@ def test_a_home_with_a_full_disk_does_not_hold_up_the_others(report):
         full.put("after", b"room again")
         for home in cluster:
             assert home.get("after") == b"room again"
-
-
-@contextmanager
-def small_disk():
-    """A file system of its own: ext4 in a file. (Not tmpfs: its pages count as memory of the service that wrote them.)"""
-    place = Path(tempfile.mkdtemp(prefix="trousseau-disk-"))
-    place.chmod(0o755)
-    image, disk = place / "image", place / "disk"
-    disk.mkdir()
-    with image.open("wb") as file:
-        file.truncate(DISK_MIB * MIB)
-    for command in (["mkfs.ext4", "-q", "-m", "0", image], ["mount", "-o", "loop", image, disk]):
-        done = subprocess.run(command, capture_output=True, text=True)
-        if done.returncode:
-            shutil.rmtree(place)
-            pytest.skip(f"A FULL DISK IS NOT TESTED: this machine cannot mount a small file system: {done.stderr.strip()}")
-    try:
-        yield disk
-    finally:
-        subprocess.run(["umount", disk], check=True)
-        shutil.rmtree(place)

@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 pub(crate) mod append;
+pub(crate) mod records;
 pub(crate) mod recover;
 
 /// Packs that are kept open. Any other is opened again when it is read.

@@ -5,7 +5,7 @@
 
 use super::{Copies, file};
 use crate::disk::Disk;
-use crate::packs::Step;
+use crate::packs::records::Records;
 use futures_util::stream::{StreamExt, TryStreamExt};
 use protocol::block::{BlockError, BlockId, BlockRef, Place};
 use protocol::copies::NAMES_MAX;
@@ -104,43 +104,24 @@ impl<D: Disk> Copies<D> {
     /// Records are blocks of a time when this node was alone: the others keep them as files, and this one by the place that metadata knows.
     async fn audit_packs(&self) -> Result<u64, BlockError> {
         let mut lacking = 0;
-        let mut next = self.packs.number_from(0);
-        while let Some(number) = next {
-            next = number
-                .checked_add(1)
-                .and_then(|number| self.packs.number_from(number));
-            let pack = match self.packs.pack(number).await {
-                Ok(pack) => pack,
-                Err(BlockError::Disk(why)) => return Err(BlockError::Disk(why)),
-                Err(_) => continue,
-            };
-            let mut page = 0;
-            loop {
-                let mut records = BTreeMap::new();
-                while records.len() < NAMES_MAX {
-                    let mut budget = u32::MAX;
-                    let step = self.packs.next(&pack, page, &mut budget).await?;
-                    let Step::Found(found, header) = step else {
-                        break;
-                    };
-                    page = found + header.pages();
-                    let place = Place::Packed {
-                        pack: number,
-                        page: found,
-                    };
-                    let (id, length) = (header.id, header.length);
-                    records.insert(id, BlockRef { id, length, place });
-                }
-                if records.is_empty() {
-                    break;
-                }
-                let left = self
-                    .complete(records.keys(), |id| records.get(id).copied())
-                    .await;
-                lacking += left.len() as u64;
+        let mut walk = Records::default();
+        loop {
+            let mut records = BTreeMap::new();
+            while records.len() < NAMES_MAX
+                && let Some((pack, page, header)) = self.packs.next_record(&mut walk).await?
+            {
+                let place = Place::Packed { pack, page };
+                let (id, length) = (header.id, header.length);
+                records.insert(id, BlockRef { id, length, place });
             }
+            if records.is_empty() {
+                return Ok(lacking);
+            }
+            let left = self
+                .complete(records.keys(), |id| records.get(id).copied())
+                .await;
+            lacking += left.len() as u64;
         }
-        Ok(lacking)
     }
 
     /// A file was found damaged and set aside: a sound one from another node takes its place.

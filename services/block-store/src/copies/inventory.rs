@@ -2,7 +2,7 @@
 
 use super::Copies;
 use crate::disk::Disk;
-use crate::packs::Step;
+use crate::packs::records::Records;
 use protocol::block::BlockError;
 use protocol::health::{Inventory, Received};
 use std::collections::VecDeque;
@@ -93,37 +93,16 @@ impl<D: Disk> Copies<D> {
     }
 
     async fn remember_packed(&self) -> Result<(), BlockError> {
-        let mut next = self.packs.number_from(0);
-        while let Some(number) = next {
-            next = number
-                .checked_add(1)
-                .and_then(|number| self.packs.number_from(number));
-            let pack = match self.packs.pack(number).await {
-                Ok(pack) => pack,
-                Err(BlockError::Disk(why)) => return Err(BlockError::Disk(why)),
-                // Removed meanwhile, or damaged, which the scrub says.
-                Err(_) => continue,
-            };
-            let (mut page, mut records) = (0, 0);
-            loop {
-                let mut budget = u32::MAX;
-                let Step::Found(found, header) = self.packs.next(&pack, page, &mut budget).await?
-                else {
-                    break;
-                };
-                page = found + header.pages();
-                let is_file = self.files.length(&header.id)?.is_some();
-                let wanted = self
-                    .shared
-                    .census
-                    .packed(&header.id, number, found, is_file);
-                if !wanted {
-                    return Ok(());
-                }
-                records += 1;
-                if records % RECORDS_AT_ONCE == 0 {
-                    tokio::task::yield_now().await;
-                }
+        let (mut walk, mut records) = (Records::default(), 0);
+        while let Some((pack, page, header)) = self.packs.next_record(&mut walk).await? {
+            let is_file = self.files.length(&header.id)?.is_some();
+            let wanted = self.shared.census.packed(&header.id, pack, page, is_file);
+            if !wanted {
+                return Ok(());
+            }
+            records += 1;
+            if records % RECORDS_AT_ONCE == 0 {
+                tokio::task::yield_now().await;
             }
         }
         self.shared.census.all_packed();
