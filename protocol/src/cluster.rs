@@ -156,6 +156,17 @@ impl Roster {
         self.members().find(|node| node.key == *key)
     }
 
+    /// The node with this key, also if it does not belong any more.
+    pub fn entry(&self, key: &NodeKey) -> Option<&NodeEntry> {
+        self.nodes.iter().find(|node| node.key == *key)
+    }
+
+    /// What the node with this key is called; of one that was never heard of the key.
+    pub fn name_of(&self, key: &NodeKey) -> String {
+        let entry = self.entry(key);
+        entry.map_or_else(|| key.to_string(), |entry| entry.name.clone())
+    }
+
     /// The node of this name, if it belongs.
     pub fn named(&self, name: &str) -> Option<&NodeEntry> {
         self.members().find(|node| node.name == name)

@@ -3,7 +3,7 @@
 //! Facts only. What follows from them (what may be lost, what is to be done) is the reader's to judge.
 
 use crate::block::Usage;
-use crate::cluster::{NodeKey, Roster};
+use crate::cluster::{NodeEntry, NodeKey, Roster};
 use serde::{Deserialize, Serialize};
 
 /// What a block-store holds and what came to it. See [`crate::block::BlockCall::Inventory`].
@@ -100,6 +100,14 @@ pub struct Placed {
     pub staged: bool,
 }
 
+impl Placed {
+    /// How many partitions belong to the holder at this place.
+    pub fn partitions_of(&self, place: usize) -> usize {
+        let here = |nodes: &&Vec<u8>| nodes.iter().any(|node| usize::from(*node) == place);
+        self.partitions.iter().filter(here).count()
+    }
+}
+
 /// A node that keeps blocks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Holder {
@@ -122,6 +130,29 @@ pub struct Health {
     pub nodes: Vec<NodeReport>,
     /// By number.
     pub shards: Vec<ShardReport>,
+}
+
+impl Health {
+    /// The node with this key.
+    pub fn node(&self, key: &NodeKey) -> Option<&NodeReport> {
+        self.nodes.iter().find(|node| node.key == *key)
+    }
+
+    /// The node of this number.
+    pub fn numbered(&self, number: u64) -> Option<&NodeReport> {
+        self.nodes.iter().find(|node| node.number == number)
+    }
+
+    /// A node's entry in the roster.
+    pub fn entry(&self, key: &NodeKey) -> Option<&NodeEntry> {
+        self.roster.as_ref()?.entry(key)
+    }
+
+    /// What a node is called; of one that no roster has the key.
+    pub fn name_of(&self, key: &NodeKey) -> String {
+        let entry = self.entry(key);
+        entry.map_or_else(|| key.to_string(), |entry| entry.name.clone())
+    }
 }
 
 /// Where blocks belong and where they are.
@@ -178,4 +209,12 @@ pub struct ShardReport {
     pub current: Vec<u64>,
     /// So many voters it should have.
     pub wanted: u8,
+}
+
+impl ShardReport {
+    /// Whether a majority of the voters is left without those that `is_gone` names.
+    pub fn outlives(&self, is_gone: impl Fn(u64) -> bool) -> bool {
+        let left = self.current.iter().filter(|number| !is_gone(**number));
+        left.count() > self.voters.len() / 2
+    }
 }

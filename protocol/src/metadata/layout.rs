@@ -40,6 +40,14 @@ pub struct LayoutReport {
     pub staged: Option<StagedReport>,
 }
 
+impl LayoutReport {
+    /// Where blocks will be when nothing moves any more.
+    pub fn newest(&self) -> &ArrangementReport {
+        let moving = self.moving.as_ref();
+        moving.map_or(&self.present, |moving| &moving.to)
+    }
+}
+
 /// Who keeps how much.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ArrangementReport {

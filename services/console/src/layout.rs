@@ -1,11 +1,11 @@
 //! The layout: which nodes keep blocks, how many copies there are, and what would move, before anything does.
 
-use crate::nodes::{amount, roster};
+use crate::nodes::{amount, known, roster, unknown};
 use crate::progress::{Progress, progress};
 use crate::report::{Answer, Refusal, Report};
 use crate::verbs::{Verbs, odd};
 use crate::{node, status};
-use protocol::cluster::{NodeKey, Roster};
+use protocol::cluster::Roster;
 use protocol::copies::PARTITIONS;
 use protocol::metadata::{
     ArrangementReport, LayoutEdit, LayoutReport, Operation, Reply, Role, StagedReport,
@@ -61,10 +61,7 @@ pub(crate) async fn preview(verbs: &Verbs) -> Answer {
             "nothing waits to be applied: see `layout assign`".into(),
         ));
     };
-    let newest = layout
-        .moving
-        .as_ref()
-        .map_or(&layout.present, |moving| &moving.to);
+    let newest = layout.newest();
     let (mut parts, mut facts) = staged_part(staged, &layout, &roster);
     if let Ok(to) = &staged.to {
         let changes = capacities(newest, to);
@@ -133,12 +130,9 @@ pub(crate) async fn assign(verbs: &Verbs, words: &[&str]) -> Answer {
 /// `layout remove NODE`: it keeps nothing any more. Also of a node that belongs no more.
 pub(crate) async fn remove(verbs: &Verbs, name: &str) -> Answer {
     let (layout, roster) = (read(verbs, Operation::Layout).await?, known(verbs).await?);
-    let newest = layout
-        .moving
-        .as_ref()
-        .map_or(&layout.present, |moving| &moving.to);
+    let newest = layout.newest();
     let mut keys = newest.nodes.iter().map(|share| share.role.key);
-    let key = keys.find(|key| name_of(&roster, key) == name);
+    let key = keys.find(|key| roster.name_of(key) == name);
     let key = key.ok_or_else(|| Refusal::Failed(format!("{name} keeps no blocks")))?;
     edit(verbs, LayoutEdit::Remove(key), &roster).await
 }
@@ -188,24 +182,6 @@ async fn read(verbs: &Verbs, operation: Operation) -> Result<LayoutReport, Refus
     }
 }
 
-async fn known(verbs: &Verbs) -> Result<Roster, Refusal> {
-    let roster = roster(verbs).await?;
-    roster.ok_or_else(|| Refusal::Failed("this node belongs to no cluster yet".into()))
-}
-
-fn unknown(roster: &Roster, name: &str) -> Refusal {
-    let names: Vec<&str> = roster.members().map(|node| node.name.as_str()).collect();
-    Refusal::Failed(format!(
-        "no node is named {name:?}; there are {}",
-        names.join(", ")
-    ))
-}
-
-fn name_of(roster: &Roster, key: &NodeKey) -> String {
-    let entry = roster.nodes.iter().find(|node| node.key == *key);
-    entry.map_or_else(|| key.to_string(), |entry| entry.name.clone())
-}
-
 /// All there is to say.
 fn page(layout: &LayoutReport, roster: &Roster) -> Report {
     let mut parts = vec![summary(&layout.present), table(&layout.present, roster)];
@@ -220,7 +196,7 @@ fn page(layout: &LayoutReport, roster: &Roster) -> Report {
         let holders = layout.present.nodes.iter().chain(&moving.to.nodes);
         let mut waiting: Vec<String> = holders
             .filter(|share| !moving.settled.contains(&share.role.key))
-            .map(|share| name_of(roster, &share.role.key))
+            .map(|share| roster.name_of(&share.role.key))
             .collect();
         waiting.sort_unstable();
         waiting.dedup();
@@ -267,7 +243,7 @@ fn staged_part(
     let moves = staged.moves.iter().map(|(key, count)| {
         format!(
             "{} gets copies of {count} of {PARTITIONS} partitions",
-            name_of(roster, key)
+            roster.name_of(key)
         )
     });
     let moves = match staged.moves.is_empty() {
@@ -275,8 +251,7 @@ fn staged_part(
         false => moves.collect(),
     };
     let named = staged.moves.iter();
-    let named =
-        named.map(|(key, count)| json!({"node": name_of(roster, key), "partitions": count}));
+    let named = named.map(|(key, count)| json!({"node": roster.name_of(key), "partitions": count}));
     let facts = json!({
         "edits": staged.edits, "to": facts_of(to, roster), "moves": named.collect::<Vec<_>>(),
     });
@@ -318,7 +293,7 @@ fn rows(of: &ArrangementReport, roster: &Roster) -> Vec<Value> {
         .map(|share| {
             let percent = u32::from(share.partitions) * 100 / all.max(1);
             json!({
-                "node": name_of(roster, &share.role.key), "zone": share.role.zone, "capacity": amount(share.role.capacity_bytes),
+                "node": roster.name_of(&share.role.key), "zone": share.role.zone, "capacity": amount(share.role.capacity_bytes),
                 "capacity_bytes": share.role.capacity_bytes, "partitions": share.partitions, "share": format!("{percent} %"),
             })
         })

@@ -18,16 +18,13 @@ pub(crate) fn reason_to_stay(health: &Health, key: &NodeKey, name: &str) -> Opti
             )
         });
     };
-    let mut holders = layout.placed.holders.iter();
-    let place = holders.position(|holder| holder.key == *key);
-    let held = |nodes: &&Vec<u8>| nodes.iter().any(|node| Some(usize::from(*node)) == place);
-    let partitions = layout.placed.partitions.iter().filter(held).count();
+    let holders = &layout.placed.holders;
+    let place = holders.iter().position(|holder| holder.key == *key);
+    let partitions = place.map_or(0, |place| layout.placed.partitions_of(place));
     if partitions > 0 {
-        let stays = layout
-            .placed
-            .holders
-            .iter()
-            .any(|holder| holder.key == *key && holder.stays);
+        let stays = place
+            .and_then(|place| holders.get(place))
+            .is_some_and(|holder| holder.stays);
         return Some(match (stays, layout.placed.moving_since_ms) {
             (false, Some(_)) => format!(
                 "{name} still gives its blocks to the others: wait until `trousseau layout` shows no move any more{forced}"
@@ -38,11 +35,11 @@ pub(crate) fn reason_to_stay(health: &Health, key: &NodeKey, name: &str) -> Opti
             ),
         });
     }
-    let number = health.nodes.iter().find(|node| node.key == *key)?.number;
-    let stuck = health.shards.iter().filter(|shard| {
-        let left = shard.current.iter().filter(|voter| **voter != number);
-        shard.voters.contains(&number) && left.count() <= shard.voters.len() / 2
-    });
+    let number = health.node(key)?.number;
+    let stuck = health
+        .shards
+        .iter()
+        .filter(|shard| shard.voters.contains(&number) && !shard.outlives(|voter| voter == number));
     let stuck: Vec<String> = stuck.map(|shard| shard.shard.to_string()).collect();
     if !stuck.is_empty() {
         return Some(format!(

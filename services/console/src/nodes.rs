@@ -126,15 +126,24 @@ pub(crate) async fn node(verbs: &Verbs, words: &[&str]) -> Answer {
 
 /// The node that is called so.
 pub(crate) async fn entry_of(verbs: &Verbs, name: &str) -> Result<NodeEntry, Refusal> {
-    let roster = roster(verbs).await?;
-    let roster =
-        roster.ok_or_else(|| Refusal::Failed("this node belongs to no cluster yet".into()))?;
-    let node = named(&roster, name).ok_or_else(|| {
-        let names: Vec<&str> = roster.members().map(|node| node.name.as_str()).collect();
-        let names = names.join(", ");
-        Refusal::Failed(format!("no node is named {name:?}; there are {names}"))
-    })?;
+    let roster = known(verbs).await?;
+    let node = named(&roster, name).ok_or_else(|| unknown(&roster, name))?;
     Ok(node.clone())
+}
+
+/// Who belongs, where that has to be known.
+pub(crate) async fn known(verbs: &Verbs) -> Result<Roster, Refusal> {
+    let roster = roster(verbs).await?;
+    roster.ok_or_else(|| Refusal::Failed("this node belongs to no cluster yet".into()))
+}
+
+/// Of a name that nobody has.
+pub(crate) fn unknown(roster: &Roster, name: &str) -> Refusal {
+    let names: Vec<&str> = roster.members().map(|node| node.name.as_str()).collect();
+    Refusal::Failed(format!(
+        "no node is named {name:?}; there are {}",
+        names.join(", ")
+    ))
 }
 
 /// Who belongs; `None`: this node belongs to no cluster yet.

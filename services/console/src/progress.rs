@@ -26,10 +26,8 @@ pub(crate) fn progress(health: &Health, roster: &Roster) -> Vec<Progress> {
     let mut all: Vec<Progress> = holders
         .filter(|holder| holder.stays)
         .filter_map(|holder| {
-            let node = health.nodes.iter().find(|node| node.key == holder.key)?;
-            let entry = roster.nodes.iter().find(|node| node.key == holder.key);
-            let name = entry.map_or_else(|| holder.key.to_string(), |entry| entry.name.clone());
-            Some(of(node, name))
+            let node = health.node(&holder.key)?;
+            Some(of(node, roster.name_of(&holder.key)))
         })
         .collect();
     all.sort_by(|one, other| one.node.cmp(&other.node));

@@ -4,7 +4,7 @@
 //! zone is taken away in thought. Nothing here is a rule of thumb, and what is not known is said to be not known.
 
 use crate::nodes::amount;
-use protocol::cluster::{NodeEntry, NodeKey, Standing};
+use protocol::cluster::{NodeKey, Standing};
 use protocol::health::{Health, Layout, NodeReport, ShardReport};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -107,35 +107,19 @@ impl<'a> Judge<'a> {
         self.findings.push(Finding { level, what, todo });
     }
 
-    fn entry(&self, key: &NodeKey) -> Option<&'a NodeEntry> {
-        let roster = self.health.roster.as_ref()?;
-        roster.nodes.iter().find(|node| node.key == *key)
-    }
-
-    fn name(&self, key: &NodeKey) -> String {
-        let entry = self.entry(key);
-        entry.map_or_else(|| key.to_string(), |entry| entry.name.clone())
-    }
-
-    fn report(&self, key: &NodeKey) -> Option<&'a NodeReport> {
-        self.health.nodes.iter().find(|node| node.key == *key)
-    }
-
-    fn numbered(&self, number: u64) -> Option<&'a NodeReport> {
-        self.health.nodes.iter().find(|node| node.number == number)
-    }
-
     fn names_of(&self, numbers: impl IntoIterator<Item = u64>) -> String {
         let name = |number| {
-            let node = self.numbered(number);
-            node.map_or_else(|| format!("node {number}"), |node| self.name(&node.key))
+            let node = self.health.numbered(number);
+            node.map_or_else(
+                || format!("node {number}"),
+                |node| self.health.name_of(&node.key),
+            )
         };
-        let names: BTreeSet<String> = numbers.into_iter().map(name).collect();
-        names.into_iter().collect::<Vec<_>>().join(", ")
+        listed(numbers.into_iter().map(name))
     }
 
     fn zone_of(&self, number: u64) -> Option<&'a str> {
-        let entry = self.entry(&self.numbered(number)?.key)?;
+        let entry = self.health.entry(&self.health.numbered(number)?.key)?;
         Some(&entry.zone)
     }
 
@@ -147,7 +131,7 @@ impl<'a> Judge<'a> {
                 ..Losses::default()
             };
         };
-        let count = Copies::of(layout, |key| self.report(key));
+        let count = Copies::of(layout, |key| self.health.node(key));
         let all = layout.placed.partitions.len();
         self.done &= count.unreachable == 0 && count.undecided == 0;
         if count.unreachable > 0 {
@@ -203,8 +187,7 @@ impl<'a> Judge<'a> {
     }
 
     fn names<'k>(&self, keys: impl IntoIterator<Item = &'k NodeKey>) -> String {
-        let names: BTreeSet<String> = keys.into_iter().map(|key| self.name(key)).collect();
-        names.into_iter().collect::<Vec<_>>().join(", ")
+        listed(keys.into_iter().map(|key| self.health.name_of(key)))
     }
 
     /// For every shard: who votes and is up to date, and which zone's loss would leave no majority.
@@ -277,11 +260,7 @@ impl<'a> Judge<'a> {
                 .iter()
                 .filter_map(|number| self.zone_of(*number));
             for zone in zones.collect::<BTreeSet<&str>>() {
-                let left = shard
-                    .current
-                    .iter()
-                    .filter(|number| self.zone_of(**number) != Some(zone));
-                if left.count() <= shard.voters.len() / 2 {
+                if !shard.outlives(|number| self.zone_of(number) == Some(zone)) {
                     losses.zones.insert(zone.to_owned());
                 }
             }
@@ -292,8 +271,8 @@ impl<'a> Judge<'a> {
     /// Each node by itself.
     fn nodes(&mut self) {
         for node in &self.health.nodes {
-            let name = self.name(&node.key);
-            match self.entry(&node.key).map(|entry| entry.standing) {
+            let name = self.health.name_of(&node.key);
+            match self.health.entry(&node.key).map(|entry| entry.standing) {
                 Some(Standing::Member) => match &node.silent {
                     Some(_) => self.silent(node, &name),
                     None => self.speaking(node, &name),
@@ -321,7 +300,7 @@ impl<'a> Judge<'a> {
 
     fn silent(&mut self, node: &'a NodeReport, name: &str) {
         self.done = false;
-        let entry = self.entry(&node.key);
+        let entry = self.health.entry(&node.key);
         let zone = entry.map_or("", |entry| &entry.zone);
         let gives = entry.is_some_and(|entry| entry.capacity_bytes > 0);
         let heard = match &node.said {
@@ -366,6 +345,7 @@ impl<'a> Judge<'a> {
             );
         }
         let keeps = self
+            .health
             .entry(&node.key)
             .is_some_and(|one| one.capacity_bytes > 0);
         if keeps && usage.free_bytes < usage.capacity_bytes / FREE_PART {
@@ -400,9 +380,7 @@ impl<'a> Judge<'a> {
         let partitions = self.health.layout.as_ref().map_or(0, |layout| {
             let mut holders = layout.placed.holders.iter();
             let place = holders.position(|one| one.key == node.key && one.stays);
-            let holds =
-                |nodes: &&Vec<u8>| nodes.iter().any(|node| Some(usize::from(*node)) == place);
-            layout.placed.partitions.iter().filter(holds).count()
+            place.map_or(0, |place| layout.placed.partitions_of(place))
         });
         if partitions == 0 {
             return;
@@ -560,6 +538,12 @@ impl Copies {
     }
 }
 
+/// Each name once.
+fn listed(names: impl Iterator<Item = String>) -> String {
+    let names: BTreeSet<String> = names.collect();
+    names.into_iter().collect::<Vec<_>>().join(", ")
+}
+
 /// Voters that are not in reach, or behind.
 fn missing(shard: &ShardReport) -> impl Iterator<Item = u64> {
     let behind = |number: &&u64| !shard.current.contains(number);
@@ -579,7 +563,7 @@ fn summary(level: Level, data: &Losses, service: &Losses) -> String {
     if level == Level::OutOfReach {
         return "Not everything can be reached now; what was acknowledged is on the disks that are away.".into();
     }
-    if data.unknown {
+    if data.unknown || service.unknown {
         return "What a loss would cost now is not known: see below.".into();
     }
     match (data.zones.is_empty(), service.zones.is_empty()) {

@@ -5,7 +5,7 @@ use crate::nodes::amount;
 use crate::report::{Answer, Refusal, Report};
 use crate::safety::{self, Finding, Level, Verdict};
 use crate::verbs::{Verbs, odd};
-use protocol::cluster::{NodeEntry, Roster, Standing};
+use protocol::cluster::{NodeEntry, Standing};
 use protocol::health::{Health, NodeReport, Sealing};
 use protocol::membership::{Member, MemberState, MembershipAnswer, MembershipCall};
 use protocol::metadata::{HEALTH_WITHIN_MS, Operation, Reply};
@@ -136,22 +136,14 @@ fn facts_of(finding: &Finding) -> Value {
 }
 
 fn name(health: &Health, number: u64) -> String {
-    let node = health.nodes.iter().find(|node| node.number == number);
-    let entry = node.and_then(|node| entry(health, node));
+    let entry = health
+        .numbered(number)
+        .and_then(|node| health.entry(&node.key));
     entry.map_or_else(|| number.to_string(), |entry| entry.name.clone())
 }
 
 fn names(health: &Health, numbers: &[u64]) -> Vec<String> {
     numbers.iter().map(|number| name(health, *number)).collect()
-}
-
-fn entry<'a>(health: &'a Health, node: &NodeReport) -> Option<&'a NodeEntry> {
-    let nodes = health
-        .roster
-        .iter()
-        .flat_map(|roster: &Roster| &roster.nodes);
-    let mut nodes = nodes.filter(|entry| entry.key == node.key);
-    nodes.next()
 }
 
 /// By zone and name.
@@ -160,7 +152,7 @@ fn rows(health: &Health, members: &[Member]) -> Vec<Value> {
         .nodes
         .iter()
         .filter_map(|node| {
-            let entry = entry(health, node)?;
+            let entry = health.entry(&node.key)?;
             let row = row(health, node, entry, members);
             Some((entry.zone.clone(), entry.name.clone(), row))
         })

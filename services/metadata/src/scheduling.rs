@@ -404,11 +404,7 @@ fn led(group: &Rc<Group>) -> Led {
 
 /// The names of nodes; of somebody who has gone the key.
 fn named(roster: &Roster, keys: &BTreeSet<NodeKey>) -> Vec<String> {
-    let name = |key: &NodeKey| match roster.nodes.iter().find(|node| node.key == *key) {
-        Some(node) => node.name.clone(),
-        None => key.to_string(),
-    };
-    keys.iter().map(name).collect()
+    keys.iter().map(|key| roster.name_of(key)).collect()
 }
 
 /// The log's lines about a change of the schedule.

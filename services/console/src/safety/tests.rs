@@ -7,7 +7,7 @@
 
 use super::*;
 use protocol::block::Usage;
-use protocol::cluster::{ClusterId, GossipKey, Roster};
+use protocol::cluster::{ClusterId, GossipKey, NodeEntry, Roster};
 use protocol::copies::PARTITIONS;
 use protocol::health::{Holder, Placed, Received, Said};
 
