@@ -101,9 +101,7 @@ impl House {
             self.doorway.turn(&mut buffer, |_, call, _| {
                 answer(&mut tenants, &placed, call)
             })?;
-            if !stopping {
-                self.schedule(&mut placed, &mut tenants, &mut buffer);
-            }
+            self.schedule(&mut placed, &mut tenants, &mut buffer, stopping);
             if !said_ready && tenants.iter().all(Tenant::is_as_it_should) {
                 said_ready = true;
                 let missing: Vec<String> = tenants
@@ -115,20 +113,25 @@ impl House {
         }
     }
 
-    /// What metadata says of the services that are placed, and what follows from its silence.
+    /// What metadata says of the services that are placed, and what follows from its silence. A house that stops takes no orders any more; a lease ends all the same.
     fn schedule(
         &mut self,
         placed: &mut Placed,
         tenants: &mut [Tenant],
         buffer: &mut ReceiveBuffer,
+        stopping: bool,
     ) {
         let now_ms = runtime::since_boot_ms();
-        self.doorway
-            .answer::<Schedule>(buffer, |_, call, _| placed.answer(tenants, call, now_ms));
+        if !stopping {
+            self.doorway
+                .answer::<Schedule>(buffer, |_, call, _| placed.answer(tenants, call, now_ms));
+        }
         for tenant in tenants.iter_mut() {
             tenant.expire(now_ms);
         }
-        placed.turn(tenants);
+        if !stopping {
+            placed.turn(tenants);
+        }
     }
 
     fn wait(
