@@ -80,16 +80,15 @@ pub(crate) fn say(
 ) -> Result<(u8, String), String> {
     let mut question = Question::ask(data, words, json, input)?;
     loop {
-        match question.hear(RecvFlags::empty()) {
-            Ok(Heard::All(status, text)) => return Ok((status, text)),
-            Ok(Heard::Piece) => {}
-            Ok(Heard::Nothing) => {
+        match question.hear(RecvFlags::empty())? {
+            Heard::All(status, text) => return Ok((status, text)),
+            Heard::Piece => {}
+            Heard::Nothing => {
                 return Err(format!(
                     "no answer within {} seconds; see `trousseau logs`",
                     ANSWER_WITHIN.as_secs()
                 ));
             }
-            Err(why) => return Err(why),
         }
     }
 }

@@ -125,9 +125,9 @@ fn spread(wish: &Wish, nodes: &[Node], size: Size) -> Result<(), String> {
     }
     let usual = match size.zones.min(size.nodes) {
         1 if size.nodes >= 3 => 3,
-        zones => u8::try_from(zones.min(3)).unwrap_or(3),
+        zones => zones.min(3),
     };
-    let copies = wish.cluster.copies.unwrap_or(usual);
+    let copies = wish.cluster.copies.map_or(usual, u16::from);
     say(wish, &["layout", "copies", &copies.to_string()])?;
     say(wish, &["layout", "apply"])?;
     // Until then each block has to be on the first node, too, and each shard's only voter is there.

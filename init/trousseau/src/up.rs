@@ -14,8 +14,6 @@ use protocol::Channel;
 use protocol::channel::ReceiveBuffer;
 use protocol::start::{Say, Start};
 use protocol::token::Token;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
 use rustix::net::RecvFlags;
 use std::fs::File;
 use std::net::SocketAddr;
@@ -33,6 +31,8 @@ const HOSTS: &str = "localhost,s3.localhost";
 
 /// After this time a node that does not know its first key yet is asked again.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
+/// Between two looks when nothing is to be asked: only what happens is waited for.
+const LOOK_AGAIN: Duration = Duration::from_secs(3_600);
 
 /// What a person asked for.
 pub(crate) struct Wish {
@@ -260,25 +260,13 @@ impl Node {
 
     /// Until there is something to do.
     fn wait(&self, announcement: &Announcement) -> Result<(), String> {
-        let mut set = vec![
-            PollFd::new(&self.signals, PollFlags::IN),
-            PollFd::new(&self.channel, PollFlags::IN),
-        ];
-        set.extend(
-            announcement
-                .question
-                .iter()
-                .map(|question| PollFd::new(question, PollFlags::IN)),
-        );
-        let left = announcement
+        let question = announcement.question.iter().map(AsFd::as_fd);
+        let descriptors = [self.signals.as_fd(), self.channel.as_fd()];
+        let until = announcement
             .next
-            .map(|next| next.saturating_duration_since(Instant::now()));
-        // One more, because what is left is cut to whole milliseconds.
-        let left = left.and_then(|left| Timespec::try_from(left + Duration::from_millis(1)).ok());
-        match poll(&mut set, left.as_ref()) {
-            Ok(_) | Err(Errno::INTR) => Ok(()),
-            Err(errno) => Err(format!("poll: {errno}")),
-        }
+            .unwrap_or_else(|| Instant::now() + LOOK_AGAIN);
+        runtime::wait(descriptors.into_iter().chain(question), until)
+            .map_err(|errno| format!("poll: {errno}"))
     }
 }
 

@@ -257,6 +257,15 @@ impl Options {
                 "--zones: {nodes} nodes stand in at most {nodes} zones"
             ));
         }
+        if let Some(copies) = self
+            .cluster
+            .copies
+            .filter(|copies| u16::from(*copies) > nodes)
+        {
+            return Err(format!(
+                "--copies: {nodes} nodes keep at most {nodes} copies, not {copies}"
+            ));
+        }
         let of_one = |option: &&&str| {
             matches!(
                 **option,

@@ -100,8 +100,8 @@ pub(crate) async fn services(verbs: &Verbs) -> Answer {
         "denied",
         "last_reason",
     ];
-    let known = schedule::known(verbs).await;
-    let mut rows = rows(verbs).await?;
+    let (known, rows) = tokio::join!(schedule::known(verbs), rows(verbs));
+    let mut rows = rows?;
     for row in &mut rows {
         let name = row.get("name").and_then(Value::as_str).unwrap_or_default();
         let nodes = schedule::nodes_of(known.as_ref(), name);
@@ -119,7 +119,8 @@ fn is_well(state: &str) -> bool {
 
 pub(crate) async fn status(verbs: &Verbs) -> Answer {
     let node = node(verbs).await?;
-    let rows = rows(verbs).await?;
+    let (rows, known) = tokio::join!(rows(verbs), schedule::known(verbs));
+    let rows = rows?;
     let not_ready: Vec<&str> = rows
         .iter()
         .filter(|row| {
@@ -145,7 +146,7 @@ pub(crate) async fn status(verbs: &Verbs) -> Answer {
         "uptime_ms": node.uptime_ms, "ready": node.ready && not_ready.is_empty(), "not_ready": not_ready,
         "memory_kb": memory_kb, "disk": disk, "limits_missing": node.missing, "services": rows,
     });
-    let rolling = match schedule::known(verbs).await {
+    let rolling = match known {
         Some(known) => schedule::progress(&known),
         None => Some("not known at the moment: nobody leads shard 0 of metadata".into()),
     };

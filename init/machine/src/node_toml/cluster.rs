@@ -39,23 +39,16 @@ pub struct Capacity(pub u64);
 
 /// 1, 2, 3 or 5.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "Number")]
+#[serde(try_from = "i64")]
 pub struct Copies(pub u8);
 
-/// What may stand in the file.
-#[derive(Debug, Clone, Copy, Deserialize)]
-#[serde(transparent)]
-struct Number(i64);
-
-impl TryFrom<Number> for Copies {
+impl TryFrom<i64> for Copies {
     type Error = String;
 
-    fn try_from(Number(count): Number) -> Result<Self, String> {
-        match count {
-            1 | 2 | 3 | 5 => Ok(Self(
-                u8::try_from(count).map_err(|error| error.to_string())?,
-            )),
-            count => Err(format!("{count} copies: there can be 1, 2, 3 or 5")),
+    fn try_from(count: i64) -> Result<Self, String> {
+        match u8::try_from(count) {
+            Ok(count @ (1 | 2 | 3 | 5)) => Ok(Self(count)),
+            _ => Err(format!("{count} copies: there can be 1, 2, 3 or 5")),
         }
     }
 }
@@ -64,10 +57,10 @@ impl TryFrom<String> for Copies {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
-        let count = text
+        let count: i64 = text
             .parse()
             .map_err(|_| format!("{text:?} copies: there can be 1, 2, 3 or 5"))?;
-        Self::try_from(Number(count))
+        Self::try_from(count)
     }
 }
 
