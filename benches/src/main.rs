@@ -53,7 +53,7 @@ fn main() -> ExitCode {
 /// Starts or finds the node, drives it, prints the report, stops what was started.
 fn run(options: &Options) -> Result<(), Error> {
     if let (Mode::Geo, Subject::Binary(binary)) = (options.mode, &options.subject) {
-        println!("{}", geo::run(options, binary, &options.plot)?);
+        println!("{}", geo::run(options, binary)?);
         return Ok(());
     }
     let mut node = node::Node::start_or_attach(options)?;

@@ -90,7 +90,12 @@ impl Node {
             Mode::Visitors(_) => Some(free_address()?),
             _ => None,
         };
-        let mut child = spawn(&binary, &directory, &address, web.as_deref())?;
+        let mut child = spawn(
+            Command::new(&binary),
+            &directory,
+            &address,
+            words_for(web.as_deref()),
+        )?;
         let root_pid = i32::try_from(child.id()).ok();
         let line = first_line(&mut child);
         let node = |target| Node {
@@ -143,10 +148,10 @@ impl Node {
         let stopped = end(&mut started.child);
         let begin = Instant::now();
         let begun = spawn(
-            &started.binary,
+            Command::new(&started.binary),
             &started.directory,
             &self.target.address,
-            started.web.as_deref(),
+            words_for(started.web.as_deref()),
         );
         let begun = begun.map(|child| started.child = child);
         self.root_pid = i32::try_from(started.child.id()).ok();
@@ -192,26 +197,31 @@ pub(crate) fn log_end(directory: &Path) -> String {
         .join("\n")
 }
 
-/// Starts a node on `directory`; its log goes there, too.
-fn spawn(
-    binary: &Path,
+/// What `up` is told of web sites.
+fn words_for(web: Option<&str>) -> impl Iterator<Item = &str> {
+    web.into_iter().flat_map(|web| ["--web", web])
+}
+
+/// Starts a node on `directory` by a `command` that lacks only the program's words; `more` are those besides where data and S3 are. The log goes to `directory`, too.
+pub(crate) fn spawn<'a>(
+    mut command: Command,
     directory: &Path,
     address: &str,
-    web: Option<&str>,
+    more: impl IntoIterator<Item = &'a str>,
 ) -> Result<Child, Error> {
     let log = directory.join("log");
     let log = File::options().create(true).append(true).open(log);
-    Command::new(binary)
+    command
         .arg("up")
         .arg("--data")
         .arg(directory.join("data"))
         .args(["--s3", address, "--json"])
-        .args(web.into_iter().flat_map(|web| ["--web", web]))
+        .args(more)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
-        .stderr(log.map_err(Error::world("the log file"))?)
-        .spawn()
-        .map_err(Error::world(binary.display().to_string()))
+        .stderr(log.map_err(Error::world("the log file"))?);
+    let begun = command.spawn();
+    begun.map_err(Error::world(command.get_program().to_string_lossy()))
 }
 
 /// Asks a process to end, waits for it, and ends it if it does not; whether it did.

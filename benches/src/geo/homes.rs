@@ -31,7 +31,6 @@ pub(crate) struct Home {
 pub(crate) struct Shard {
     pub(crate) leads: bool,
     pub(crate) applied: u64,
-    pub(crate) voters: usize,
 }
 
 /// The whole cluster; its processes and data are gone when this is.
@@ -70,44 +69,23 @@ impl<'a> Homes<'a> {
     }
 
     /// One more node, invited by the first; `capacity` as `--capacity` takes it.
-    pub(crate) fn add(&mut self, zone: usize, capacity: Option<&str>) -> Result<&Home, Error> {
+    pub(crate) fn add(&mut self, zone: usize, capacity: Option<&str>) -> Result<(), Error> {
         let name = format!("n{}", self.all.len() + 1);
         let neighbours = self.all.iter().filter(|home| home.zone == zone).count();
         let ip = address(zone, u8::try_from(neighbours + 1).unwrap_or(u8::MAX));
         let directory = self.directory.join(&name);
         fs::create_dir_all(&directory).map_err(Error::world(directory.display().to_string()))?;
-        let mut command = self.zones.command(zone, &self.binary);
-        command
-            .arg("up")
-            .arg("--json")
-            .arg("--data")
-            .arg(directory.join("data"));
-        command.args(["--name", &name, "--zone", &zone_name(zone)]);
-        command.args([
-            "--s3",
-            &format!("{ip}:{S3_PORT}"),
-            "--mesh",
-            &format!("{ip}:{MESH_PORT}"),
-        ]);
-        if let Some(capacity) = capacity {
-            command.args(["--capacity", capacity]);
-        }
-        if let Some(first) = self.all.first() {
-            let token = until("an invitation", || {
-                let invited = first.ask(&self.binary, &["invite"])?;
-                Ok(invited
-                    .get("token")
-                    .and_then(Value::as_str)
-                    .map(str::to_owned))
-            })?;
-            command.args(["--join", &token]);
-        }
-        let log = fs::File::create(directory.join("log")).map_err(Error::world("a log file"))?;
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(log);
-        let mut child = command.spawn().map_err(Error::world("nsenter"))?;
+        let (in_zone, mesh) = (zone_name(zone), format!("{ip}:{MESH_PORT}"));
+        let mut words = vec!["--name", &name, "--zone", &in_zone, "--mesh", &mesh];
+        words.extend(capacity.into_iter().flat_map(|bytes| ["--capacity", bytes]));
+        let token = match self.all.first() {
+            Some(first) => Some(first.invitation(&self.binary)?),
+            None => None,
+        };
+        words.extend(token.iter().flat_map(|token| ["--join", token]));
+        let command = self.zones.command(zone, &self.binary);
+        let s3 = format!("{ip}:{S3_PORT}");
+        let mut child = node::spawn(command, &directory, &s3, words)?;
         let target = node::first_line(&mut child).and_then(|line| node::parse_ready(&line));
         let target = match target {
             Ok(target) => target,
@@ -127,7 +105,6 @@ impl<'a> Homes<'a> {
             },
             None => target,
         };
-        let at = self.all.len();
         self.all.push(Home {
             name,
             zone,
@@ -135,9 +112,7 @@ impl<'a> Homes<'a> {
             child,
             directory,
         });
-        self.all
-            .get(at)
-            .ok_or_else(|| Error::Node("no node".to_owned()))
+        Ok(())
     }
 
     /// Three copies of each block, and of each shard, over all nodes.
@@ -150,19 +125,10 @@ impl<'a> Homes<'a> {
         for words in [&["layout", "copies", "3"][..], &["layout", "apply"]] {
             until(&words.join(" "), || self.say(words).map(Some))?;
         }
-        until("blocks where they belong", || {
-            let layout = self.say(&["layout"])?;
-            Ok(layout.get("moving").is_none().then_some(()))
-        })?;
-        until("three voters of each shard, and a leader", || {
-            let shards = self.shards()?;
-            let count = shards.first().map_or(0, Vec::len);
-            let settled = (0..count).all(|shard| {
-                let seen = || shards.iter().filter_map(|node| node.get(shard));
-                seen().filter(|one| one.leads).count() == 1
-                    && seen().any(|one| one.leads && one.voters == 3)
-            });
-            Ok((count > 0 && settled).then_some(()))
+        until("blocks and votes where they belong", || {
+            let status = self.say(&["status"])?;
+            let done = status.pointer("/cluster/done");
+            Ok((done == Some(&Value::Bool(true))).then_some(()))
         })
     }
 
@@ -183,10 +149,6 @@ impl<'a> Homes<'a> {
             let read = shards.iter().map(|shard| Shard {
                 leads: shard.get("leader").and_then(Value::as_bool) == Some(true),
                 applied: shard.get("applied").and_then(Value::as_u64).unwrap_or(0),
-                voters: shard
-                    .get("voters")
-                    .and_then(Value::as_array)
-                    .map_or(0, Vec::len),
             });
             Ok(read.collect())
         });
@@ -214,6 +176,15 @@ impl Drop for Homes<'_> {
 }
 
 impl Home {
+    /// The token for the next node, as soon as the cluster is made.
+    fn invitation(&self, binary: &Path) -> Result<String, Error> {
+        until("an invitation", || {
+            let invited = self.ask(binary, &["invite"])?;
+            let token = invited.get("token").and_then(Value::as_str);
+            Ok(token.map(str::to_owned))
+        })
+    }
+
     /// What the node answers to a verb. An error where it refuses.
     fn ask(&self, binary: &Path, words: &[&str]) -> Result<Value, Error> {
         let said = || format!("{}: {}", self.name, words.join(" "));

@@ -19,17 +19,20 @@ use std::fs;
 use std::path::Path;
 use zones::Zones;
 
-/// In which zone each node stands, counted from 0.
+/// Zones in which nodes stand.
+const ZONES: usize = 3;
+/// In which of them each node stands, counted from 0.
 const PLACES: [usize; 5] = [0, 0, 1, 1, 2];
-/// Where the gateway stands that comes later.
-const GATEWAY_ZONE: usize = 3;
+/// Where the gateway stands that comes later: in one of its own.
+const GATEWAY_ZONE: usize = ZONES;
 /// How often each operation is measured, at a scale of 1.
 const ROUNDS: f64 = 100.0;
 /// Of the jitter.
 const SEED: u64 = 0x0067_656f;
 
-/// Makes the cluster, measures, and ends it; answers the report. The plot goes into `plot`.
-pub(crate) fn run(options: &Options, binary: &Path, plot: &Path) -> Result<String, Error> {
+/// Makes the cluster, measures, and ends it; answers the report. The plot goes where the options say.
+pub(crate) fn run(options: &Options, binary: &Path) -> Result<String, Error> {
+    let plot = &options.plot;
     let binary = fs::canonicalize(binary).map_err(Error::world(binary.display().to_string()))?;
     let zones = Zones::make(GATEWAY_ZONE + 1)?;
     let sea = Sea::between(&zones, SEED)?;

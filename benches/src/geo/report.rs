@@ -1,9 +1,10 @@
 //! The tables for people, and JSON for programs.
 
-use super::bandwidth::{Carried, UPLINK_BITS_PER_S};
+use super::bandwidth::{BYTES, Carried, UPLINK_BITS_PER_S};
 use super::homes::zone_name;
 use super::sea::{DELAY_MS, JITTER_MS};
 use super::trips::{Operation, Trips};
+use super::{PLACES, ZONES};
 use serde_json::{Value, json};
 use std::fmt::Write;
 use std::path::Path;
@@ -37,7 +38,8 @@ pub(crate) fn markdown(trips: &Trips, carried: &[Carried], plot: &Path) -> Strin
     // Writing to a string cannot fail.
     let _ = writeln!(
         out,
-        "5 nodes in 3 zones, {ROUND_TRIP_MS} ± {} ms between them. The bucket is in shard {}.",
+        "{} nodes in {ZONES} zones, {ROUND_TRIP_MS} ± {} ms between them. The bucket is in shard {}.",
+        PLACES.len(),
         2 * JITTER_MS,
         trips.shard
     );
@@ -100,7 +102,11 @@ fn row(
 
 fn bandwidth(out: &mut String, carried: &[Carried]) {
     let rate = UPLINK_BITS_PER_S / 1_000_000;
-    let _ = writeln!(out, "64 MiB, and {rate} Mbit/s out of each zone:\n");
+    let _ = writeln!(
+        out,
+        "{} MiB, and {rate} Mbit/s out of each zone:\n",
+        BYTES >> 20
+    );
     out.push_str("| | answered after s | all sent after s | one uplink takes s | sent MiB | of which needed | packets lost |\n");
     out.push_str("|---|---:|---:|---:|---|---:|---:|\n");
     for one in carried {

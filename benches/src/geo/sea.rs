@@ -236,14 +236,9 @@ impl Carrier {
 
     /// The delay of one packet. Xorshift (Marsaglia 2003) is as random as this needs.
     fn late(&mut self) -> Duration {
-        for (left, shift) in [(true, 13), (false, 7), (true, 17)] {
-            let shifted = if left {
-                self.random << shift
-            } else {
-                self.random >> shift
-            };
-            self.random ^= shifted;
-        }
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
         let jitter_us = self.random % (2 * JITTER_MS * 1_000 + 1);
         Duration::from_micros((DELAY_MS - JITTER_MS) * 1_000 + jitter_us)
     }

@@ -109,34 +109,9 @@ pub(crate) fn address(zone: usize, node: u8) -> String {
 
 /// The zone that a packet goes to, and whether it is one of ours at all (IPv6 looks for routers, and finds none).
 pub(crate) fn zone_of(packet: &[u8]) -> Option<usize> {
-    let [
-        first,
-        _,
-        _,
-        _,
-        _,
-        _,
-        _,
-        _,
-        _,
-        _,
-        _,
-        _,
-        _,
-        _,
-        _,
-        _,
-        10,
-        45,
-        zone,
-        _,
-        ..,
-    ] = packet
-    else {
-        return None;
-    };
-    match first >> 4 {
-        4 => usize::from(*zone).checked_sub(1),
+    let [first, ..] = packet else { return None };
+    match (first >> 4, packet.get(16..20)?) {
+        (4, [10, 45, zone, _]) => usize::from(*zone).checked_sub(1),
         _ => None,
     }
 }
