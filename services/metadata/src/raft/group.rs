@@ -15,7 +15,9 @@ use crate::state::{Command, Outcome};
 use crate::ways::Ways;
 use openraft::async_runtime::WatchReceiver;
 use openraft::errors::{ClientWriteError, LinearizableReadError, RaftError};
-use openraft::{ChangeMembers, Config, Instant as _, LinearizerOption, Raft, SnapshotPolicy};
+use openraft::{
+    ChangeMembers, Config, Instant as _, LinearizerOption, Raft, RaftMetrics, SnapshotPolicy,
+};
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -42,7 +44,7 @@ const READ_MAX: Duration = Duration::from_secs(1);
 const PROPOSE_MAX: Duration = Duration::from_secs(10);
 /// A member that has not answered the leader for this long is out of reach.
 const OUT_OF_REACH: Duration = Duration::from_secs(3);
-/// A learner whose log is behind by no more entries has caught up.
+/// A member whose log is behind by no more entries has caught up.
 const CAUGHT_UP: u64 = 64;
 
 /// One shard's group on this node.
@@ -228,11 +230,9 @@ impl Group {
     pub fn members(&self) -> Option<Members> {
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
-        let (heard, replicated) = match (&metrics.heartbeat, &metrics.replication) {
-            (Some(heard), Some(replicated)) if metrics.state.is_leader() => (heard, replicated),
-            _ => return None,
-        };
-        if metrics.membership_config != metrics.committed_membership_config {
+        let knows = metrics.heartbeat.is_some() && metrics.replication.is_some();
+        let settled = metrics.membership_config == metrics.committed_membership_config;
+        if !(metrics.state.is_leader() && knows && settled) {
             return None;
         }
         let members = metrics.membership_config.membership();
@@ -241,16 +241,11 @@ impl Group {
             learners: members.learner_ids().collect(),
             ..Members::default()
         };
-        let last = metrics.last_log_index.unwrap_or_default();
         for (id, _) in members.nodes() {
-            let heard = heard.get(id).copied().flatten();
-            let reachable = heard.is_some_and(|heard| heard.elapsed() < OUT_OF_REACH);
-            let stored = replicated.get(id).copied().flatten();
-            let near = stored.is_some_and(|stored| stored.index + CAUGHT_UP >= last);
-            if *id == self.node || reachable {
+            if is_reachable(&metrics, *id) {
                 found.reachable.insert(*id);
             }
-            if *id == self.node || (reachable && near) {
+            if is_current(&metrics, *id) {
                 found.caught_up.insert(*id);
             }
         }
@@ -323,6 +318,23 @@ impl Group {
         // A group that ended already is as good.
         let _ = self.raft.shutdown().await;
     }
+}
+
+/// Whether a member has answered this node, the leader, not long ago; the leader itself always has.
+fn is_reachable(metrics: &RaftMetrics<Types>, id: u64) -> bool {
+    let heard = metrics.heartbeat.as_ref().and_then(|heard| heard.get(&id));
+    let heard = heard.copied().flatten();
+    id == metrics.id || heard.is_some_and(|heard| heard.elapsed() < OUT_OF_REACH)
+}
+
+/// The same, and its log is as good as the leader's, but for what is under way.
+pub(super) fn is_current(metrics: &RaftMetrics<Types>, id: u64) -> bool {
+    let last = metrics.last_log_index.unwrap_or_default();
+    let stored = metrics.replication.as_ref();
+    let stored = stored.and_then(|stored| stored.get(&id));
+    let stored = stored.copied().flatten();
+    let near = stored.is_some_and(|stored| stored.index.saturating_add(CAUGHT_UP) >= last);
+    id == metrics.id || (near && is_reachable(metrics, id))
 }
 
 /// Becomes the leader as the only voter, which need not wait for the silence of others, and applies everything.
