@@ -79,7 +79,7 @@ pub enum PeersCall {
         shard: u16,
         /// At most [`REFERENCED_MAX`].
         blocks: Vec<BlockRef>,
-        /// The shard must have been told of this sweep ([`PeersAnswer::Refused`] otherwise).
+        /// The shard must have been told of this sweep ([`PeersAnswer::NotLeader`] without a name otherwise).
         since: Option<Epoch>,
     },
     /// The buckets whose objects are in the shard, as of now, behind the number `after` → [`PeersAnswer::Places`] or [`PeersAnswer::NotLeader`]. A read.

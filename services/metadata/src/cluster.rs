@@ -4,12 +4,11 @@
 //! The truth is the roster in shard 0 ([`state::ClusterChange`]). What is told is what this node has applied of it, whoever proposed it.
 
 use crate::Error;
-use crate::proposer::{Found, Proposer, search_until};
+use crate::proposer::Proposer;
 use crate::state::{self, AnyChange, ClusterChange, Outcome};
 use protocol::cluster::{ClusterId, NodeEntry, NodeKey, Roster, Standing, address_of};
 use protocol::membership::{Membership, MembershipAnswer, MembershipCall};
-use protocol::metadata::{Call, MetadataError, Operation, Reply};
-use protocol::peers::{PeersAnswer, PeersCall};
+use protocol::metadata::{MetadataError, Operation, Reply};
 use protocol::token::Token;
 use runtime::{CallError, Client, Link};
 use std::rc::Rc;
@@ -167,23 +166,11 @@ impl Cluster {
         if applied.is_some() || self.proposer.is_alone() {
             return Ok(applied);
         }
-        let call = Call {
-            revision: 0,
-            operation: Operation::Roster,
-        };
-        let client = "console".into();
-        let ask = PeersCall::Ask { client, call };
-        let registry = self.proposer.registry();
-        let found = self
-            .proposer
-            .ask_leader(registry, &ask, true, search_until());
-        match found.await {
-            Ok(Found::Answer(PeersAnswer::Asked(answer))) => match answer.result {
-                Ok(Reply::Roster(roster)) => Ok(roster),
-                _ => Ok(None),
-            },
-            _ => Ok(None),
-        }
+        let asked = self.proposer.ask_registry("console", Operation::Roster);
+        Ok(match asked.await {
+            Ok(Some(Ok(Reply::Roster(roster)))) => roster,
+            _ => None,
+        })
     }
 
     fn say(&self, known: &watch::Sender<Option<Roster>>, roster: Option<Roster>) {

@@ -4,10 +4,11 @@
 //! Nobody is waited for longer than [`ASK_WITHIN`]. What a node said last is remembered, so that one that is out of reach is shown as it was. Where the tallies
 //! of blocks differ for long, this node's block-store is told to look: a disk that was replaced is filled again.
 
+use crate::block_store;
+use crate::members::{Keepers, Wanted};
 use crate::proposer::Proposer;
-use crate::raft::number_of;
+use crate::raft::{Group, Members, number_of};
 use crate::state;
-use crate::voters::{self, Node};
 use futures_util::future::join_all;
 use protocol::block::{BlockAnswer, BlockCall, Blocks, Usage};
 use protocol::cluster::{NODE_NAME_BYTES_MAX, NODES_MAX, NodeKey, Roster};
@@ -44,8 +45,8 @@ pub(crate) struct Watch {
     bus: Bus,
     /// As in [`crate::Company::copies`].
     copies: Option<usize>,
-    /// What each node said last.
-    known: RefCell<BTreeMap<NodeKey, (Instant, NodeHealth)>>,
+    /// What each node said last, as of then.
+    known: RefCell<BTreeMap<NodeKey, (Instant, Said)>>,
     /// Another node lacked blocks of this one at the last look.
     uneven: Cell<bool>,
 }
@@ -88,21 +89,21 @@ impl Watch {
 
     /// The other nodes whose disk was full when they said last how they are.
     pub(crate) fn full(&self) -> BTreeSet<u64> {
+        let own = self.proposer.store().number();
         let known = self.known.borrow();
-        let full = known.iter().filter(
-            |(_, (_, health))| matches!(&health.blocks, Ok((usage, _)) if usage.free_bytes == 0),
-        );
-        full.map(|(key, _)| number_of(key)).collect()
+        let is_full = |said: &Said| matches!(&said.usage, Ok(usage) if usage.free_bytes == 0);
+        let full = known.iter().filter(|(_, (_, said))| is_full(said));
+        let full = full.map(|(key, _)| number_of(key));
+        full.filter(|number| *number != own).collect()
     }
 
-    /// Whether another node could lead in the place of this one, whose disk is full.
-    pub(crate) fn is_room_elsewhere(&self) -> bool {
-        let (own, full) = (self.proposer.store().number(), self.full());
-        let roster = self.proposer.roster().borrow();
-        roster.iter().flat_map(Roster::members).any(|node| {
-            let number = number_of(&node.key);
-            node.capacity_bytes > 0 && number != own && !full.contains(&number)
-        })
+    /// Whether another node could lead a shard in the place of this one, whose disk is full. Also where that is not known for a moment, because the lead or the
+    /// members are just changing.
+    pub(crate) fn is_room_elsewhere(&self, group: &Group) -> bool {
+        let own = self.proposer.store().number();
+        group
+            .members()
+            .is_none_or(|members| has_heir(&members, own, &self.full()))
     }
 
     /// See [`PeersCall::Health`].
@@ -121,19 +122,10 @@ impl Watch {
     }
 
     async fn ask_blocks(&self) -> Result<(Usage, Inventory), String> {
-        let ask = async |call: BlockCall| match self.blocks.repeat(&call).await {
-            Ok((Ok(answer), _)) => Ok(answer),
-            Ok((Err(error), _)) => Err(format!("block-store: {error}")),
-            Err(error) => Err(format!("block-store: {error}")),
-        };
-        match (
-            ask(BlockCall::Usage).await?,
-            ask(BlockCall::Inventory).await?,
-        ) {
-            (BlockAnswer::Usage(usage), BlockAnswer::Inventory(inventory)) => {
-                Ok((usage, inventory))
-            }
-            _ => Err("block-store: another answer than was asked for".into()),
+        let usage = block_store::usage(&self.blocks).await?;
+        match block_store::ask(&self.blocks, &BlockCall::Inventory).await? {
+            BlockAnswer::Inventory(inventory) => Ok((usage, inventory)),
+            _ => Err(block_store::OTHER.into()),
         }
     }
 
@@ -201,7 +193,7 @@ impl Watch {
         known.retain(|key, _| keys.contains_key(key));
         for (key, answer) in answers {
             if let Ok(health) = answer {
-                known.insert(*key, (Instant::now(), health.clone()));
+                known.insert(*key, (Instant::now(), said_now(health)));
             }
         }
     }
@@ -269,34 +261,43 @@ impl Watch {
 
     fn said(&self, key: &NodeKey) -> Option<Said> {
         let known = self.known.borrow();
-        let (at, health) = known.get(key)?;
-        let inventory = health.blocks.as_ref().map(|(_, inventory)| inventory);
-        let inventory = inventory.cloned().unwrap_or_default();
+        let (at, said) = known.get(key)?;
         Some(Said {
             ago_ms: u64::try_from(at.elapsed().as_millis()).unwrap_or(u64::MAX),
-            usage: health.blocks.clone().map(|(usage, _)| usage),
-            received: inventory.received,
-            scrubbed_ms: inventory.scrubbed_ms,
-            sealing: health.sealing,
+            ..said.clone()
         })
     }
 }
 
+/// What is shown of what a node says now.
+fn said_now(health: &NodeHealth) -> Said {
+    let inventory = health.blocks.as_ref().map(|(_, inventory)| inventory);
+    Said {
+        ago_ms: 0,
+        usage: match &health.blocks {
+            Ok((usage, _)) => Ok(*usage),
+            Err(why) => Err(why.clone()),
+        },
+        received: inventory.map_or_else(|_| Received::default(), |one| one.received),
+        scrubbed_ms: inventory.map_or(0, |one| one.scrubbed_ms),
+        sealing: health.sealing,
+    }
+}
+
+/// Whether a voter besides `own` can take the lead at once, and has room on its disk.
+fn has_heir(members: &Members, own: u64, full: &BTreeSet<u64>) -> bool {
+    let mut voters = members.voters.iter().flatten();
+    voters.any(|number| {
+        *number != own && members.caught_up.contains(number) && !full.contains(number)
+    })
+}
+
 /// How many voters each shard should have, as [`crate::members`] sees it, also on a node that has no rows.
 fn wanted_voters(roster: Option<&Roster>, layout: Option<&Placed>, copies: Option<usize>) -> u8 {
-    let members = roster.into_iter().flat_map(Roster::members);
-    let nodes = members.map(|node| Node {
-        number: number_of(&node.key),
-        zone: node.zone.clone(),
-        stores: node.capacity_bytes > 0,
-        votes: layout.is_none_or(|layout| {
-            let mut holders = layout.holders.iter();
-            holders.any(|holder| holder.key == node.key && holder.stays)
-        }),
-    });
-    let nodes: Vec<Node> = nodes.collect();
-    let copies = copies.or(layout.map(|layout| layout.copies.into()));
-    u8::try_from(voters::wanted_count(&nodes, copies)).unwrap_or(u8::MAX)
+    let keepers = layout.map(Keepers::from);
+    let wanted = roster.map(|roster| Wanted::of(roster, keepers.as_ref(), copies));
+    let count = wanted.map_or(1, |wanted| wanted.count());
+    u8::try_from(count).unwrap_or(u8::MAX)
 }
 
 /// About how many bytes so many blocks have, by those that were copied.
@@ -338,12 +339,10 @@ fn is_bounded(health: &NodeHealth, shards: usize) -> bool {
 }
 
 /// The applied layout with the nodes of each partition, present and to be.
-fn placed(layout: &state::Layout) -> Placed {
+pub(crate) fn placed(layout: &state::Layout) -> Placed {
     let newest = layout.newest();
     let mut holders: Vec<Holder> = Vec::new();
-    let arrangements = [Some(&layout.present), layout.moving.as_ref().map(|m| &m.to)];
-    let arrangements: Vec<_> = arrangements.into_iter().flatten().collect();
-    for role in arrangements.iter().flat_map(|one| &one.roles) {
+    for role in layout.arrangements().flat_map(|one| &one.roles) {
         if !holders.iter().any(|holder| holder.key == role.key) {
             let newer = newest.roles.iter().find(|one| one.key == role.key);
             let zone = newer.map_or(&role.zone, |newer| &newer.zone).clone();
@@ -360,7 +359,7 @@ fn placed(layout: &state::Layout) -> Placed {
         u8::try_from(place).ok()
     };
     let partitions = (0..PARTITIONS).map(|partition| {
-        let nodes = arrangements.iter().flat_map(|one| {
+        let nodes = layout.arrangements().flat_map(|one| {
             let nodes = one.partitions.get(partition).into_iter().flatten();
             nodes.filter_map(|place| place_of(&one.roles.get(usize::from(*place))?.key))
         });

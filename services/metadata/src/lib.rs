@@ -12,6 +12,7 @@
 #![forbid(unsafe_code)]
 
 mod admission;
+mod block_store;
 mod buckets;
 mod cluster;
 mod error;

@@ -7,7 +7,8 @@ use crate::raft::{Group, Members, Peer, number_of};
 use crate::service::Service;
 use crate::state::{self, Layout};
 use crate::voters::{self, Node, Situation, Step};
-use protocol::cluster::{NodeEntry, Roster};
+use protocol::cluster::{NodeEntry, NodeKey, Roster};
+use protocol::health::Placed;
 use protocol::peers::{PeersAnswer, PeersCall};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -60,38 +61,71 @@ impl Memory {
     }
 }
 
+/// Who keeps blocks in the newest applied layout, and how many copies there are of each.
+pub(crate) struct Keepers {
+    keys: BTreeSet<NodeKey>,
+    copies: usize,
+}
+
+impl From<&Layout> for Keepers {
+    fn from(layout: &Layout) -> Self {
+        let newest = layout.newest();
+        let keeping = newest.roles.iter().filter(|role| role.capacity_bytes > 0);
+        Self {
+            keys: keeping.map(|role| role.key).collect(),
+            copies: newest.copies.into(),
+        }
+    }
+}
+
+impl From<&Placed> for Keepers {
+    fn from(placed: &Placed) -> Self {
+        let keeping = placed.holders.iter().filter(|holder| holder.stays);
+        Self {
+            keys: keeping.map(|holder| holder.key).collect(),
+            copies: placed.copies.into(),
+        }
+    }
+}
+
 /// Who may vote, and how many should.
 pub(crate) struct Wanted {
-    pub(crate) nodes: Vec<Node>,
-    pub(crate) copies: Option<usize>,
+    nodes: Vec<Node>,
+    copies: Option<usize>,
 }
 
 impl Wanted {
-    /// Who keeps blocks in the newest applied layout votes, as many as there are copies of a block; before there is a layout, everybody with capacity.
+    /// Who keeps blocks votes, as many as there are copies of a block; before there is a layout, everybody with capacity.
     /// Of nodes that shall be removed nothing depends then any more, and they may leave.
-    pub(crate) fn of(roster: &Roster, layout: Option<&Layout>, copies: Option<usize>) -> Self {
-        let newest = layout.map(Layout::newest);
-        let keeps = |node: &NodeEntry| match newest {
-            None => true,
-            Some(newest) => newest
-                .roles
-                .iter()
-                .any(|role| role.key == node.key && role.capacity_bytes > 0),
-        };
+    pub(crate) fn of(roster: &Roster, keepers: Option<&Keepers>, copies: Option<usize>) -> Self {
         let node = |node: &NodeEntry| {
             let stores = node.capacity_bytes > 0;
+            let keeps = keepers.is_none_or(|keepers| keepers.keys.contains(&node.key));
             Node {
                 number: number_of(&node.key),
                 zone: node.zone.clone(),
                 stores,
-                votes: stores && keeps(node),
+                votes: stores && keeps,
             }
         };
         Self {
             nodes: roster.members().map(node).collect(),
-            copies: copies.or(newest.map(|newest| newest.copies.into())),
+            copies: copies.or(keepers.map(|keepers| keepers.copies)),
         }
     }
+
+    /// How many voters each shard is to have.
+    pub(crate) fn count(&self) -> usize {
+        voters::wanted_count(&self.nodes, self.copies)
+    }
+}
+
+/// What is the same for all shards at one look.
+struct Plan {
+    roster: Roster,
+    wanted: Wanted,
+    /// See [`Situation::away`].
+    away: BTreeSet<u64>,
 }
 
 /// The one of this node.
@@ -112,15 +146,10 @@ impl Executor {
         let mut memories: Vec<Memory> = groups.iter().map(|_| Memory::default()).collect();
         loop {
             let known = roster.borrow_and_update().clone();
-            if let Some(known) = known.filter(|known| !self.is_alone_in(known)) {
+            if let Some(known) = known.filter(|_| !self.is_alone()) {
                 // Under the lease, because then the roster is the newest: an old one would take the vote from a newcomer again.
                 if self.service.rights.hold() {
-                    let groups = self.service.proposer.groups().iter();
-                    let wanted = self.wanted(&known);
-                    let looks = groups.zip(&mut memories);
-                    let looks =
-                        looks.map(|(group, memory)| self.look(group, &known, &wanted, memory));
-                    futures_util::future::join_all(looks).await;
+                    self.look(known, &mut memories).await;
                 }
             } else if roster.changed().await.is_err() {
                 return;
@@ -129,22 +158,39 @@ impl Executor {
         }
     }
 
+    async fn look(&self, roster: Roster, memories: &mut [Memory]) {
+        let groups = self.service.proposer.groups();
+        if !groups.iter().any(|group| group.leads()) {
+            memories.fill_with(Memory::default);
+            return;
+        }
+        let plan = Plan {
+            wanted: self.wanted(&roster),
+            away: self.away(),
+            roster,
+        };
+        let looks = groups.iter().zip(memories);
+        let looks = looks.map(|(group, memory)| self.look_at(group, &plan, memory));
+        futures_util::future::join_all(looks).await;
+    }
+
     fn wanted(&self, roster: &Roster) -> Wanted {
         let layout = state::layout(self.service.proposer.registry().rows());
         let layout = layout.unwrap_or_else(|error| {
             runtime::error!("reading the layout: {error}");
             None
         });
-        Wanted::of(roster, layout.as_ref(), self.copies)
+        let keepers = layout.as_ref().map(Keepers::from);
+        Wanted::of(roster, keepers.as_ref(), self.copies)
     }
 
     /// Whether there is nobody to share anything with.
-    fn is_alone_in(&self, roster: &Roster) -> bool {
-        let own = self.service.proposer.store().number();
-        self.service.proposer.is_alone() && roster.members().all(|node| number_of(&node.key) == own)
+    fn is_alone(&self) -> bool {
+        let proposer = &self.service.proposer;
+        proposer.is_alone() && proposer.others().is_empty()
     }
 
-    async fn look(&self, group: &Rc<Group>, roster: &Roster, wanted: &Wanted, memory: &mut Memory) {
+    async fn look_at(&self, group: &Rc<Group>, plan: &Plan, memory: &mut Memory) {
         let Some(mut members) = group.members() else {
             if !group.leads() {
                 *memory = Memory::default();
@@ -160,10 +206,10 @@ impl Executor {
         let situation = Situation {
             shard: group.number(),
             leader: self.service.proposer.store().number(),
-            nodes: &wanted.nodes,
-            copies: wanted.copies,
+            nodes: &plan.wanted.nodes,
+            copies: plan.wanted.copies,
             members: &members,
-            away: &self.away(),
+            away: &plan.away,
             demand: &demand,
             // Who has just been given the lead has not heard from where it is used.
             judged: memory.founded || leads_since.elapsed() >= DEMAND_HALVED_AFTER,
@@ -171,7 +217,7 @@ impl Executor {
         let Some(step) = voters::next(&situation) else {
             return;
         };
-        match self.take(group, roster, &step, memory).await {
+        match self.take(group, &plan.roster, &step, memory).await {
             Ok(()) | Err(Error::NotLeader { .. }) => {}
             Err(error) => {
                 if memory.told.is_none_or(|told| told.elapsed() >= TOLD_EVERY) {
@@ -189,7 +235,6 @@ impl Executor {
         let kept = state::schedule(proposer.registry().rows());
         let keys = kept.map_or_else(|_| BTreeSet::new(), |kept| kept.away());
         let mut away = self.service.health.full();
-        away.remove(&proposer.store().number());
         if self.service.space.is_full() {
             away.insert(proposer.store().number());
         }
@@ -305,7 +350,7 @@ fn named(group: &Group, numbers: &BTreeSet<u64>) -> Vec<String> {
 mod tests {
     use super::*;
     use crate::state::Arrangement;
-    use protocol::cluster::{ClusterId, GossipKey, NodeKey, Standing};
+    use protocol::cluster::{ClusterId, GossipKey, Standing};
     use protocol::metadata::Role;
 
     #[test]
@@ -343,7 +388,12 @@ mod tests {
             staged_copies: None,
         };
         let check = |layout: Option<Layout>, votes: [bool; 3], copies: Option<usize>| {
-            let wanted = Wanted::of(&roster, layout.as_ref(), None);
+            let keepers = layout.as_ref().map(Keepers::from);
+            let wanted = Wanted::of(&roster, keepers.as_ref(), None);
+            let told = layout.as_ref().map(crate::health::placed);
+            let told = told.as_ref().map(Keepers::from);
+            let told = Wanted::of(&roster, told.as_ref(), None);
+            assert_eq!((&told.nodes, told.copies), (&wanted.nodes, wanted.copies));
             let found: Vec<bool> = wanted.nodes.iter().map(|node| node.votes).collect();
             assert_eq!((found, wanted.copies), (votes.to_vec(), copies));
             let stores: Vec<bool> = wanted.nodes.iter().map(|node| node.stores).collect();

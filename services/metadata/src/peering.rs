@@ -76,8 +76,8 @@ impl Peering {
                 group.take(transfer, part).await.unwrap_or_else(refused)
             }
             PeersCall::Ask { client, call } => {
-                self.service.used_by(member.number, &call.operation);
-                self.service.asked(&client, call, Guard::Elsewhere).await
+                let (by, guard) = (member.number, Guard::Unwitnessed);
+                self.service.asked(by, &client, call, guard).await
             }
             PeersCall::Bring { witness, .. } if witness.len() > WITNESS_MAX => {
                 refused("a witness of too many stores")
@@ -87,9 +87,8 @@ impl Peering {
                 call,
                 witness,
             } => {
-                self.service.used_by(member.number, &call.operation);
-                let guard = Guard::Witnessed(witness);
-                self.service.asked(&client, call, guard).await
+                let (by, guard) = (member.number, Guard::Witnessed(witness));
+                self.service.asked(by, &client, call, guard).await
             }
             PeersCall::Garbage { blocks } if blocks.len() > REFERENCED_MAX => {
                 refused("too many blocks")

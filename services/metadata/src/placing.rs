@@ -1,17 +1,17 @@
 //! Where blocks belong: the layout of shard 0 as an assignment, this node's block-store told of it, and the operator's edits of it.
 
 use crate::Error;
-use crate::proposer::{Failure, Found, Proposer, search_until};
+use crate::block_store;
+use crate::proposer::{Failure, Proposer};
 use crate::state::{self, AnyChange, Arrangement, Layout, LayoutChange, Outcome};
 use layout::{Assignment, Proposal, Site};
 use protocol::block::{BlockAnswer, BlockCall, Blocks};
 use protocol::cluster::{NodeKey, Roster};
 use protocol::copies::{PlacedNode, Placement};
 use protocol::metadata::{
-    ArrangementReport, Call, LayoutEdit, LayoutReport, MetadataError, MovingReport, NodeShare,
-    Operation, Reply, Role, StagedReport,
+    ArrangementReport, LayoutEdit, LayoutReport, MetadataError, MovingReport, NodeShare, Operation,
+    Reply, Role, StagedReport,
 };
-use protocol::peers::{PeersAnswer, PeersCall};
 use runtime::Link;
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -113,9 +113,11 @@ impl Placing {
             }
             return self.begin(&roster).await;
         };
-        let placement = placement(&layout, &roster, &self.key).ok_or("too many nodes")?;
-        let version = placement.version;
-        self.tell(placement).await?;
+        let version = version_of(&layout, &roster).ok_or("too many changes")?;
+        if *self.told.borrow() != Some(version) {
+            let placement = placement(&layout, &roster, &self.key).ok_or("too many nodes")?;
+            self.tell(placement).await?;
+        }
         if layout.awaits(&self.key) {
             self.settle(&layout, version).await?;
         }
@@ -124,23 +126,12 @@ impl Placing {
 
     /// A node without rows (a gateway) is told by whoever has them.
     async fn follow(&self) -> Result<(), String> {
-        let call = Call {
-            revision: 0,
-            operation: Operation::PlacementOf { key: self.key },
-        };
-        let client = "service".into();
-        let ask = PeersCall::Ask { client, call };
-        let registry = self.proposer.registry();
-        let found = self
-            .proposer
-            .ask_leader(registry, &ask, true, search_until());
-        match found.await.map_err(|error| error.to_string())? {
-            Found::Answer(PeersAnswer::Asked(answer)) => match answer.result {
-                Ok(Reply::Placement(Some(placement))) => self.tell(placement).await,
-                Ok(_) => Ok(()),
-                Err(error) => Err(error.to_string()),
-            },
-            _ => Ok(()),
+        let ask = Operation::PlacementOf { key: self.key };
+        let asked = self.proposer.ask_registry("service", ask).await;
+        match asked.and_then(Option::transpose) {
+            Ok(Some(Reply::Placement(Some(placement)))) => self.tell(placement).await,
+            Ok(_) => Ok(()),
+            Err(error) => Err(error.to_string()),
         }
     }
 
@@ -150,14 +141,12 @@ impl Placing {
             return Ok(());
         }
         self.shared.set(Some(true));
-        match self.blocks.repeat(&BlockCall::Place { placement }).await {
-            Ok((Ok(BlockAnswer::Done), _)) => {
+        match block_store::ask(&self.blocks, &BlockCall::Place { placement }).await? {
+            BlockAnswer::Done => {
                 self.told.send_replace(Some(version));
                 Ok(())
             }
-            Ok((Err(error), _)) => Err(error.to_string()),
-            Ok((Ok(_), _)) => Err("another answer than was asked for".into()),
-            Err(error) => Err(error.to_string()),
+            _ => Err(block_store::OTHER.into()),
         }
     }
 
@@ -172,10 +161,16 @@ impl Placing {
 
     /// A founder says once how many copies there are to be. Where a layout stands already, `layout copies` is the way.
     async fn wish(&self) -> Result<(), MetadataError> {
-        if let Some(copies) = self.wished_copies.get() {
+        let Some(copies) = self.wished_copies.get() else {
+            return Ok(());
+        };
+        let rows = self.proposer.registry().rows();
+        let (layout, wished) = (state::layout(rows), state::wished_copies(rows));
+        // Looked up first, because a founder is told so at each start.
+        if layout.map_err(failed)?.is_none() && wished.map_err(failed)? != Some(copies) {
             self.change(LayoutChange::Wish { copies }).await?;
-            self.wished_copies.set(None);
         }
+        self.wished_copies.set(None);
         Ok(())
     }
 
@@ -196,13 +191,7 @@ impl Placing {
 
     /// Says so if the block-store has found every block of this node everywhere that it belongs.
     async fn settle(&self, layout: &Layout, version: u64) -> Result<(), String> {
-        let settled = match self.blocks.repeat(&BlockCall::Usage).await {
-            Ok((Ok(BlockAnswer::Usage(usage)), _)) => usage.settled,
-            Ok((Err(error), _)) => return Err(error.to_string()),
-            Ok((Ok(_), _)) => return Err("another answer than was asked for".into()),
-            Err(error) => return Err(error.to_string()),
-        };
-        if settled < version {
+        if block_store::usage(&self.blocks).await?.settled < version {
             return Ok(());
         }
         let (key, placed) = (self.key, layout.placed);
@@ -262,15 +251,16 @@ fn failed(error: Error) -> MetadataError {
     MetadataError::Unavailable(error.to_string())
 }
 
+/// Of what the block-store is told. Either may change alone, and neither ever falls.
+fn version_of(layout: &Layout, roster: &Roster) -> Option<u64> {
+    layout.placed.checked_add(roster.version)
+}
+
 /// What the block-store is told.
 fn placement(layout: &Layout, roster: &Roster, own: &NodeKey) -> Option<Placement> {
     let mut numbers: BTreeMap<NodeKey, u8> = BTreeMap::new();
     let mut nodes = Vec::new();
-    let arrangements = || {
-        let next = layout.moving.iter().map(|moving| &moving.to);
-        std::iter::once(&layout.present).chain(next)
-    };
-    for role in arrangements().flat_map(|arrangement| &arrangement.roles) {
+    for role in layout.arrangements().flat_map(|one| &one.roles) {
         if numbers.contains_key(&role.key) {
             continue;
         }
@@ -309,8 +299,7 @@ fn placement(layout: &Layout, roster: &Roster, own: &NodeKey) -> Option<Placemen
             .collect::<Option<Vec<Vec<u8>>>>()
     };
     Some(Placement {
-        // Either may change alone, and neither ever falls.
-        version: layout.placed.checked_add(roster.version)?,
+        version: version_of(layout, roster)?,
         copies: layout.present.copies,
         own: numbers.get(own).copied(),
         partitions: lists(&layout.present)?,
@@ -329,11 +318,7 @@ fn propose(layout: &Layout, roles: &[Role], copies: u8) -> Result<Proposal, layo
         capacity_bytes: role.capacity_bytes,
     };
     let sites: Vec<Site> = roles.iter().map(site).collect();
-    let newest = layout
-        .moving
-        .as_ref()
-        .map_or(&layout.present, |moving| &moving.to);
-    let before = assignment(newest);
+    let before = assignment(layout.newest());
     layout::assign(&sites, usize::from(copies), Some(&before))
 }
 
@@ -445,5 +430,58 @@ fn describe(arrangement: &Arrangement) -> ArrangementReport {
             .unwrap_or(0)
             .saturating_mul(layout::PARTITIONS as u64),
         nodes: shares,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+    use super::*;
+    use crate::raft::{Me, Store};
+    use protocol::Channel;
+    use runtime::Bus;
+
+    #[test]
+    fn a_founder_says_how_many_copies_it_wants_once_and_not_at_each_start() {
+        let directory = tempfile::tempdir().unwrap();
+        let tokio = runtime::event_loop().unwrap();
+        tokio::task::LocalSet::new().block_on(&tokio, async {
+            let me = Me::alone("node-1");
+            let ways = me.ways.clone();
+            let store = Store::open(directory.path(), 1, me).await.unwrap();
+            // Each command asks for the time once.
+            let commands = Rc::new(Cell::new(0));
+            let counted = commands.clone();
+            let clock = Rc::new(move || {
+                counted.set(counted.get() + 1);
+                1_000
+            });
+            let proposer = Rc::new(Proposer::new(Rc::new(store), clock, ways));
+            let (bus, _other) = Channel::pair().unwrap();
+            let bus = Bus::new(bus).unwrap();
+            let key = NodeKey([1; 32]);
+            let start = |copies: Option<u8>| {
+                let blocks = Link::new(bus.clone(), "block-store");
+                Placing::new(proposer.clone(), blocks, key, copies)
+            };
+            let check = async |copies: Option<u8>, expected: u64| {
+                let placing = start(copies);
+                placing.wish().await.unwrap();
+                placing.wish().await.unwrap();
+                assert_eq!(commands.get(), expected, "{copies:?}");
+            };
+            check(None, 0).await;
+            check(Some(3), 1).await;
+            check(Some(3), 1).await;
+            check(Some(5), 2).await;
+            let role = Role {
+                key,
+                zone: "home".into(),
+                capacity_bytes: 1,
+            };
+            let begin = LayoutChange::Begin { role };
+            start(None).change(begin).await.unwrap();
+            check(Some(3), 3).await;
+        });
     }
 }

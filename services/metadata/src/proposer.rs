@@ -1,11 +1,11 @@
 //! From the service to the shards: which one, when, and its errors in the protocol's words; here where this node leads, and elsewhere where another does.
 
 use crate::Error;
-use crate::raft::{Consensus, Group, Shard, Store};
+use crate::raft::{Consensus, Group, Shard, Store, number_of};
 use crate::state::{AnyChange, Command, Outcome};
 use crate::ways::{WayError, Ways};
 use protocol::cluster::Roster;
-use protocol::metadata::{BucketId, MetadataError, Reply};
+use protocol::metadata::{BucketId, Call, MetadataError, Operation, Reply};
 use protocol::peers::{PeersAnswer, PeersCall};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -115,6 +115,15 @@ impl Proposer {
     /// Who belongs to the cluster, as this node knows.
     pub(crate) fn roster(&self) -> &watch::Receiver<Option<Roster>> {
         self.ways.roster()
+    }
+
+    /// The names of the other nodes that belong, as this node knows.
+    pub(crate) fn others(&self) -> Vec<String> {
+        let own = self.store.number();
+        let roster = self.roster().borrow();
+        let members = roster.iter().flat_map(Roster::members);
+        let others = members.filter(|node| number_of(&node.key) != own);
+        others.map(|node| node.name.clone()).collect()
     }
 
     pub(crate) fn groups(&self) -> &[Rc<Group>] {
@@ -257,6 +266,26 @@ impl Proposer {
         }
     }
 
+    /// Asks the leader of shard 0 what this node, which has no rows, needs to know for itself, in the name of a `client` that may. `None` where this node leads, and
+    /// where it does not say.
+    pub(crate) async fn ask_registry(
+        &self,
+        client: &str,
+        operation: Operation,
+    ) -> Result<Option<Outcome>, MetadataError> {
+        let call = Call {
+            revision: 0,
+            operation,
+        };
+        let client = client.into();
+        let ask = PeersCall::Ask { client, call };
+        let found = self.ask_leader(self.registry(), &ask, true, search_until());
+        Ok(match found.await? {
+            Found::Answer(PeersAnswer::Asked(answer)) => Some(answer.result),
+            _ => None,
+        })
+    }
+
     /// Whom to ask for the leader of a shard: who was said to be, who is as far as this node's group knows, or anybody.
     fn leader(&self, group: &Group) -> Option<String> {
         if let Some(said) = self.said.borrow().get(&group.number()) {
@@ -266,14 +295,10 @@ impl Proposer {
         if let Some(leader) = group.leader() {
             return Some(leader).filter(|leader| leader != own);
         }
-        let roster = self.roster().borrow();
-        let others = roster.as_ref().map(|roster| {
-            let members = roster.members().map(|node| &node.name);
-            members.filter(|name| *name != own).collect::<Vec<_>>()
-        })?;
         self.turn.set(self.turn.get().wrapping_add(1));
+        let mut others = self.others();
         let turn = self.turn.get().checked_rem(others.len())?;
-        others.get(turn).map(|name| (*name).clone())
+        Some(others.swap_remove(turn))
     }
 }
 

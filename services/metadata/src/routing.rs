@@ -79,7 +79,7 @@ impl Service {
                         group.used_by(self.proposer.store().number());
                     }
                     self.rights.reach(call.revision).await;
-                    let guard = witness.map_or(Guard::Elsewhere, |witness| {
+                    let guard = witness.map_or(Guard::Unwitnessed, |witness| {
                         Guard::Witnessed(witness.to_vec())
                     });
                     let done = self.here(caller, call.clone(), guard).await;
@@ -110,8 +110,14 @@ impl Service {
         Answer { revision, ..answer }
     }
 
-    /// A call that another node has for the leader of a shard.
-    pub(crate) async fn asked(&self, client: &str, call: Call, guard: Guard) -> PeersAnswer {
+    /// A call that the node of the number `by` has for the leader of a shard.
+    pub(crate) async fn asked(
+        &self,
+        by: u64,
+        client: &str,
+        call: Call,
+        guard: Guard,
+    ) -> PeersAnswer {
         let caller = Caller::named(client);
         let refused = |error| PeersAnswer::Asked(self.answer_with(Err(error)));
         if !caller.may_ask(&call.operation) {
@@ -127,6 +133,9 @@ impl Service {
             let leader = group.leader();
             return PeersAnswer::NotLeader { leader };
         }
+        if !is_look(&call.operation) {
+            group.used_by(by);
+        }
         self.rights.reach(call.revision).await;
         match self.here(caller, call, guard).await {
             Err(Failure::NotHere(leader)) => PeersAnswer::NotLeader { leader },
@@ -134,15 +143,8 @@ impl Service {
         }
     }
 
-    /// Another node has a call for a shard that this one leads, perhaps.
-    pub(crate) fn used_by(&self, number: u64, operation: &Operation) {
-        if let Some(group) = self.group(operation).filter(|group| group.leads()) {
-            group.used_by(number);
-        }
-    }
-
     /// The shard that an operation is about; `None` for what each node does for itself.
-    fn group(&self, operation: &Operation) -> Option<&Rc<Group>> {
+    pub(crate) fn group(&self, operation: &Operation) -> Option<&Rc<Group>> {
         let registry = self.proposer.registry();
         Some(match (place_of_read(operation), operation) {
             (Some(Place::Bucket(bucket)), _) => self.proposer.shard(bucket),
@@ -216,4 +218,9 @@ impl Service {
             }
         }
     }
+}
+
+/// Whether a node without rows asks this each second for itself: no client would gain if shard 0 were nearer to it.
+fn is_look(operation: &Operation) -> bool {
+    matches!(operation, Operation::Roster | Operation::PlacementOf { .. })
 }

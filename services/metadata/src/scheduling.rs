@@ -6,13 +6,14 @@
 //! places nothing until they have ended. A node that is alone is its own leader and waits for nobody.
 
 use crate::Error;
+use crate::block_store;
 use crate::proposer::{Failure, Found, Proposer};
 use crate::raft::{Consensus, Group, number_of};
 use crate::rolling::{Situation, Step};
 use crate::scheduler;
 use crate::state::{self, AnyChange, Rolling, STOPPED_BYTES_MAX, ScheduleChange};
 use board::Board;
-use protocol::block::{BlockAnswer, BlockCall, Blocks};
+use protocol::block::Blocks;
 use protocol::cluster::{NodeKey, Roster};
 use protocol::metadata::{MetadataError, Reply};
 use protocol::peers::{PeersAnswer, PeersCall};
@@ -168,8 +169,8 @@ impl Scheduling {
         if kept.is_ok_and(|kept| kept.rolling.is_none()) {
             return 0;
         }
-        match timeout(OWN_MAX, self.blocks.repeat(&BlockCall::Usage)).await {
-            Ok(Ok((Ok(BlockAnswer::Usage(usage)), _))) => usage.behind,
+        match timeout(OWN_MAX, block_store::usage(&self.blocks)).await {
+            Ok(Ok(usage)) => usage.behind,
             _ => u64::MAX,
         }
     }
@@ -233,12 +234,13 @@ impl Scheduling {
         if next == kept {
             return Ok(());
         }
-        tell_of(&kept, &next, &roster);
-        match self.put(next).await {
+        match self.put(&next).await {
+            Ok(()) => tell_of(&kept, &next, &roster),
             // Somebody's drain came before: the next look sees it.
-            Err(Failure::Failed(MetadataError::Refused(_))) => Ok(()),
-            done => done,
+            Err(Failure::Failed(MetadataError::Refused(_))) => {}
+            Err(failure) => return Err(failure),
         }
+        Ok(())
     }
 
     fn planned(&self, board: &mut Board, kept: &Kept, roster: &Roster) -> Kept {
@@ -278,10 +280,10 @@ impl Scheduling {
     }
 
     /// Commits a schedule that was made from the present one.
-    async fn put(&self, next: Kept) -> Result<(), Failure> {
+    async fn put(&self, next: &Kept) -> Result<(), Failure> {
         let next = Kept {
             version: next.version.saturating_add(1),
-            ..next
+            ..next.clone()
         };
         let change = AnyChange::Schedule(ScheduleChange { next });
         let registry = self.proposer.registry();
@@ -295,8 +297,8 @@ impl Scheduling {
         change: impl Fn(&mut Kept, &Roster) -> Result<(), MetadataError>,
     ) -> Result<Reply, Failure> {
         let registry = self.proposer.registry();
-        let mut result = Ok(());
-        for _ in 0..ATTEMPTS_MAX {
+        let mut attempts = 0;
+        loop {
             let rows = self.proposer.read(registry).await?;
             let kept = state::schedule(rows)?;
             let roster = state::roster(rows)?.ok_or(MetadataError::NoSuchNode)?;
@@ -305,13 +307,15 @@ impl Scheduling {
             if next == kept {
                 return self.shown().await;
             }
-            result = self.put(next).await;
-            if !matches!(result, Err(Failure::Failed(MetadataError::Refused(_)))) {
-                break;
+            attempts += 1;
+            match self.put(&next).await {
+                Err(Failure::Failed(MetadataError::Refused(_))) if attempts < ATTEMPTS_MAX => {}
+                done => {
+                    done?;
+                    return self.shown().await;
+                }
             }
         }
-        result?;
-        self.shown().await
     }
 
     /// See [`protocol::metadata::Operation::Drain`].

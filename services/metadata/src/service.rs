@@ -14,7 +14,7 @@ use crate::rights::Rights;
 use crate::scheduling::Scheduling;
 use crate::space::Space;
 use crate::state::{self, AnyChange, Outcome};
-use crate::sweep::{Orders, Sweep};
+use crate::sweep::{self, Orders, Sweep};
 use protocol::block::{BlockRef, Epoch};
 use protocol::bus::Accept;
 use protocol::metadata::{
@@ -200,7 +200,8 @@ impl Service {
             return self.read(caller, place, &operation, revision).await;
         }
         if self.space.is_full() && (grows(&operation) || self.marks(&operation).await?) {
-            return Err(match self.health.is_room_elsewhere() {
+            let group = self.group(&operation);
+            return Err(match group.is_some_and(|group| self.health.is_room_elsewhere(group)) {
                 true => MetadataError::Unavailable(
                     "the disk of the node that leads is full, and the lead goes to another: try again".into(),
                 ),
@@ -335,7 +336,7 @@ impl Service {
                 let brought = AnyChange::Brought { change, witness };
                 return self.proposer.propose_here(group, brought).await;
             }
-            Guard::Elsewhere => return Err(MetadataError::BlocksStale.into()),
+            Guard::Unwitnessed => return Err(MetadataError::BlocksStale.into()),
         }
         let (entry, doubtful) = self.fence.enter(blocks, self.proposer.now_ms()).await;
         self.exist(&doubtful).await?;
@@ -366,8 +367,7 @@ impl Service {
     pub(crate) async fn exist(&self, doubtful: &[BlockRef]) -> Result<(), MetadataError> {
         for block in doubtful {
             if !self.sweep.exists(block).await? {
-                let why = "a block was swept away before its object came: send the object again";
-                return Err(MetadataError::Unavailable(why.into()));
+                return Err(sweep::swept_away());
             }
         }
         Ok(())
@@ -387,8 +387,8 @@ pub(crate) enum Guard {
     Here,
     /// Several nodes share them: enough had each of them at these moments.
     Witnessed(Vec<Epoch>),
-    /// It brings none.
-    Elsewhere,
+    /// Nobody: a write that brings blocks is refused.
+    Unwitnessed,
 }
 
 /// Where the rows of a read are.

@@ -26,14 +26,13 @@
 mod shared;
 
 use crate::Error;
+use crate::block_store;
 use crate::fence::Fence;
 use crate::proposer::{self, Failure, Found, Proposer, search_until};
 use crate::raft::{Group, Shard};
 use crate::space::Space;
 use crate::state::{self, AnyChange, Outcome};
-use protocol::block::{
-    BlockAnswer, BlockCall, BlockError, BlockRef, Blocks, Epoch, LIST_MAX, Usage,
-};
+use protocol::block::{BlockAnswer, BlockCall, BlockError, BlockRef, Blocks, Epoch, LIST_MAX};
 use protocol::metadata::{MetadataError, Reply};
 use protocol::peers::{PeersAnswer, PeersCall, REFERENCED_MAX};
 use runtime::Link;
@@ -295,12 +294,7 @@ impl Sweep {
         let unique: HashSet<BlockRef> = garbage.iter().map(|(_, block)| *block).collect();
         let unique = unique.into_iter().collect();
         let unreferenced = self.unreferenced(unique, None).await?;
-        let condemned = self.condemn(unreferenced.clone()).await?;
-        let shares = condemned.since.is_some();
-        let deleted = self.delete(condemned).await?;
-        if shares {
-            self.tell_others(&unreferenced);
-        }
+        let deleted = self.remove_garbage(&unreferenced).await?;
         // Also those that were not deleted: somebody refers to them again, or holds a pin on them, or they are gone already. If a pinned one is
         // never referred to, the full pass finds it.
         garbage.retain(|(_, block)| !self.fence.is_entering(block));
@@ -368,6 +362,26 @@ impl Sweep {
             Ok(BlockAnswer::Condemned { blocks, since, .. }) => Ok(Condemned { blocks, since }),
             other => Err(unexpected(other)),
         }
+    }
+
+    /// Removes those of some blocks that nobody refers to, and soon elsewhere, too, where several nodes share blocks. Answers how many are gone here.
+    async fn remove_garbage(&self, blocks: &[BlockRef]) -> Result<u64, MetadataError> {
+        let mut removed = 0;
+        for page in blocks.chunks(LIST_MAX) {
+            let (gone, since) = self.remove(page.to_vec()).await?;
+            removed += gone;
+            if since.is_some() {
+                self.tell_others(page);
+            }
+        }
+        Ok(removed)
+    }
+
+    /// The same of at most [`LIST_MAX`], and only here. Also answers since when, where several nodes share blocks.
+    async fn remove(&self, page: Vec<BlockRef>) -> Result<(u64, Option<Epoch>), MetadataError> {
+        let condemned = self.condemn(page).await?;
+        let since = condemned.since;
+        Ok((self.delete(condemned).await?, since))
     }
 
     /// Deletes those of the condemned blocks that nobody refers to and no write holds. Answers how many are gone.
@@ -477,14 +491,9 @@ impl Sweep {
         if self.space.is_full() {
             return Ok(true);
         }
-        match self.call(&BlockCall::Usage).await? {
-            Ok(BlockAnswer::Usage(Usage {
-                capacity_bytes,
-                free_bytes,
-                ..
-            })) => Ok(free_bytes < capacity_bytes / NEARLY_FULL_PART),
-            other => Err(unexpected(other)),
-        }
+        let usage = block_store::usage(&self.blocks).await;
+        let usage = usage.map_err(MetadataError::Unavailable)?;
+        Ok(usage.free_bytes < usage.capacity_bytes / NEARLY_FULL_PART)
     }
 
     async fn call(
@@ -521,6 +530,12 @@ fn referenced_by(rows: &Shard, blocks: &[BlockRef]) -> Result<Vec<bool>, Metadat
         .iter()
         .map(|block| state::is_referenced(rows, block).map_err(failed));
     referenced.collect()
+}
+
+/// Of a write whose blocks nobody has any more.
+pub(crate) fn swept_away() -> MetadataError {
+    let why = "a block was swept away before its object came: send the object again";
+    MetadataError::Unavailable(why.into())
 }
 
 fn failed(error: Error) -> MetadataError {

@@ -35,7 +35,7 @@ pub struct Situation<'a> {
     pub copies: Option<usize>,
     /// Of this shard.
     pub members: &'a Members,
-    /// Who is not to lead, if somebody else can: it is being drained, or about to restart.
+    /// Who is not to lead, if somebody else can: it is being drained, or about to restart, or its disk is full.
     pub away: &'a BTreeSet<u64>,
     /// How many calls for this shard came lately by way of each node, by its number.
     pub demand: &'a BTreeMap<u64, u64>,

@@ -143,6 +143,29 @@ fn a_leader_counts_only_with_a_majority_and_the_newest_of_two() {
 }
 
 #[test]
+fn only_another_voter_that_has_caught_up_and_has_room_takes_the_lead_of_a_full_node() {
+    let set = |numbers: &[u64]| numbers.iter().copied().collect::<BTreeSet<u64>>();
+    let check = |voters: &[&[u64]], caught_up: &[u64], full: &[u64], expected: bool| {
+        let members = Members {
+            voters: voters.iter().map(|voters| set(voters)).collect(),
+            learners: set(&[4]),
+            reachable: set(&[1, 2, 3, 4]),
+            caught_up: set(caught_up),
+            ..Members::default()
+        };
+        let found = has_heir(&members, 1, &set(full));
+        assert_eq!(found, expected, "{voters:?} {caught_up:?} {full:?}");
+    };
+    check(&[&[1]], &[1, 4], &[], false);
+    check(&[&[1, 2, 3]], &[1, 2, 3], &[], true);
+    check(&[&[1, 2, 3]], &[1, 2, 3], &[2], true);
+    check(&[&[1, 2, 3]], &[1, 2, 3], &[2, 3], false);
+    check(&[&[1, 2, 3]], &[1, 3], &[3], false);
+    check(&[&[1, 2, 3]], &[1, 4], &[], false);
+    check(&[&[1], &[1, 2]], &[1, 2], &[], true);
+}
+
+#[test]
 fn bytes_are_judged_by_the_copies_that_were_made() {
     let received = |blocks, bytes| Received {
         blocks,

@@ -118,10 +118,7 @@ impl Arrangement {
 impl Layout {
     /// The roles as they would be if all that waits were applied to the newest arrangement, and the copies.
     pub fn wished(&self) -> (Vec<Role>, u8) {
-        let newest = self
-            .moving
-            .as_ref()
-            .map_or(&self.present, |moving| &moving.to);
+        let newest = self.newest();
         let mut roles = newest.roles.clone();
         for (key, role) in &self.staged_roles {
             roles.retain(|known| known.key != *key);
@@ -151,6 +148,12 @@ impl Layout {
         }
     }
 
+    /// Where blocks are, and where they will be if they move.
+    pub fn arrangements(&self) -> impl Iterator<Item = &Arrangement> {
+        let next = self.moving.iter().map(|moving| &moving.to);
+        std::iter::once(&self.present).chain(next)
+    }
+
     /// If everybody of the roster who has blocks has given them to whom they belong, they are there now. Who does not belong any more will never
     /// say so, and gives nothing.
     fn arrive(&mut self, roster: Option<&Roster>) -> Result<bool, Error> {
@@ -175,14 +178,19 @@ impl Layout {
 
     /// Everybody who has blocks that others may need.
     fn holders(&self) -> impl Iterator<Item = NodeKey> {
-        let moving = self.moving.iter().flat_map(|moving| &moving.to.roles);
-        self.present.roles.iter().chain(moving).map(|role| role.key)
+        let roles = self.arrangements().flat_map(|one| &one.roles);
+        roles.map(|role| role.key)
     }
 }
 
 /// The layout; `None` before [`LayoutChange::Begin`].
 pub fn layout<R: Rows>(rows: &R) -> Result<Option<Layout>, Error> {
     changes::get(rows, &rows::layout(), "layout")
+}
+
+/// How many copies a founder wants once there is a layout, if it has said so.
+pub fn wished_copies<R: Rows>(rows: &R) -> Result<Option<u8>, Error> {
+    changes::get(rows, &rows::wished_copies(), "wished copies")
 }
 
 pub(super) fn change<R: Rows>(
@@ -229,7 +237,7 @@ pub(super) fn change<R: Rows>(
 }
 
 fn begin<R: Rows>(changes: &mut Changes<'_, R>, role: &Role) -> Result<Outcome, Error> {
-    let wished: Option<u8> = changes::get(changes.rows, &rows::wished_copies(), "wished copies")?;
+    let wished = wished_copies(changes.rows)?;
     let layout = Layout {
         version: 1,
         placed: 1,
@@ -243,12 +251,20 @@ fn begin<R: Rows>(changes: &mut Changes<'_, R>, role: &Role) -> Result<Outcome, 
 }
 
 fn wish<R: Rows>(changes: &mut Changes<'_, R>, copies: u8) -> Result<Outcome, Error> {
-    if !layout::REPLICATIONS.contains(&usize::from(copies)) {
-        let why = layout::Error::Replication(usize::from(copies)).to_string();
+    if let Err(why) = check_copies(copies) {
         return Ok(Err(MetadataError::Refused(why)));
     }
     changes.put(rows::wished_copies(), &copies)?;
     Ok(Ok(Reply::Done))
+}
+
+/// Why there cannot be so many copies of a block.
+fn check_copies(copies: u8) -> Result<(), String> {
+    let copies = usize::from(copies);
+    match layout::REPLICATIONS.contains(&copies) {
+        true => Ok(()),
+        false => Err(layout::Error::Replication(copies).to_string()),
+    }
 }
 
 /// A node does not belong any more: a move that only waits for it is over.
@@ -286,11 +302,9 @@ fn stage(layout: &mut Layout, edit: &LayoutEdit) -> Result<bool, String> {
             put(role.key, Some(role.clone()))?;
         }
         LayoutEdit::Remove(key) => put(*key, None)?,
-        LayoutEdit::Copies(copies) if layout::REPLICATIONS.contains(&usize::from(*copies)) => {
-            layout.staged_copies = Some(*copies);
-        }
         LayoutEdit::Copies(copies) => {
-            return Err(layout::Error::Replication(usize::from(*copies)).to_string());
+            check_copies(*copies)?;
+            layout.staged_copies = Some(*copies);
         }
         LayoutEdit::Revert => {
             layout.staged_roles.clear();

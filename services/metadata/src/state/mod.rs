@@ -32,7 +32,7 @@ mod versions;
 pub(crate) mod tests;
 
 pub use bounds::check;
-pub use layout::{Arrangement, Layout, LayoutChange, Moving, layout};
+pub use layout::{Arrangement, Layout, LayoutChange, Moving, layout, wished_copies};
 pub use lifecycle::{Cursor, Due, Expired, Look, look};
 pub(crate) use listing::Room;
 pub use notifications::next_events;

@@ -22,7 +22,7 @@
 //! comes back to a disk by the repair of copies after it was swept there, is found by the full pass. *Strays*, which are referenced and belong to other nodes, go in the same steps; in place
 //! of (3) the nodes that they belong to say that they have them.
 
-use super::{Condemned, Sweep, unexpected};
+use super::{Condemned, Sweep, swept_away, unexpected};
 use crate::state::AnyChange;
 use futures_util::future::try_join_all;
 use protocol::block::{BlockAnswer, BlockCall, BlockError, BlockRef, Epoch, LIST_MAX, Place};
@@ -84,11 +84,7 @@ impl Sweep {
             let blocks = page.to_vec();
             let confirmed = match self.call(&BlockCall::Confirm { blocks, again }).await? {
                 Ok(BlockAnswer::Confirmed(epochs)) => epochs,
-                Err(BlockError::NoSuchBlock) => {
-                    let why =
-                        "a block was swept away before its object came: send the object again";
-                    return Err(MetadataError::Unavailable(why.into()));
-                }
+                Err(BlockError::NoSuchBlock) => return Err(swept_away()),
                 other => return Err(unexpected(other)),
             };
             for Epoch { store, number } in confirmed {
@@ -129,17 +125,6 @@ impl Sweep {
         Ok(since)
     }
 
-    /// Removes those of some blocks that nobody refers to, here and soon elsewhere. Answers how many are gone here.
-    pub(super) async fn remove_garbage(&self, blocks: &[BlockRef]) -> Result<u64, MetadataError> {
-        let mut removed = 0;
-        for page in blocks.chunks(LIST_MAX) {
-            let condemned = self.condemn(page.to_vec()).await?;
-            removed += self.delete(condemned).await?;
-            self.tell_others(page);
-        }
-        Ok(removed)
-    }
-
     /// Looks at what other nodes have named, and lets strays go. Answers how many blocks were deleted as garbage.
     pub(super) async fn tidy_shared(&self) -> Result<u64, MetadataError> {
         if self.proposer.is_alone() {
@@ -151,8 +136,8 @@ impl Sweep {
             if page.is_empty() {
                 break;
             }
-            let condemned = self.condemn(page).await?;
-            removed += self.delete(condemned).await?;
+            let (gone, _) = self.remove(page).await?;
+            removed += gone;
         }
         while self.let_strays_go().await? == LIST_MAX {}
         Ok(removed)
@@ -178,11 +163,8 @@ impl Sweep {
 
     /// Tells every other node that these are worth a look. What does not arrive is found by that node's own pass.
     pub(super) fn tell_others(&self, blocks: &[BlockRef]) {
-        let own = self.proposer.store().name();
-        let roster = self.proposer.roster().borrow().clone();
-        let nodes = roster.iter().flat_map(|roster| roster.members());
-        for node in nodes.filter(|node| node.name != own) {
-            let (proposer, name) = (self.proposer.clone(), node.name.clone());
+        for name in self.proposer.others() {
+            let proposer = self.proposer.clone();
             let blocks: Vec<BlockRef> = blocks.iter().map(elsewhere).collect();
             tokio::task::spawn_local(async move {
                 for page in blocks.chunks(REFERENCED_MAX) {

@@ -3,6 +3,7 @@
 use super::rights::new_key;
 use super::*;
 use crate::raft::Consensus;
+use crate::service::Guard;
 use protocol::block::{BlockId, BlockRef, Place};
 
 fn padded(bucket: BucketId, key: &str, bytes: usize) -> Operation {
@@ -103,6 +104,60 @@ fn only_members_of_the_cluster_are_answered() {
                 "{answer:?}"
             );
         }
+    });
+}
+
+#[test]
+fn what_a_node_without_rows_asks_for_itself_does_not_draw_the_lead_to_it() {
+    World::run(34, 1, |world| async move {
+        world.join("n1", "zone-1", 1).await;
+        let gateway = number_of(&key_of("n4"));
+        let node = world.node("n1");
+        let service = node.parts.service.clone();
+        let bucket = BucketId(1);
+        let check = async |operation: Operation, counted: u64| {
+            let call = Call {
+                revision: 0,
+                operation: operation.clone(),
+            };
+            service.proposer.registry().take_demand();
+            let _ = service
+                .asked(gateway, "console", call, Guard::Unwitnessed)
+                .await;
+            let demand = service.proposer.registry().take_demand();
+            let found = demand.get(&gateway).copied().unwrap_or(0);
+            assert_eq!(found, counted, "{operation:?}");
+        };
+        check(Operation::Roster, 0).await;
+        check(Operation::PlacementOf { key: key_of("n4") }, 0).await;
+        check(get(bucket, "k"), 1).await;
+        check(put(bucket, "k", 1, Precondition::None), 1).await;
+    });
+}
+
+#[test]
+fn there_is_room_elsewhere_only_where_another_voter_can_lead() {
+    World::run(35, 1, |world| async move {
+        let room = || {
+            let node = world.node("n1");
+            let service = &node.parts.service;
+            service
+                .health
+                .is_room_elsewhere(service.proposer.registry())
+        };
+        world.join("n1", "zone-1", 1).await;
+        assert!(!room(), "nobody else");
+        // In one zone one voter suffices, and whoever has none cannot lead, for all its room.
+        world.join("n2", "zone-1", 1).await;
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        assert!(world.voters_are(1));
+        assert!(!room(), "one voter");
+        world.join("n3", "zone-3", 1).await;
+        world.join("n4", "zone-4", 1).await;
+        world.until("three voters", || world.voters_are(3)).await;
+        let led_here = || world.leader(0).as_deref() == Some("n1");
+        world.until("n1 leads", led_here).await;
+        world.until("room elsewhere", room).await;
     });
 }
 

@@ -145,8 +145,8 @@ fn a_write_with_blocks_is_not_taken_from_a_node_that_does_not_say_when_it_saw_th
                         revision: 0,
                         operation: change.clone().into(),
                     };
-                    let guard = crate::service::Guard::Elsewhere;
-                    answers.push(service.asked("s3-frontend", call, guard).await);
+                    let guard = crate::service::Guard::Unwitnessed;
+                    answers.push(service.asked(2, "s3-frontend", call, guard).await);
                 }
             }
             answers
