@@ -6,10 +6,15 @@
         assert cluster[2].get("hello") == b"bytes"
 """
 
-from home import Home, free_port, s3_client, until
+import itertools
+import threading
+
+from home import Home, free_port, until
 
 KNOWN_WITHIN = 120
 """Seconds until everybody knows everybody."""
+COPIED_WITHIN = 60
+"""Seconds until every copy is where it belongs."""
 
 
 class Cluster:
@@ -43,7 +48,6 @@ class Cluster:
         home.arguments += [word for key, value in words.items() for word in (f"--{key}", str(value))]
         self.homes.append(home)
         home.run()
-        # The nodes share their keys; a client repeats what a node refuses for a moment, as clients do.
         self.equip(home)
         return home
 
@@ -57,7 +61,7 @@ class Cluster:
 
     def equip(self, home):
         """The nodes share their keys; a client repeats what a node refuses for a moment, as clients do."""
-        home._s3 = s3_client(home.url, retries={"total_max_attempts": 8, "mode": "standard"}, **self.credentials())
+        home._s3 = home.client(self.homes[0].ready, retries={"total_max_attempts": 8, "mode": "standard"})
 
     def restart(self, number):
         """Starts a node again that was killed; its arguments are the same, so it brings its token, which is used up and does not matter."""
@@ -66,29 +70,34 @@ class Cluster:
         self.equip(home)
         return home
 
-    def credentials(self):
-        ready = self.homes[0].ready
-        return {name: ready[name] for name in ("access_key", "secret_key", "region")}
-
     def invitation(self):
-        def token():
-            done = self.homes[0].trousseau("invite")
-            assert done.returncode == 0 or "not made yet" in done.stderr, done.stderr
-            return done.returncode == 0 and done.stdout.split("\n")[0]
+        """Of the first node's."""
+        return self.homes[0].invitation(KNOWN_WITHIN)
 
-        return until(token, KNOWN_WITHIN, "the first node invites")
+    def assign(self, home, within=KNOWN_WITHIN):
+        """A node that is known, or will be, gets a role in the next layout."""
+        until(lambda: self.homes[0].trousseau("layout", "assign", home.name).returncode == 0, within, f"{home.name} gets a role")
 
     def spread(self, copies):
         """Blocks on all nodes."""
         first = self.homes[0]
         for home in self.homes:
             until(lambda: home.name in [one["name"] for one in first.ask("members")], KNOWN_WITHIN, f"{home.name} is known")
-            until(lambda: first.trousseau("layout", "assign", home.name).returncode == 0, KNOWN_WITHIN, f"{home.name} gets a role")
+            self.assign(home)
         for words in (("layout", "copies", str(copies)), ("layout", "apply")):
             done = first.trousseau(*words)
             assert done.returncode == 0, done.stderr
         # Until then each block has to be on the first node, too, and each shard's only voter is there.
         until(lambda: first.ask("status")["cluster"]["done"], KNOWN_WITHIN, "blocks and votes are where they belong")
+
+    def until_nothing_is_owed(self, within=COPIED_WITHIN):
+        until(lambda: not any(home.owed() for home in self.homes), within, "no copies are owed")
+
+    def until_alike(self, within=COPIED_WITHIN):
+        """Waits until every block is on every disk, and nothing is owed; gives the names of the blocks."""
+        self.until_nothing_is_owed(within)
+        until(lambda: len({frozenset(home.blocks()) for home in self.homes}) == 1, within, "all nodes have the same blocks")
+        return set(self.homes[0].blocks())
 
     def __getitem__(self, number):
         return self.homes[number]
@@ -109,3 +118,38 @@ class Cluster:
     def __exit__(self, *failure):
         for home in self.homes:
             home.__exit__(*failure)
+
+
+class Writers:
+    """So many clients in the background: each calls `write(number, turn)`, again and again, until the block ends.
+
+    One whose call fails, in any way, is over, and the block fails when it ends."""
+
+    def __init__(self, count, write):
+        self.write = write
+        self.over, self.failures = threading.Event(), []
+        self.done = [0] * count  # Calls of each.
+        self.threads = [threading.Thread(target=self.go_on, args=(number,)) for number in range(count)]
+
+    def go_on(self, number):
+        try:
+            for turn in itertools.count():
+                if self.over.is_set():
+                    return
+                self.write(number, turn)
+                self.done[number] += 1
+        except BaseException as failure:  # noqa: BLE001 - a thread must not end silently
+            self.failures.append(failure)
+
+    def __enter__(self):
+        for thread in self.threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *failure):
+        self.over.set()
+        for thread in self.threads:
+            thread.join()
+        if self.failures:
+            # What failed in the block, if anything did, is shown before it.
+            raise BaseExceptionGroup("writers have failed", self.failures)

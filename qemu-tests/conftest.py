@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from cluster import Cluster
 from home import USERS, Home
 from machine import Machine
 
@@ -59,6 +60,13 @@ def home():
         before = home.restarts()
         yield home
         assert home.restarts() == before, f"a process was restarted during these tests: {home.services()}"
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """Three nodes for a module, with three copies of each block."""
+    with Cluster.of(3) as cluster:
+        yield cluster
 
 
 @pytest.fixture(params=USERS)

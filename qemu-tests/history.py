@@ -10,7 +10,7 @@ import time
 
 from botocore.exceptions import BotoCoreError, ClientError, ConnectTimeoutError, EndpointConnectionError, HTTPClientError
 
-from crash_load import body_of, status_of
+from crash_load import REFUSED_FOR_GOOD, body_of, status_of
 from linearizable import ABSENT, NEVER, History, created, deleted, not_created, not_replaced, read, replaced, wrote
 from samples import INLINE_MAX, KIB, MIB, PACKED_MAX
 
@@ -38,7 +38,7 @@ class Registers:
         self.history = History()
         self.violations = []
         self.names = {}  # ETag → the name of the value.
-        self.sizes = {}
+        self.etags = {}  # And the other way round.
         self.turns = {}
         self.active = [f"k{number:02}-0" for number in range(KEYS)]
         self.keys = set(self.active)
@@ -65,13 +65,11 @@ class Registers:
     def new_value(self, name, size):
         """The bytes of a value that nobody else writes; the name is found again by its ETag."""
         body = body_of(name, size)
+        etag = hashlib.md5(body).hexdigest()
         with self.lock:
-            self.names[hashlib.md5(body).hexdigest()] = name
-            self.sizes[name] = size
+            self.names[etag] = name
+            self.etags[name] = etag
         return body
-
-    def etag(self, value):
-        return hashlib.md5(body_of(value, self.sizes[value])).hexdigest()
 
     def value_of(self, body):
         """The name of these bytes: all of them are looked at."""
@@ -130,7 +128,7 @@ class Client(threading.Thread):
                 return self.registers.see(key, read(ABSENT, begin, end, "replace") if absent else refused(begin, end))
             if status == CONFLICT:
                 return  # Another was in between; nothing happened.
-            if 400 <= status < 500:
+            if status in REFUSED_FOR_GOOD:
                 self.registers.wrong(f"{key}: a right request was refused: {error}")
             # It happened, happens later, or never.
             return self.registers.see(key, happened(begin, NEVER))
@@ -153,7 +151,7 @@ class Client(threading.Thread):
             return self.get(key, s3)
         name, body = self.value()
         self.change(
-            key, lambda: s3.put_object(Bucket=BUCKET, Key=key, Body=body, IfMatch=self.registers.etag(old)),
+            key, lambda: s3.put_object(Bucket=BUCKET, Key=key, Body=body, IfMatch=self.registers.etags[old]),
             lambda begin, end: replaced(old, name, begin, end), lambda begin, end: not_replaced(old, begin, end),
         )
 
@@ -171,7 +169,7 @@ class Client(threading.Thread):
                 self.last_read.pop(key, None)
                 self.registers.see(key, read(ABSENT, begin, time.monotonic()))
                 return True
-            if 400 <= status < 500:
+            if status in REFUSED_FOR_GOOD:
                 self.registers.wrong(f"{key}: a right request was refused: {error}")
             return False
         name = self.registers.value_of(body)
@@ -190,7 +188,7 @@ class Client(threading.Thread):
         try:
             answer = s3.list_objects_v2(Bucket=BUCKET)
         except FAILED as error:
-            if 400 <= status_of(error) < 500:
+            if status_of(error) in REFUSED_FOR_GOOD:
                 self.registers.wrong(f"a right listing was refused: {error}")
             return False
         end = time.monotonic()

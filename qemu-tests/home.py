@@ -12,6 +12,7 @@ Processes are known by the pids that the node itself reports and ended one by on
 import http.client
 import json
 import os
+import random
 import selectors
 import shutil
 import signal
@@ -20,7 +21,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 
 import boto3
@@ -39,7 +40,12 @@ LOGS = os.environ.get("LOGS")
 
 START_WITHIN = 60
 STOP_WITHIN = 30
+INVITES_WITHIN = 30
+MOVED_WITHIN = 120
 """Seconds. Generous: a slow machine is no failure; what was measured is printed instead."""
+
+PORTS = range(20_000, 32_000)
+"""Below those that connections get (ip_local_port_range): a node that is started again finds its own still free."""
 
 
 def program(name="trousseau"):
@@ -48,11 +54,15 @@ def program(name="trousseau"):
     return Path(given) if given else TARGET / TRIPLE / "release" / name
 
 
-def free_port():
-    """A port of 127.0.0.1 that nobody listens on at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+def free_port(*behind):
+    """A port of 127.0.0.1 that nobody listens on at this moment, and neither on those that are so far `behind` it."""
+    for _ in PORTS:
+        port = random.choice(PORTS)
+        with ExitStack() as probes, suppress(OSError):
+            for distance in (0, *behind):
+                probes.enter_context(socket.socket()).bind(("127.0.0.1", port + distance))
+            return port
+    raise AssertionError("no port is free")
 
 
 def until(condition, within, what):
@@ -96,8 +106,8 @@ def s3_client(url, access_key, secret_key, region, **config):
     )
 
 
-def hostile_manifest(directory, name, number, attempt, profile, **settings):
-    """Writes the manifest of a service that makes one attempt under the profile of another."""
+def hostile_manifest(directory, name, number, attempt, profile, top="", **settings):
+    """Writes the manifest of a service that makes one attempt under the profile of another. `top`: one more line before its tables."""
     path = directory / f"{name}.toml"
     settings = {"attempts": attempt, **settings}
     path.write_text(f"""\
@@ -106,6 +116,7 @@ about = "Attempts {attempt}."
 rank = {100 + number}
 profile = "{profile}"
 program = "{program('hostile')}"
+{top}
 
 [limits]
 memory_mb = 32
@@ -279,10 +290,10 @@ class Home(Store):
 
     # What the operator sees.
 
-    def trousseau(self, *words):
-        """`trousseau --data DIR WORDS…`, as this home's user."""
+    def trousseau(self, *words, within=60):
+        """`trousseau --data DIR WORDS…`, as this home's user. Raises subprocess.TimeoutExpired."""
         command = self._as_user(["--data", self.data, *words])
-        return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
+        return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=within)
 
     def ask(self, *words):
         """The same with --json; gives the parsed answer, and fails if it was refused."""
@@ -300,8 +311,7 @@ class Home(Store):
 
     def processes(self, within):
         """Name → pid of what runs now, without patience; empty if nobody answers. Raises subprocess.TimeoutExpired."""
-        command = self._as_user(["--data", self.data, "services", "--json"])
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=within)
+        done = self.trousseau("services", "--json", within=within)
         return {service["name"]: service["pid"] for service in json.loads(done.stdout)} if done.returncode == 0 else {}
 
     def pid(self, name):
@@ -311,6 +321,27 @@ class Home(Store):
     def restarts(self):
         """Name → how often it was started again."""
         return {name: service["restarts"] for name, service in self.services().items()}
+
+    def invitation(self, within=INVITES_WITHIN):
+        """The token of an invitation, as soon as the cluster is made that it is for."""
+        def token():
+            done = self.trousseau("invite")
+            assert done.returncode == 0 or "not made yet" in done.stderr, done.stderr
+            return done.returncode == 0 and done.stdout.split("\n")[0]
+
+        return until(token, within, "the node invites")
+
+    def until_moved(self, within=MOVED_WITHIN):
+        """Waits until no blocks are on the way to where a changed layout wants them."""
+        until(lambda: "moving" not in self.ask("layout"), within, "the move is over")
+
+    def blocks(self):
+        """Name → file of each block on this home's disk."""
+        return {path.name: path for path in (self.data / "blocks/files").glob("*/*")}
+
+    def owed(self):
+        """How many copies this home has still to give to others."""
+        return sum(1 for _ in (self.data / "blocks/owed").iterdir())
 
     def resident_bytes(self, name):
         """The memory that a process has in use now."""

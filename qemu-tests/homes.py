@@ -32,6 +32,7 @@ class Homes(Cluster):
         super().__init__()
         self.faults = {}
         self.line = {}
+        self.entered = False
         self.outside = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
         self.wires = subprocess.Popen([sys.executable, Path(__file__).with_name("wires.py"), str(at_most)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         try:
@@ -43,6 +44,7 @@ class Homes(Cluster):
             clients = os.open(f"/proc/{self.wires.pid}/fd/{made['clients']}", os.O_RDONLY)
             try:
                 enter(clients)
+                self.entered = True
             finally:
                 os.close(clients)
         except BaseException:
@@ -127,18 +129,23 @@ class Homes(Cluster):
         self.order(capture=str(path) if path else None)
 
     def end(self):
-        super().end()
-        self.leave()
+        try:
+            super().end()
+        finally:
+            self.leave()
 
     def __exit__(self, *failure):
-        super().__exit__(*failure)
-        self.leave()
+        try:
+            super().__exit__(*failure)
+        finally:
+            self.leave()
 
     def leave(self):
         """Everything that was made of networks ends with the wires' process and the nodes."""
         if self.outside is None:
             return
-        enter(self.outside)
+        if self.entered:
+            enter(self.outside)
         os.close(self.outside)
         self.outside = None
         self.wires.stdin.close()

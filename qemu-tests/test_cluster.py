@@ -1,43 +1,20 @@
 """Several homes, one store: each node a process tree of its own, as in several homes. Real clients, and the loss of any one home."""
 
 import json
-import socket
 import subprocess
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, suppress
 
 import pytest
 from botocore.exceptions import ClientError
 
-from cluster import Cluster
+from cluster import Cluster, Writers
 from home import Home, free_port, program, until
 from samples import MIB, bytes_of
 
 SIZES = [0, 100, 20_000, MIB, 9 * MIB]
 MESH_FROM_S3 = 100
 """From a node's port of S3 to that of its mesh (init/trousseau/src/nodes.rs)."""
-
-
-@pytest.fixture(scope="module")
-def cluster():
-    with Cluster.of(3) as cluster:
-        yield cluster
-
-
-def behind(home):
-    return sum(1 for _ in (home.data / "blocks/owed").iterdir())
-
-
-def blocks(home):
-    return {path.name for path in (home.data / "blocks/files").glob("*/*")}
-
-
-def alike(cluster, within=60):
-    """Waits until every block is on every node."""
-    until(lambda: not any(behind(home) for home in cluster), within, "no copies are owed")
-    until(lambda: len({frozenset(blocks(home)) for home in cluster}) == 1, within, "all nodes have the same blocks")
 
 
 def test_what_one_home_takes_all_homes_give(cluster):
@@ -56,7 +33,7 @@ def test_what_one_home_takes_all_homes_give(cluster):
     for home in cluster:
         with pytest.raises(ClientError):
             home.get("0/100")
-    alike(cluster)
+    cluster.until_alike()
 
 
 def test_of_many_that_create_the_same_object_at_once_one_succeeds(cluster):
@@ -92,7 +69,7 @@ def test_any_one_home_may_be_lost_and_come_back(cluster):
         print(f"without n{lost}: 60 puts and gets in {time.monotonic() - began:.1f} s, the longest {worst:.1f} s")
         back = cluster.restart(lost)
         assert all(back.get(key) == body for key, body in kept.items())
-        alike(cluster)
+        cluster.until_alike()
 
 
 def test_a_right_that_was_withdrawn_at_one_home_is_withdrawn_at_all(cluster):
@@ -111,23 +88,18 @@ def test_a_right_that_was_withdrawn_at_one_home_is_withdrawn_at_all(cluster):
 
 def test_a_home_that_joins_gets_its_share_while_clients_write():
     with Cluster.of(3) as cluster:
-        kept, stop = {}, threading.Event()
+        kept = {}
 
-        def write():
-            number = 0
-            while not stop.is_set():
-                key, body = f"steady/{number}", bytes_of(70_000, number)
-                cluster[number % 3].put(key, body)
-                kept[key] = body
-                number += 1
+        def write(_, turn):
+            key, body = f"steady/{turn}", bytes_of(70_000, turn)
+            cluster[turn % 3].put(key, body)
+            kept[key] = body
 
-        cluster[0].put("begin")
-        writer = threading.Thread(target=write)
-        writer.start()
-        try:
+        first = cluster[0]
+        first.put("begin")
+        with Writers(1, write):
             newcomer = cluster.add(zone="z3")
-            first = cluster[0]
-            until(lambda: first.trousseau("layout", "assign", newcomer.name).returncode == 0, 30, "the newcomer gets a role")
+            cluster.assign(newcomer, 30)
             preview = first.ask("layout", "preview")
             assert [one["node"] for one in preview["moves"]] == [newcomer.name]
             assert preview["moves"][0]["partitions"] == 192
@@ -135,10 +107,7 @@ def test_a_home_that_joins_gets_its_share_while_clients_write():
             assert first.trousseau("layout", "apply", "--version", str(version)).returncode == 0
             late = first.trousseau("layout", "apply", "--version", str(version))
             assert late.returncode == 1 and "has changed" in late.stderr
-            until(lambda: "moving" not in first.ask("layout"), 120, "the move is over")
-        finally:
-            stop.set()
-            writer.join()
+            first.until_moved()
         shares = {one["node"]: one["partitions"] for one in first.ask("layout")["present"]["nodes"]}
         assert shares == {home.name: 192 for home in cluster}
         assert kept
@@ -151,7 +120,7 @@ def test_a_gateway_serves_and_stores_nothing():
         gateway = cluster.add(zone="z0", capacity="0")
         gateway.put("by way of it", bytes_of(2 * MIB, 1))
         assert gateway.get("by way of it") == cluster[2].get("by way of it") == bytes_of(2 * MIB, 1)
-        until(lambda: all(behind(home) == 0 for home in cluster), 60, "the others have its blocks")
+        cluster.until_nothing_is_owed()
 
 
 def test_who_has_no_invitation_of_this_cluster_stays_outside():
@@ -160,13 +129,10 @@ def test_who_has_no_invitation_of_this_cluster_stays_outside():
         cluster.add(zone="z1")
         used = cluster[1].arguments[cluster[1].arguments.index("--join") + 1]
         for join, reason in [(used, "has used this token"), (token[:40] + "A" * 10 + token[50:], "not a whole token")]:
-            stranger = Home()
-            stranger.arguments += ["--join", join, "--mesh", f"127.0.0.1:{free_port()}", "--name", "stranger"]
-            try:
+            with Home() as stranger:
+                stranger.arguments += ["--join", join, "--mesh", f"127.0.0.1:{free_port()}", "--name", "stranger"]
                 stranger.run(await_ready=False)
                 until(lambda: reason in stranger.log(), 40, f"the stranger is told: {reason}")
-            finally:
-                stranger.end()
         assert any("not admitted" in home.log() for home in cluster)
         assert elsewhere[0].ask("members") and len(cluster[0].ask("members")) == 2
 
@@ -188,20 +154,9 @@ def test_a_node_that_is_revoked_is_cut_off():
         assert cluster[0].get("later") == bytes_of(100_000, 1)
 
 
-def first_of_free_ports(nodes):
-    """A port for S3 behind which those of the other nodes are free, too, and those of the mesh; below the ports that connections of other tests get."""
-    for first in range(20_000, 30_000, nodes):
-        with ExitStack() as probes, suppress(OSError):
-            for port in [*range(first, first + nodes), *range(first + MESH_FROM_S3, first + MESH_FROM_S3 + nodes)]:
-                probes.enter_context(socket.socket()).bind(("127.0.0.1", port))
-            return first
-    raise AssertionError("no row of ports is free")
-
-
 def test_one_command_runs_a_whole_cluster_on_one_machine(tmp_path):
-    home = Home(data=tmp_path / "all", port=first_of_free_ports(3))
-    home.arguments += ["--nodes", "3", "--zones", "3"]
-    try:
+    with Home(data=tmp_path / "all", port=free_port(1, 2, *range(MESH_FROM_S3, MESH_FROM_S3 + 3))) as home:
+        home.arguments += ["--nodes", "3", "--zones", "3"]
         home.run()
         nodes = home.ready["nodes"]
         assert [(node["name"], node["zone"]) for node in nodes] == [("n1", "z1"), ("n2", "z2"), ("n3", "z3")]
@@ -209,6 +164,4 @@ def test_one_command_runs_a_whole_cluster_on_one_machine(tmp_path):
         second = subprocess.run([program(), "--data", home.data / "n2", "layout", "--json"], capture_output=True, text=True, timeout=60)
         layout = json.loads(second.stdout)
         assert 3 in (layout["present"]["copies"], layout.get("moving", {}).get("to", {}).get("copies"))
-    finally:
         assert home.stop() == 0
-        home.end()

@@ -80,7 +80,7 @@ def test_of_two_copies_the_loss_of_one_is_the_last_but_one():
             cluster.add(zone=zone)
         first = cluster[0]
         for home in cluster:
-            until(lambda: first.trousseau("layout", "assign", home.name).returncode == 0, 60, f"{home.name} gets a role")
+            cluster.assign(home, 60)
         preview = first.ask("layout", "preview")
         assert preview["to"]["copies"] == 2, "what --copies wished for waits with the first layout"
         assert {zone["zone"] for zone in preview["zones"]} == {"z0", "z1", "z2"}
@@ -130,7 +130,7 @@ def test_who_is_needed_does_not_leave_and_who_gave_everything_away_does():
         assert early.returncode == 1 and "keeps copies of" in early.stderr and "layout remove n2" in early.stderr
         for words in (("remove", "n2"), ("apply",)):
             assert first.trousseau("layout", *words).returncode == 0
-        until(lambda: "moving" not in first.ask("layout"), AGAIN, "n2 has given its blocks away")
+        first.until_moved(AGAIN)
         until(lambda: first.trousseau("node", "leave", "n2").returncode == 0, AGAIN, "n2 leaves")
         until(lambda: is_as_it_should_be(first), AGAIN, "two homes are safe")
         assert states(cluster_of(first))["n1"] == "alive"
@@ -144,7 +144,7 @@ def test_a_move_shows_how_much_is_left_and_then_that_it_is_over():
             cluster[number % 3].put(f"k/{number}", bytes_of(2 * MIB, number))
         until(lambda: is_as_it_should_be(first), AGAIN, "all copies are made")
         newcomer = cluster.add(zone="z3")
-        until(lambda: first.trousseau("layout", "assign", newcomer.name).returncode == 0, 60, "the newcomer gets a role")
+        cluster.assign(newcomer, 60)
         assert first.trousseau("layout", "apply").returncode == 0
         lefts, ended = [], time.monotonic() + AGAIN
         while time.monotonic() < ended:
@@ -165,14 +165,14 @@ def test_a_move_shows_how_much_is_left_and_then_that_it_is_over():
 
 @pytest.mark.parametrize("words, why", [(["--copies", "4"], "there can be 1, 2, 3 or 5"), (["--copies", "three"], "there can be 1, 2, 3 or 5")])
 def test_a_number_of_copies_that_cannot_be_is_refused(words, why):
-    home = Home()
-    done = home.trousseau("up", *words)
+    with Home() as home:
+        done = home.trousseau("up", *words)
     assert done.returncode == 2 and why in done.stderr, done.stderr
 
 
 def test_who_joins_does_not_say_how_many_copies_there_are():
     with Cluster.of(1) as cluster:
         token = cluster.invitation()
-        joiner = Home()
-        done = joiner.trousseau("up", "--mesh", f"127.0.0.1:{free_port()}", "--join", token, "--copies", "3")
+        with Home() as joiner:
+            done = joiner.trousseau("up", "--mesh", f"127.0.0.1:{free_port()}", "--join", token, "--copies", "3")
         assert done.returncode == 2 and "is said by who makes a cluster" in done.stderr, done.stderr

@@ -31,14 +31,8 @@ def seed(request, report):
     return seed
 
 
-def make_bucket(homes):
-    for home in homes:
-        homes.equip(home)
-    homes[0].s3.create_bucket(Bucket=BUCKET)
-
-
 def run_clients(homes, seed, faults):
-    """Clients at all homes while `faults` happen; then everything is read everywhere and judged."""
+    """Clients at all homes while `faults` happen; gives what they were answered, and them."""
     registers = Registers(seed)
     clients = [Client(number, registers, homes) for number in range(CLIENTS)]
     for client in clients:
@@ -54,6 +48,7 @@ def run_clients(homes, seed, faults):
 
 
 def judge(homes, registers, clients, report):
+    """Everything is read everywhere, and whatever anybody was answered can be explained."""
     begin = time.monotonic()
     for home in homes:
         home.until_serving(WELL_WITHIN)
@@ -69,12 +64,12 @@ def judge(homes, registers, clients, report):
         f"judged in {time.monotonic() - begin:.1f} s"
     )
     assert registers.answered > 100
-    until(lambda: not any(list((home.data / "blocks/owed").iterdir()) for home in homes), WELL_WITHIN, "no copies are owed")
+    homes.until_nothing_is_owed(WELL_WITHIN)
 
 
 def test_whatever_befalls_three_homes_each_key_is_one_register(seed, report):
     with Homes.of(3) as homes:
-        make_bucket(homes)
+        homes[0].s3.create_bucket(Bucket=BUCKET)
         faults = Faults(homes, random.Random(seed), print)
 
         def happen():
@@ -90,7 +85,6 @@ def test_whatever_befalls_three_homes_each_key_is_one_register(seed, report):
 def test_while_a_zone_is_lost_clients_see_no_failure(how, report):
     """Clients as botocore makes them, which repeat what fails for a moment; those of the zone that is lost go elsewhere before."""
     with Homes.of(4, zones=3, at_most=4) as homes:
-        make_bucket(homes)
         lost, left = [0, 3], [homes[1], homes[2]]
         # In a shard each. The first node has made them all and leads, until others write for a while.
         buckets = [f"{BUCKET}-{number}" for number in range(4)]
@@ -140,7 +134,6 @@ def test_while_a_zone_is_lost_clients_see_no_failure(how, report):
 def test_whoever_comes_back_first_waits_for_the_others(report):
     """After all were without power: one alone can do nothing, and does not give up."""
     with Homes.of(3) as homes:
-        make_bucket(homes)
         homes[0].put("kept", b"kept")
         for home in homes:
             home.kill_tree()

@@ -21,16 +21,6 @@ def own(home):
     return until(lambda: home.ask("members"), 30, "membership answers")[0]
 
 
-def founded(home):
-    """Once the cluster is made: the token of an invitation."""
-    def told():
-        done = home.trousseau("invite")
-        assert done.returncode == 0 or "not made yet" in done.stderr, done.stderr
-        return done.stdout.split("\n")[0]
-
-    return until(told, 30, "the cluster is made")
-
-
 def test_a_node_is_its_key_and_keeps_it_while_all_else_may_change():
     with node(name="attic", zone="lille", capacity="500GB") as home:
         home.run()
@@ -64,7 +54,7 @@ def test_who_starts_a_node_without_words_gets_one_that_is_alone():
 def test_an_invitation_is_a_word_with_the_words_for_the_new_node():
     with node() as home:
         home.run()
-        token = founded(home)
+        token = home.invitation()
         assert re.fullmatch(r"[A-Za-z0-9_-]{100,256}", token)
         shown = home.trousseau("invite", "--for", "2h").stdout
         assert f"trousseau up --join {shown.splitlines()[0]} --mesh" in shown and "within 2 h" in shown
@@ -87,7 +77,7 @@ def test_wrong_words_are_refused_at_once_with_a_sentence(words, said):
     with node() as home:
         if "TOKEN" in "".join(words):
             home.run()
-            token = founded(home)
+            token = home.invitation()
             assert home.stop() == 0
             words = [word.replace("TOKEN-", token[:-1]).replace("TOKEN", token) for word in words]
         done = home.trousseau("up", *words)
@@ -97,7 +87,7 @@ def test_wrong_words_are_refused_at_once_with_a_sentence(words, said):
 def test_a_founder_has_no_use_for_an_invitation():
     with node() as home:
         home.run()
-        home.arguments += ["--join", founded(home)]
+        home.arguments += ["--join", home.invitation()]
         key = own(home)["key"]
         assert home.stop() == 0
         home.run()
@@ -108,7 +98,7 @@ def test_a_founder_has_no_use_for_an_invitation():
 def test_the_last_node_stays_and_unknown_ones_are_named():
     with node(name="attic") as home:
         home.run()
-        founded(home)
+        home.invitation()
         done = home.trousseau("node", "revoke", "attic")
         assert done.returncode == 1 and "last node" in done.stderr
         done = home.trousseau("node", "leave", "nobody")
@@ -120,7 +110,7 @@ def test_the_last_node_stays_and_unknown_ones_are_named():
 def test_membership_outlives_its_process_and_the_damage_of_what_it_keeps():
     with node() as home:
         home.run()
-        founded(home)
+        home.invitation()
         key = own(home)["key"]
         home.kill("membership")
         home.until_serving(60)
@@ -133,7 +123,7 @@ def test_membership_outlives_its_process_and_the_damage_of_what_it_keeps():
         assert "the roster in the data directory is damaged" in home.log()
         # Metadata knows better, and tells it again.
         until(lambda: key in str(home.ask("members")) and b"trroster" in roster.read_bytes(), 30, "it is kept again")
-        assert founded(home)
+        assert home.invitation()
 
 
 def test_a_damaged_seed_is_not_replaced_by_another_identity():

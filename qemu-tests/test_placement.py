@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from cluster import Cluster
-from home import program, until
+from cluster import Cluster, Writers
+from home import hostile_manifest, until
 from samples import bytes_of
 
 MOVED_WITHIN = 30
@@ -18,27 +18,6 @@ STOPPED_WITHIN = 14
 """Seconds until a node that hears of nobody has ended its services: the lease of 10 s, on a busy machine."""
 NAME = f"one-{random.randrange(10**6)}"
 """Of the service: no other test that runs on this machine has processes of this name."""
-
-
-def manifest(directory, count, zones):
-    path = Path(directory) / "placed.toml"
-    path.write_text(f"""\
-name = "{NAME}"
-about = "Does nothing, somewhere."
-rank = 90
-profile = "membership"
-program = "{program('hostile')}"
-placement = {{ count = {count}, zones = "{zones}" }}
-
-[limits]
-memory_mb = 32
-processes = 4
-open_files = 64
-
-[settings]
-attempts = ""
-""")
-    return path
 
 
 def processes():
@@ -72,7 +51,8 @@ class Census:
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
-    path = manifest(tmp_path_factory.mktemp("placed"), 1, "distinct")
+    top = 'placement = { count = 1, zones = "distinct" }'
+    path = hostile_manifest(tmp_path_factory.mktemp("placed"), NAME, 0, "", "membership", top=top)
     with Cluster() as cluster:
         for number in range(3):
             cluster.add(zone=f"z{number}", service=path)
@@ -93,7 +73,7 @@ def host(cluster, among=None):
 
 
 def placed(cluster, among=None, within=MOVED_WITHIN):
-    found = until(lambda: [host(cluster, among)] != [None] and [host(cluster, among)], within, "the service runs on one node, and the others say where")
+    found = until(lambda: (at := host(cluster, among)) is not None and [at], within, "the service runs on one node, and the others say where")
     return found[0]
 
 
@@ -163,25 +143,16 @@ def test_a_drained_node_runs_and_leads_nothing_and_goes_on_serving(cluster):
 
 def test_all_nodes_are_restarted_in_turn_and_no_client_notices(cluster):
     before = [home.restarts() for home in cluster]
-    kept, failed, stop = {}, [], threading.Event()
+    kept = {}
 
-    def write(number):
-        for count in range(100_000):
-            if stop.is_set():
-                return
-            key, body = f"rolling/{number}/{count}", bytes_of(20_000 * (1 + count % 3), count)
-            try:
-                cluster[number].put(key, body)
-                kept[key] = body
-                assert cluster[(number + 1) % 3].get(key) == body
-            except Exception as error:  # Whatever it is, a client noticed.
-                failed.append((key, error))
+    def write(number, turn):
+        key, body = f"rolling/{number}/{turn}", bytes_of(20_000 * (1 + turn % 3), turn)
+        cluster[number].put(key, body)
+        kept[key] = body
+        assert cluster[(number + 1) % 3].get(key) == body, key
 
-    writers = [threading.Thread(target=write, args=(number,)) for number in range(3)]
-    for writer in writers:
-        writer.start()
     began = time.monotonic()
-    try:
+    with Writers(3, write):  # Whatever fails in one, a client noticed.
         started = until(lambda: begin(cluster[0]), 60, "it can be begun")
         assert started["rolling"] is not None
         seen = []
@@ -194,12 +165,8 @@ def test_all_nodes_are_restarted_in_turn_and_no_client_notices(cluster):
             return said is None and len(seen) > 1
 
         until(over, 300, "all nodes are back")
-    finally:
-        stop.set()
-        for writer in writers:
-            writer.join()
-    print(f"three nodes in {time.monotonic() - began:.1f} s, {len(kept)} objects meanwhile:", *seen, sep="\n  ")
-    assert not failed and kept
+        print(f"three nodes in {time.monotonic() - began:.1f} s, {len(kept)} objects meanwhile:", *seen, sep="\n  ")
+    assert kept
     for home, restarts in zip(cluster, before):
         for name, count in home.restarts().items():
             if name in ("block-store", "metadata", "s3-frontend", "console"):

@@ -15,7 +15,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from cable import DhcpCable
 from crash_load import Load
-from home import REPOSITORY, TARGET, TRIPLE, Home, free_port, s3_client, until
+from home import REPOSITORY, TARGET, TRIPLE, Home, free_port, until
 from machine import Image, Machine, node_toml
 from samples import KIB, MIB, PART_MIN, bytes_of
 from ssh import Keys, SshHome
@@ -86,14 +86,13 @@ def test_every_rule_is_needed_and_every_call_has_a_rule(learner, chance, tmp_pat
 def another_home(home, learner):
     """What happens between nodes only: one joins, keeps copies, is asked for them, and loses each process that speaks to the first; gives its log."""
     with Home(built=learner / "trousseau") as other:
-        token = home.trousseau("invite").stdout.split("\n")[0]
-        other.arguments += ["--name", "other", "--zone", "other", "--mesh", f"127.0.0.1:{free_port()}", "--join", token]
+        other.arguments += ["--name", "other", "--zone", "other", "--mesh", f"127.0.0.1:{free_port()}", "--join", home.invitation()]
         other.run()
         first = home.ask("status")["node"]
         for words in (("assign", first), ("assign", "other"), ("copies", "2"), ("apply",)):
             until(lambda: home.trousseau("layout", *words).returncode == 0, 120, f"layout {words}")
-        until(lambda: "moving" not in home.ask("layout"), 120, "blocks are where they belong")
-        other._s3 = s3_client(other.url, home.ready["access_key"], home.ready["secret_key"], home.ready["region"])
+        home.until_moved()
+        other._s3 = other.client(home.ready)
         for name in ("relay", "bus", "block-store", "metadata", "membership"):
             for number, size in enumerate((100, 40_000, MIB, 9 * MIB)):
                 key, body = f"other/{name}/{number}", bytes_of(size)

@@ -22,23 +22,6 @@ LOG_KEPT = 2_048
 """Entries of a shard's log that are kept for nodes that are away (services/metadata/src/raft/group.rs)."""
 
 
-@pytest.fixture(scope="module")
-def cluster():
-    with Cluster.of(3) as cluster:
-        yield cluster
-
-
-def block_files(home):
-    """Name → file of each block."""
-    return {path.name: path for path in (home.data / "blocks/files").glob("*/*")}
-
-
-def alike(cluster):
-    """Waits until every block is on every node, and nothing is owed."""
-    until(lambda: not any(list((home.data / "blocks/owed").iterdir()) for home in cluster), AGAIN_WITHIN, "no copies are owed")
-    until(lambda: len({frozenset(block_files(home)) for home in cluster}) == 1, AGAIN_WITHIN, "all nodes have the same blocks")
-
-
 @pytest.mark.parametrize("name", PROCESSES)
 def test_each_process_of_a_home_may_end_at_any_time(cluster, name):
     """Among other nodes, too: init ends the node, everybody else is started anew and the node goes on."""
@@ -78,7 +61,7 @@ def test_a_home_that_was_away_for_long_has_everything_when_it_is_back(cluster, r
     report(f"it serves again after {time.monotonic() - begin:.1f} s")
     # It has a vote and the rows: with it, either of the others can be done without.
     for other in (1, 0):
-        alike(cluster)
+        cluster.until_alike(AGAIN_WITHIN)
         cluster[other].kill_tree()
         listed = [key for page in back.s3.get_paginator("list_objects_v2").paginate(Bucket="home", Prefix="kept/") for key in keys_of(page)]
         assert listed == [*(f"kept/{number:05}" for number in range(count)), "kept/before"]
@@ -91,15 +74,14 @@ def test_a_home_that_was_away_for_long_has_everything_when_it_is_back(cluster, r
 
 def test_damaged_blocks_are_mended_from_the_other_homes(cluster, chance, report):
     objects = {f"blocks/{number}": bytes_of(size, number) for number, size in enumerate([20_000, 70_000, MIB, 5 * MIB, 9 * MIB, 60_000])}
-    alike(cluster)
-    before = set(block_files(cluster[1]))
+    before = cluster.until_alike(AGAIN_WITHIN)
     for number, (key, body) in enumerate(objects.items()):
         cluster[number % 3].put(key, body)
-    alike(cluster)
+    cluster.until_alike(AGAIN_WITHIN)
     damaged = cluster[1]
     damaged.kill_tree()
     harm = {}
-    files = [(name, path) for name, path in sorted(block_files(damaged).items()) if name not in before]
+    files = [(name, path) for name, path in sorted(damaged.blocks().items()) if name not in before]
     for number, (name, path) in enumerate(files):
         kind = ["a changed byte", "a shorter file", "no bytes", "no file"][number % 4]
         harm[name] = kind
@@ -122,7 +104,7 @@ def test_damaged_blocks_are_mended_from_the_other_homes(cluster, chance, report)
 
     def is_right(name):
         try:
-            return block_files(back)[name].read_bytes() == block_files(cluster[0])[name].read_bytes()
+            return back.blocks()[name].read_bytes() == cluster[0].blocks()[name].read_bytes()
         except (KeyError, FileNotFoundError):
             return False
 
@@ -152,7 +134,8 @@ def test_a_home_with_a_damaged_database_does_not_serve_it_and_says_what_to_do(ch
         damaged.kill_tree()
         assert cluster[0].trousseau("node", "revoke", "n1").returncode == 0
         anew = cluster.add(zone="z1")
-        for words in (("remove", "n1"), ("assign", anew.name), ("apply",)):
+        cluster.assign(anew, AGAIN_WITHIN)
+        for words in (("remove", "n1"), ("apply",)):
             until(lambda: cluster[0].trousseau("layout", *words).returncode == 0, AGAIN_WITHIN, f"layout {words}")
         told = re.compile(rf"shard (\d): the voters are .*\b{anew.name}\b")
         until(lambda: len({shard for home in cluster for shard in told.findall(home.log())}) == SHARDS, AGAIN_WITHIN, "it has a vote in each shard")
@@ -182,7 +165,7 @@ def test_a_home_with_a_full_disk_does_not_hold_up_the_others(report):
         for home in (cluster[0], cluster[1]):
             assert all(home.get(key) == body for key, body in kept.items()), home.name
         filler.unlink()
-        alike(cluster)
+        cluster.until_alike(AGAIN_WITHIN)
         assert all(full.get(key) == body for key, body in kept.items())
         assert full.restarts()["metadata"] == 0
         full.put("after", b"room again")

@@ -82,7 +82,6 @@ def test_three_machines_are_one_store_and_any_of_them_may_be_lost(tmp_path, repo
 
         machines[1].switch_on()
         machines[1].until_ready()
-        machines[1].until_serving()
         is_read_everywhere(machines, BODIES | while_away)
         assert not [frame for frame in lan.heard if MARK in frame], "what is between two homes is encrypted"
         report(f"three machines, {between / 1e6:.1f} MB between them for {sum(map(len, BODIES.values())) / 1e6:.1f} MB of objects; one was lost and came back")

@@ -98,7 +98,6 @@ class Wires:
         self.capture = None
         self.under_way, self.count = [], 0
         self.last_due = {}
-        self.passed = {}
 
     def change_line(self, number, line):
         """The home has this address from now on, and no other."""
@@ -110,7 +109,7 @@ class Wires:
         self.lines[bytes(map(int, mesh_address(number, line).split(".")))] = number
 
     def obey(self, order):
-        """A command: `faults` replaces all faults, `line` gives a home another address, `capture` keeps every packet in a file, `passed` counts bytes."""
+        """A command: `faults` replaces all faults, `line` gives a home another address, `capture` keeps every packet in a file."""
         if "faults" in order:
             self.chance = random.Random(order.get("seed"))
             self.faults = {(one, other): fault for one, other, fault in order["faults"]}
@@ -120,7 +119,7 @@ class Wires:
             if self.capture:
                 self.capture.close()
             self.capture = open(order["capture"], "wb") if order["capture"] else None
-        return {"passed": [[one, other, count] for (one, other), count in self.passed.items()]}
+        return {}
 
     def forward(self, one, packet):
         """A packet from this home."""
@@ -131,7 +130,6 @@ class Wires:
             self.capture.write(packet)
         way = (one, other)
         fault = self.faults.get(way)
-        self.passed[way] = self.passed.get(way, 0) + len(packet)
         if not fault and not self.under_way:
             return self.deliver(other, packet)
         fault = fault or {}

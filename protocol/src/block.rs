@@ -8,6 +8,7 @@ use crate::copies::Placement;
 use crate::health::Inventory;
 use crate::wire::Conversation;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// The largest block in bytes.
 pub const BLOCK_BYTES_MAX: u64 = 4 * 1024 * 1024;
@@ -32,6 +33,14 @@ impl Conversation for Blocks {
 /// A block's name: BLAKE3 of its bytes, keyed with its bucket's key, so that nobody can probe another bucket's content.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct BlockId(pub [u8; 32]);
+
+impl BlockId {
+    /// Which of the [`PARTITIONS`](crate::copies::PARTITIONS) it belongs to.
+    pub const fn partition(&self) -> u8 {
+        let [first, ..] = self.0;
+        first
+    }
+}
 
 impl std::fmt::Debug for BlockId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -83,6 +92,21 @@ pub struct Epoch {
     pub store: u64,
     /// Which moment.
     pub number: u64,
+}
+
+impl Epoch {
+    /// Of each store the earliest of these moments, by store.
+    pub fn earliest(epochs: impl IntoIterator<Item = Self>) -> Vec<Self> {
+        let mut earliest: BTreeMap<u64, u64> = BTreeMap::new();
+        for Self { store, number } in epochs {
+            let known = earliest.entry(store).or_insert(number);
+            *known = number.min(*known);
+        }
+        let earliest = earliest.into_iter();
+        earliest
+            .map(|(store, number)| Self { store, number })
+            .collect()
+    }
 }
 
 /// What is asked of the block-store.
@@ -309,5 +333,22 @@ pub(crate) mod serde_bytes_vec {
             }
         }
         from.deserialize_bytes(Bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_each_store_the_earliest_moment_counts() {
+        let epoch = |(store, number)| Epoch { store, number };
+        let check = |epochs: &[(u64, u64)], expected: &[(u64, u64)]| {
+            let earliest = Epoch::earliest(epochs.iter().copied().map(epoch));
+            let expected: Vec<Epoch> = expected.iter().copied().map(epoch).collect();
+            assert_eq!(earliest, expected, "{epochs:?}");
+        };
+        check(&[], &[]);
+        check(&[(2, 7), (1, 9), (2, 5), (2, 6)], &[(1, 9), (2, 5)]);
     }
 }

@@ -18,13 +18,23 @@ pub(crate) struct Census {
     inner: RefCell<Inner>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Inner {
-    /// By partition.
+    /// By partition, all [`PARTITIONS`].
     counted: Vec<Option<Counted>>,
     packed: Packed,
     /// Of all partitions.
     records: usize,
+}
+
+impl Default for Inner {
+    fn default() -> Self {
+        Self {
+            counted: (0..PARTITIONS).map(|_| None).collect(),
+            packed: Packed::default(),
+            records: 0,
+        }
+    }
 }
 
 /// Whether the records are known.
@@ -41,6 +51,7 @@ enum Packed {
 /// One partition whose files were counted.
 #[derive(Debug, Default)]
 struct Counted {
+    files: u64,
     tally: Tally,
     /// Names of records, with their packs and pages.
     records: BTreeSet<(u64, u32, u32)>,
@@ -76,31 +87,39 @@ impl Census {
             .counted
             .iter()
             .map(|one| one.as_ref().map(|one| one.tally));
-        let tallies: Option<Vec<Tally>> = tallies.collect();
-        tallies.filter(|tallies| tallies.len() == PARTITIONS)
+        tallies.collect()
+    }
+
+    /// How many files there are, in those partitions that have been counted.
+    pub(crate) fn files(&self) -> u64 {
+        let inner = self.inner.borrow();
+        inner.counted.iter().flatten().map(|one| one.files).sum()
     }
 
     /// All files of a partition, as its directory has them now.
     pub(crate) fn counted(&self, partition: u8, files: &[BlockId]) {
         let mut inner = self.inner.borrow_mut();
-        inner.counted.resize_with(PARTITIONS, || None);
         let Some(one) = inner.counted.get_mut(usize::from(partition)) else {
             return;
         };
-        let mut counted = Counted::default();
+        let mut counted = Counted {
+            files: files.len() as u64,
+            ..Counted::default()
+        };
         for id in files {
             counted.come(name_of(id));
         }
         *one = Some(counted);
     }
 
-    /// A file came (+1) or went (-1).
+    /// A file came (+1) or went (-1). A partition that has not been counted will be.
     pub(crate) fn file(&self, id: &BlockId, change: i64) {
         let mut inner = self.inner.borrow_mut();
-        let (partition, name) = (partition_of(id), name_of(id));
-        let Some(Some(one)) = inner.counted.get_mut(partition) else {
+        let (partition, name) = (id.partition(), name_of(id));
+        let Some(Some(one)) = inner.counted.get_mut(usize::from(partition)) else {
             return;
         };
+        one.files = one.files.saturating_add_signed(change);
         match (change > 0, one.is_packed(name)) {
             (true, true) => drop(one.also_files.insert(name)),
             (false, true) => drop(one.also_files.remove(&name)),
@@ -109,7 +128,8 @@ impl Census {
         }
     }
 
-    /// A record is here; `is_file`: the same block is a file, too. Whether more are wanted: not where there are too many, or the files are not counted yet.
+    /// A record is here; `is_file`: the same block is a file, too. Whether more are wanted: not where there are too many. Asked only
+    /// when all files are counted.
     pub(crate) fn packed(&self, id: &BlockId, pack: u32, page: u32, is_file: bool) -> bool {
         let mut inner = self.inner.borrow_mut();
         let Inner {
@@ -117,13 +137,10 @@ impl Census {
             packed,
             records,
         } = &mut *inner;
-        let (partition, name) = (partition_of(id), name_of(id));
-        let Some(Some(one)) = counted.get_mut(partition) else {
+        let (partition, name) = (id.partition(), name_of(id));
+        let Some(Some(one)) = counted.get_mut(usize::from(partition)) else {
             return false;
         };
-        if *packed == Packed::TooMany {
-            return false;
-        }
         if *records >= PACKED_MAX {
             *packed = Packed::TooMany;
             for one in counted.iter_mut().flatten() {
@@ -150,8 +167,8 @@ impl Census {
         let Inner {
             counted, records, ..
         } = &mut *inner;
-        let (partition, name) = (partition_of(id), name_of(id));
-        let Some(Some(one)) = counted.get_mut(partition) else {
+        let (partition, name) = (id.partition(), name_of(id));
+        let Some(Some(one)) = counted.get_mut(usize::from(partition)) else {
             return;
         };
         if !one.records.remove(&(name, pack, page)) {
@@ -174,12 +191,8 @@ impl Census {
     /// Whether all files are counted.
     pub(crate) fn has_files(&self) -> bool {
         let inner = self.inner.borrow();
-        inner.counted.len() == PARTITIONS && inner.counted.iter().all(Option::is_some)
+        inner.counted.iter().all(Option::is_some)
     }
-}
-
-fn partition_of(id: &BlockId) -> usize {
-    id.0.first().copied().unwrap_or(0).into()
 }
 
 /// A part of the name that differs within a partition.

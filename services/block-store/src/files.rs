@@ -3,7 +3,6 @@
 use crate::check::{Checks, Pace, Verdict, Yielding, matches};
 use crate::disk::{Disk, DiskFile, Sync};
 use crate::footer::{FOOTER_BYTES, Footer};
-use crate::layout::FAN_OUT;
 use crate::pins::{Name, SessionId};
 use crate::publish::Publishing;
 use crate::shared::Shared;
@@ -11,7 +10,7 @@ use crate::sys;
 use protocol::block::{BLOCK_BYTES_MAX, BlockError, BlockId, BlockRef, HashKey, Place};
 use rustix::fs::{FallocateFlags, OFlags};
 use rustix::io::Errno;
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use tokio::sync::Semaphore;
@@ -29,8 +28,6 @@ pub(crate) struct Files<D: Disk> {
     pub(crate) publishing: Publishing,
     checks: Checks,
     next_writer: Cell<u64>,
-    /// Files in each directory, once they have been counted.
-    counts: RefCell<Vec<Option<u64>>>,
     unreserved: Cell<bool>,
 }
 
@@ -43,7 +40,6 @@ impl<D: Disk> Files<D> {
             publishing: Publishing::default(),
             checks: Checks::new(CHECKS_MAX),
             next_writer: Cell::new(0),
-            counts: RefCell::new(vec![None; FAN_OUT]),
             unreserved: Cell::new(false),
         }
     }
@@ -322,7 +318,7 @@ impl<D: Disk> Files<D> {
     fn set_aside(&self, id: &BlockId, file: impl AsFd) {
         self.shared.checked.borrow_mut().remove(id);
         match self.shared.layout.set_aside(id, file) {
-            Ok(true) => self.count(id, -1),
+            Ok(true) => self.shared.census.file(id, -1),
             Ok(false) => {}
             Err(errno) => runtime::warn!("damaged block {id:?} stays in its place: {errno}"),
         }
@@ -335,7 +331,7 @@ impl<D: Disk> Files<D> {
                 self.shared.checked.borrow_mut().remove(id);
                 self.shared.damaged.borrow_mut().remove(&Name::File(*id));
                 if was_there {
-                    self.count(id, -1);
+                    self.shared.census.file(id, -1);
                 }
                 true
             }
@@ -359,30 +355,11 @@ impl<D: Disk> Files<D> {
             .filter(|bytes| *bytes > 0))
     }
 
-    /// A file came (+1) or went (-1). A directory that has not been counted will be.
-    pub(crate) fn count(&self, id: &BlockId, change: i64) {
-        self.shared.census.file(id, change);
-        let first = id.0.first().copied().unwrap_or(0);
-        if let Some(Some(count)) = self.counts.borrow_mut().get_mut(usize::from(first)) {
-            *count = count.saturating_add_signed(change);
-        }
-    }
-
-    /// Counts the files of one directory, for [`Files::counted`]. No call runs in between, so no change is missed.
+    /// Counts the files of one directory, for [`Census`](crate::census::Census). No call runs in between, so no change is missed.
     pub(crate) fn take_census(&self, first: u8) {
         match self.shared.layout.blocks(first) {
-            Ok(found) => {
-                if let Some(count) = self.counts.borrow_mut().get_mut(usize::from(first)) {
-                    *count = Some(found.len() as u64);
-                }
-                self.shared.census.counted(first, &found);
-            }
+            Ok(found) => self.shared.census.counted(first, &found),
             Err(errno) => runtime::warn!("directory {first:02x} was not counted: {errno}"),
         }
-    }
-
-    /// All files that have been counted.
-    pub(crate) fn counted(&self) -> u64 {
-        self.counts.borrow().iter().flatten().sum()
     }
 }

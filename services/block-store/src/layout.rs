@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 use std::os::fd::{AsFd, OwnedFd};
 
 /// Directories for large blocks: by the first byte of the id.
-pub(crate) const FAN_OUT: usize = 256;
+const FAN_OUT: usize = 256;
 /// Damaged files that are kept for the operator; more are removed at once, so that a liar cannot fill the disk with them.
 const DAMAGED_KEPT_MAX: usize = 64;
 
@@ -82,6 +82,15 @@ impl Layout {
         rustix::fs::openat(&self.root, name, flags, Mode::RUSR | Mode::WUSR)
     }
 
+    /// `None`: there is no file of that name.
+    fn open_if_there(&self, name: &str, access: OFlags) -> Result<Option<OwnedFd>, Errno> {
+        match self.open_file(name, access) {
+            Ok(file) => Ok(Some(file)),
+            Err(Errno::NOENT) => Ok(None),
+            Err(errno) => Err(errno),
+        }
+    }
+
     /// Whether it was there.
     fn remove(&self, name: &str) -> Result<bool, Errno> {
         match rustix::fs::unlinkat(&self.root, name, AtFlags::empty()) {
@@ -149,11 +158,8 @@ impl Layout {
 
     /// By a descriptor that reads nothing, so that no further system call has to be allowed.
     fn stat_block(&self, id: &BlockId) -> Result<Option<Stat>, Errno> {
-        match self.open_file(&block_name(id), OFlags::PATH) {
-            Ok(file) => rustix::fs::fstat(file).map(Some),
-            Err(Errno::NOENT) => Ok(None),
-            Err(errno) => Err(errno),
-        }
+        let file = self.open_if_there(&block_name(id), OFlags::PATH)?;
+        file.map(rustix::fs::fstat).transpose()
     }
 
     /// Removes a block's file; whether it was there.
@@ -234,11 +240,7 @@ impl Layout {
 
     /// The file that says where blocks belong; `None`: there is none.
     pub(crate) fn open_placement(&self) -> Result<Option<OwnedFd>, Errno> {
-        match self.open_file(PLACEMENT, OFlags::RDONLY) {
-            Ok(file) => Ok(Some(file)),
-            Err(Errno::NOENT) => Ok(None),
-            Err(errno) => Err(errno),
-        }
+        self.open_if_there(PLACEMENT, OFlags::RDONLY)
     }
 
     /// A fresh file to write a placement into.
@@ -256,11 +258,7 @@ impl Layout {
 
     /// The file that says when all blocks were read last; `None`: there is none.
     pub(crate) fn open_scrubbed(&self) -> Result<Option<OwnedFd>, Errno> {
-        match self.open_file(SCRUBBED, OFlags::RDONLY) {
-            Ok(file) => Ok(Some(file)),
-            Err(Errno::NOENT) => Ok(None),
-            Err(errno) => Err(errno),
-        }
+        self.open_if_there(SCRUBBED, OFlags::RDONLY)
     }
 
     /// The same, to write it in place. It is worth no sync: at worst a scrub is forgotten.

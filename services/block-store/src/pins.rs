@@ -1,7 +1,7 @@
 //! Which blocks may not be removed (pins) and which may (marks of a sweep). A plain state, all of it forgotten when the store ends.
 //!
-//! A block is removed only by Delete, only while it carries the mark of that same connection, and never while it is pinned. Every pin lifts the
-//! mark. A mark that was made by another connection since is not one's own any more, so two sweeps at a time cannot remove
+//! A block is removed only by Delete or LetGo, only while it carries the mark of that same connection, and never while it is pinned. Every pin lifts the
+//! mark, and so does every answer by which another node is told that the block is here. A mark that was made by another connection since is not one's own any more, so two sweeps at a time cannot remove
 //! what only one of them has checked. Forgetting a mark is always safe.
 
 use protocol::block::{BlockId, BlockRef, Epoch, Place};

@@ -69,7 +69,7 @@ impl<D: Disk> Files<D> {
                 // Moved aside by the check (or unreadable): the file that is here now is the better one.
                 Err(BlockError::Damaged) => {
                     if layout.remove_block(id) == Ok(true) {
-                        self.count(id, -1);
+                        self.shared.census.file(id, -1);
                     }
                     renamed = layout.publish(writer, id);
                 }
@@ -78,7 +78,7 @@ impl<D: Disk> Files<D> {
         }
         renamed.map_err(|errno| self.shared.system("naming a block", errno))?;
         self.shared.damaged.borrow_mut().remove(&Name::File(*id));
-        self.count(id, 1);
+        self.shared.census.file(id, 1);
         Ok(())
     }
 
@@ -132,7 +132,7 @@ async fn publish_groups<D: Disk>(files: Rc<Files<D>>) {
             }
         }
         // Also where the block existed: its own commit may not have been synced yet.
-        let firsts = named.iter().filter_map(|(id, _)| id.0.first().copied());
+        let firsts = named.iter().map(|(id, _)| id.partition());
         let synced = files.sync_directories(firsts.collect()).await;
         files.publishing.unsynced.borrow_mut().clear();
         for (_, answer) in named {

@@ -7,7 +7,6 @@ use crate::disk::{Disk, DiskFile};
 use crate::packs::Step;
 use crate::store::Store;
 use protocol::block::BlockError;
-use rustix::io::Errno;
 use std::cell::Cell;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -23,21 +22,28 @@ const BYTES_PER_SECOND: u64 = 4 * 1024 * 1024;
 const STEP_PAUSE_MS: u64 = 20;
 
 impl<D: Disk> Store<D> {
-    /// Reads when every block had last been read.
-    pub(crate) async fn recall_scrub(&self) -> Result<(), Errno> {
-        if let Some(file) = self.shared.layout.open_scrubbed()? {
-            let file = self.files.disk.adopt(file);
-            let (read, bytes) = file.read_at(Vec::new(), 0, size_of::<u64>()).await;
-            read?;
-            // Torn or strange: as if there were none.
-            if let Ok(bytes) = bytes.try_into() {
-                self.shared.scrubbed_ms.set(u64::from_le_bytes(bytes));
+    /// Reads when every block had last been read. A torn file is as good as none, and so is one that cannot be read: it is for people.
+    pub(crate) async fn recall_scrub(&self) {
+        let read = match self.shared.layout.open_scrubbed() {
+            Ok(None) => return,
+            Ok(Some(file)) => {
+                let file = self.files.disk.adopt(file);
+                let (read, bytes) = file.read_at(Vec::new(), 0, size_of::<u64>()).await;
+                read.map(|()| bytes)
             }
+            Err(errno) => Err(errno),
+        };
+        match read {
+            Ok(bytes) => {
+                if let Ok(bytes) = bytes.try_into() {
+                    self.shared.scrubbed_ms.set(u64::from_le_bytes(bytes));
+                }
+            }
+            Err(errno) => runtime::warn!("the time of the last scrub cannot be read: {errno}"),
         }
-        Ok(())
     }
 
-    /// Every block has been read now. That this cannot be noted down is no harm: it is for people.
+    /// Every block has been read now. That this cannot be noted down is no harm.
     pub(crate) async fn scrubbed(&self, now_ms: u64) {
         self.shared.scrubbed_ms.set(now_ms);
         let noted = match self.shared.layout.write_scrubbed() {

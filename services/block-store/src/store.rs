@@ -71,7 +71,7 @@ impl<D: Disk + Clone> Store<D> {
             packs,
             copies: Rc::new(copies.map_err(Error::Directory)?),
         };
-        store.recall_scrub().await.map_err(Error::Directory)?;
+        store.recall_scrub().await;
         Ok(store)
     }
 }
@@ -227,7 +227,7 @@ impl<D: Disk> Store<D> {
         Ok(Usage {
             capacity_bytes: room.capacity_bytes,
             free_bytes: room.free_bytes,
-            files: self.files.counted(),
+            files: self.shared.census.files(),
             packs: self.packs.count(),
             damaged: self.shared.damaged.borrow().count(),
             behind: self.copies.behind(),

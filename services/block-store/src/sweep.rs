@@ -34,7 +34,7 @@ impl Walk {
 }
 
 impl<D: Disk> Store<D> {
-    /// Marks the next blocks in the store's order: files by id, then records by pack and page.
+    /// Shows the next blocks in the store's order, and marks them where this node is alone: files by id, then records by pack and page.
     pub(crate) async fn condemn_next(
         &self,
         session: SessionId,
@@ -78,7 +78,7 @@ impl<D: Disk> Store<D> {
         walk: &mut Walk,
         after: Option<BlockId>,
     ) -> Result<bool, BlockError> {
-        let start = after.and_then(|id| id.0.first().copied()).unwrap_or(0);
+        let start = after.map_or(0, |id| id.partition());
         for first in start..=u8::MAX {
             if walk.is_over() {
                 return Ok(false);

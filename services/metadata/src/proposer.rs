@@ -306,16 +306,14 @@ impl Proposer {
 /// was cut says nothing, and would be waited for long after it can do anything.
 async fn replaced(group: &Group, asked: &str) -> String {
     let before = group.leader();
-    let mut since = None;
     loop {
+        // Most answers come sooner; and who leads now is heard a moment before its name is known here.
         tokio::time::sleep(SEARCH_EVERY).await;
         let now = group.leader();
         let another = now.filter(|now| now != asked && before.as_ref() != Some(now));
-        let Some(another) = another else {
-            since = None;
-            continue;
-        };
-        if since.get_or_insert_with(Instant::now).elapsed() > REPLACED_MAX {
+        // Bounded also where nobody else leads: a change may have come between the look and the wait.
+        let changed = tokio::time::timeout(REPLACED_MAX, group.leadership()).await;
+        if let (Some(another), Err(_)) = (another, changed) {
             return another;
         }
     }

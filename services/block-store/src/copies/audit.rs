@@ -29,13 +29,15 @@ impl<D: Disk> Copies<D> {
     pub(crate) async fn audits(self: Rc<Self>) {
         let mut again = BEGIN_AFTER;
         loop {
+            let due = async {
+                tokio::select! {
+                    () = tokio::time::sleep(again) => {}
+                    () = self.uneven.notified() => tokio::time::sleep(AGAIN_AFTER).await,
+                }
+            };
             tokio::select! {
-                () = tokio::time::sleep(again) => {}
+                () = due => {}
                 () = self.changed.notified() => tokio::time::sleep(CHANGED_AFTER).await,
-                () = self.uneven.notified() => tokio::select! {
-                    () = tokio::time::sleep(AGAIN_AFTER) => {}
-                    () = self.changed.notified() => tokio::time::sleep(CHANGED_AFTER).await,
-                },
             }
             let Some(placement) = self.placement() else {
                 again = ROUND_EVERY;

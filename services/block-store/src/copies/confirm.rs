@@ -3,44 +3,24 @@
 //! What every answer of another node means: at that moment of its store the block was on its disk, and no sweep's mark was on it. So a sweep that has
 //! marked the block before that moment does not remove it, and one that marks it later is of a later moment.
 
-use super::{Copies, Homes, PeerError};
+use super::{Copies, Holders, Homes, PeerError};
 use crate::disk::Disk;
 use crate::pins::Name;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use protocol::block::{BlockError, BlockId, BlockRef, Epoch, Place};
-use protocol::copies::NAMES_MAX;
-use std::collections::{BTreeMap, BTreeSet};
+use protocol::copies::{NAMES_MAX, Placement};
+use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::time::Duration;
 
 /// So long a write waits for enough nodes that say that they have its blocks, or take them.
 const CONFIRM_WITHIN: Duration = Duration::from_secs(45);
 
-/// The earliest moment of each store.
-#[derive(Default)]
-struct Witness(BTreeMap<u64, u64>);
-
-impl Witness {
-    fn take(&mut self, epochs: impl IntoIterator<Item = Epoch>) {
-        for Epoch { store, number } in epochs {
-            let known = self.0.entry(store).or_insert(number);
-            *known = number.min(*known);
-        }
-    }
-
-    fn epochs(self) -> Vec<Epoch> {
-        let epochs = self.0.into_iter();
-        epochs
-            .map(|(store, number)| Epoch { store, number })
-            .collect()
-    }
-}
-
 /// One block, and who has it.
 struct Asked {
     block: BlockRef,
     homes: Homes,
-    have: BTreeSet<u8>,
-    seen: Vec<Epoch>,
+    have: Holders,
 }
 
 impl<D: Disk> Copies<D> {
@@ -50,25 +30,26 @@ impl<D: Disk> Copies<D> {
         blocks: Vec<BlockRef>,
         again: bool,
     ) -> Result<Vec<Epoch>, BlockError> {
-        if !self.are_placed()? {
+        self.are_placed()?;
+        let Some(placement) = self.placement() else {
             let why = "this store shares its blocks with nobody";
             return Err(BlockError::Refused(why.into()));
-        }
-        let mut witness = Witness::default();
+        };
+        let mut witness = Vec::new();
         let mut unknown = Vec::new();
         for block in blocks {
             match self.shared.pins.borrow().seen(Name::from(&block)) {
                 // What is pinned is here, and unmarked, at this moment, too.
                 Some(seen) if !again => {
-                    witness.take(seen.iter().map(|epoch| self.later(*epoch)));
+                    witness.extend(seen.iter().map(|epoch| self.later(*epoch)));
                 }
                 _ => unknown.push(block),
             }
         }
         if !unknown.is_empty() {
-            witness.take(self.ask_all(unknown).await?);
+            witness.extend(self.ask_all(&placement, unknown).await?);
         }
-        Ok(witness.epochs())
+        Ok(Epoch::earliest(witness))
     }
 
     fn later(&self, epoch: Epoch) -> Epoch {
@@ -77,28 +58,25 @@ impl<D: Disk> Copies<D> {
     }
 
     /// Asks the nodes that the blocks belong to, until enough have each of them; those that lack one get it from here.
-    async fn ask_all(&self, blocks: Vec<BlockRef>) -> Result<Vec<Epoch>, BlockError> {
+    ///
+    /// One placement for all, whatever comes meanwhile: a node's number means that node in this one only.
+    async fn ask_all(
+        &self,
+        placement: &Rc<Placement>,
+        blocks: Vec<BlockRef>,
+    ) -> Result<Vec<Epoch>, BlockError> {
         let mut asked: BTreeMap<BlockId, Asked> = BTreeMap::new();
         for block in blocks {
-            let Some(homes) = self.homes(&block.id) else {
-                return Err(BlockError::NoSuchBlock);
-            };
-            let (mut have, mut seen) = (BTreeSet::new(), Vec::new());
+            let homes = Homes::of(placement.clone(), block.id.partition());
+            let mut have = Holders::new();
             if let Some(own) = homes.here()
                 && self.is_here(&block).await?
             {
                 // Without a pause behind the look, so that it is there and unmarked at this moment.
                 self.shared.pins.borrow_mut().lift(Name::File(block.id));
-                have.insert(own);
-                seen.push(self.shared.epochs.now());
+                have.insert(own, self.shared.epochs.now());
             }
-            let one = Asked {
-                block,
-                homes,
-                have,
-                seen,
-            };
-            asked.insert(block.id, one);
+            asked.insert(block.id, Asked { block, homes, have });
         }
         let refused = tokio::time::timeout(CONFIRM_WITHIN, self.ask_nodes(&mut asked)).await;
         let refused = refused.unwrap_or_else(|_| {
@@ -117,10 +95,12 @@ impl<D: Disk> Copies<D> {
             // What was found of a record is a file, which its pin does not hold.
             if one.block.place == Place::File {
                 let mut pins = self.shared.pins.borrow_mut();
-                pins.saw(Name::from(&one.block), one.seen.clone());
+                let seen = one.have.values().copied().collect();
+                pins.saw(Name::from(&one.block), seen);
             }
         }
-        Ok(asked.into_values().flat_map(|one| one.seen).collect())
+        let seen = asked.into_values().flat_map(|one| one.have.into_values());
+        Ok(seen.collect())
     }
 
     /// Answers who could not be asked; comes back early when there are enough.
@@ -146,8 +126,7 @@ impl<D: Disk> Copies<D> {
                 Some((_, node, Ok((there, epoch)))) => {
                     for id in there {
                         if let Some(one) = asked.get_mut(&id) {
-                            one.have.insert(node);
-                            one.seen.push(epoch);
+                            one.have.insert(node, epoch);
                         }
                     }
                 }
@@ -180,13 +159,14 @@ impl<D: Disk> Copies<D> {
 
     /// Whether this disk has the file. A record of a time when this node was alone becomes one: then it is looked after as on the other nodes.
     async fn is_here(&self, block: &BlockRef) -> Result<bool, BlockError> {
-        if block.place != Place::File && !self.has(&block.id)? {
-            return match self.whole(block).await {
-                Ok((key, bytes)) => self.keep(&block.id, key, bytes).await.map(|_| true),
-                Err(BlockError::NoSuchBlock | BlockError::Damaged) => Ok(false),
-                Err(error) => Err(error),
-            };
+        let is_file = self.has(&block.id)?;
+        if is_file || block.place == Place::File {
+            return Ok(is_file);
         }
-        self.has(&block.id)
+        match self.whole(block).await {
+            Ok((key, bytes)) => self.keep(&block.id, key, bytes).await.map(|_| true),
+            Err(BlockError::NoSuchBlock | BlockError::Damaged) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 }

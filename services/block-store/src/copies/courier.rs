@@ -1,12 +1,11 @@
 //! Bringing blocks to one node: a few megabytes at a time, so that a slow line holds up nothing but itself.
 
+use super::under_way::UnderWay;
 use super::{Copies, PeerError};
 use crate::disk::Disk;
 use protocol::block::{BLOCK_BYTES_MAX, BlockError, BlockId, BlockRef, Epoch};
 use protocol::copies::{CopyAnswer, CopyCall};
-use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
-use std::rc::{Rc, Weak};
+use std::cell::Cell;
 use std::time::Duration;
 use tokio::sync::{OnceCell, Semaphore};
 
@@ -19,14 +18,12 @@ const BRING_WITHIN: Duration = Duration::from_secs(70);
 /// A question without bytes.
 const ASK_WITHIN: Duration = Duration::from_secs(10);
 
-/// One block for one node, and what came of it: whoever has it brought meanwhile waits for the same one, so that no byte goes twice.
-pub(super) type Errand = OnceCell<Result<Epoch, PeerError>>;
-
 /// One node, as this store sees it.
 pub(crate) struct Courier {
     turns: Semaphore,
     waiting: Cell<usize>,
-    errands: RefCell<HashMap<BlockId, Weak<Errand>>>,
+    /// The blocks that are being brought to it.
+    pub(super) errands: UnderWay<Result<Epoch, PeerError>>,
     /// How long its answers take, smoothed as TCP does (RFC 6298, 2.3); `None`: never heard of.
     round_trip: Cell<Option<Duration>>,
 }
@@ -36,7 +33,7 @@ impl Default for Courier {
         Self {
             turns: Semaphore::new(UNDER_WAY_KIB as usize),
             waiting: Cell::new(0),
-            errands: RefCell::default(),
+            errands: UnderWay::default(),
             round_trip: Cell::new(None),
         }
     }
@@ -46,23 +43,6 @@ impl Courier {
     /// See the field.
     pub(crate) fn round_trip(&self) -> Option<Duration> {
         self.round_trip.get()
-    }
-
-    /// The errand for a block, if there is one under way.
-    pub(super) fn errand(&self, id: &BlockId) -> Option<Rc<Errand>> {
-        self.errands.borrow().get(id).and_then(Weak::upgrade)
-    }
-
-    /// The same, or a new one.
-    fn new_errand(&self, id: &BlockId) -> Rc<Errand> {
-        let under_way = self.errand(id);
-        under_way.unwrap_or_else(|| {
-            let errand = Rc::new(Errand::new());
-            let mut errands = self.errands.borrow_mut();
-            errands.retain(|_, one| one.strong_count() > 0);
-            errands.insert(*id, Rc::downgrade(&errand));
-            errand
-        })
     }
 
     pub(super) fn answered_after(&self, time: Duration) {
@@ -109,14 +89,14 @@ impl<D: Disk> Copies<D> {
 
     /// Brings a block from this disk to a node, and waits for its turn. Answers when it was there.
     pub(super) async fn bring(&self, node: &str, block: &BlockRef) -> Result<Epoch, PeerError> {
-        let errand = self.courier(node).new_errand(&block.id);
+        let errand = self.courier(node).errands.of(&block.id);
         self.run(&errand, node, block).await
     }
 
     /// Waits for what comes of an errand; does it where whoever began it was dropped.
     pub(super) async fn run(
         &self,
-        errand: &Errand,
+        errand: &OnceCell<Result<Epoch, PeerError>>,
         node: &str,
         block: &BlockRef,
     ) -> Result<Epoch, PeerError> {
@@ -124,16 +104,13 @@ impl<D: Disk> Copies<D> {
         brought.await.clone()
     }
 
-    /// As [`Copies::bring`], where no write waits for it; whoever writes the same block meanwhile brings it on its own.
-    pub(super) async fn bring_again(
+    /// Brings a block without regard to who brings it meanwhile. `repair`: the node may refuse what it has removed not long ago.
+    pub(super) async fn carry(
         &self,
         node: &str,
         block: &BlockRef,
+        repair: bool,
     ) -> Result<Epoch, PeerError> {
-        self.carry(node, block, true).await
-    }
-
-    async fn carry(&self, node: &str, block: &BlockRef, repair: bool) -> Result<Epoch, PeerError> {
         let courier = self.courier(node);
         if courier.waiting.get() >= WAITING_MAX {
             return Err(PeerError::Unreachable("too many blocks wait for it".into()));

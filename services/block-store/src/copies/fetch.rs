@@ -5,13 +5,9 @@ use super::{Copies, Homes, PeerError, file};
 use crate::check::matches;
 use crate::disk::Disk;
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use protocol::block::{BlockError, BlockId, BlockRef, HashKey};
+use protocol::block::{BlockError, BlockRef, HashKey};
 use protocol::copies::{CopyAnswer, CopyCall};
-use std::cell::RefCell;
-use std::collections::HashMap;
-use std::rc::{Rc, Weak};
 use std::time::Duration;
-use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
 /// The whole of one block from one node.
@@ -26,25 +22,6 @@ const HEDGE_AFTER_MAX: Duration = Duration::from_secs(3);
 /// A node whose bytes keep coming is waited for: a second one would send the same over a line that may be thin. At this pace a block takes so many times the
 /// patience.
 const PATIENCES_MAX: u32 = 64;
-
-/// Fetches under way: who asks for the same block waits for the same one.
-#[derive(Default)]
-pub(crate) struct Fetching {
-    under_way: RefCell<HashMap<BlockId, Weak<OnceCell<Result<u32, BlockError>>>>>,
-}
-
-impl Fetching {
-    fn of(&self, id: &BlockId) -> Rc<OnceCell<Result<u32, BlockError>>> {
-        let mut under_way = self.under_way.borrow_mut();
-        under_way.retain(|_, one| one.strong_count() > 0);
-        if let Some(one) = under_way.get(id).and_then(Weak::upgrade) {
-            return one;
-        }
-        let one = Rc::new(OnceCell::new());
-        under_way.insert(*id, Rc::downgrade(&one));
-        one
-    }
-}
 
 impl<D: Disk> Copies<D> {
     /// Gets a block that is not on this disk, or is damaged there, from another node, and keeps it. Answers it as a file.

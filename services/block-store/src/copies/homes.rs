@@ -1,13 +1,16 @@
 //! The nodes that one partition belongs to, and when enough of them have a block.
 
-use protocol::block::{BlockCall, BlockError, Blocks};
+use protocol::block::{BlockCall, BlockError, Blocks, Epoch};
 use protocol::copies::Placement;
 use protocol::wire;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 /// Behind the placement in its file.
 const CHECK_BYTES: usize = 32;
+
+/// The nodes that have a block, each as of a moment of its store.
+pub(crate) type Holders = BTreeMap<u8, Epoch>;
 
 /// Where the blocks of one partition belong.
 pub(crate) struct Homes {
@@ -75,16 +78,16 @@ impl Homes {
     }
 
     /// Whether a majority has it; while blocks move, of the present nodes and of those to be.
-    pub(crate) fn suffice(&self, have: &BTreeSet<u8>) -> bool {
+    pub(crate) fn suffice(&self, have: &Holders) -> bool {
         self.lists().all(|nodes| {
-            let count = nodes.iter().filter(|node| have.contains(node)).count();
+            let count = nodes.iter().filter(|node| have.contains_key(node)).count();
             count > nodes.len() / 2
         })
     }
 
     /// The error where they do not.
-    pub(crate) fn too_few(&self, have: &BTreeSet<u8>, refused: Vec<String>) -> BlockError {
-        let names: Vec<&str> = have.iter().map(|node| self.name(*node)).collect();
+    pub(crate) fn too_few(&self, have: &Holders, refused: Vec<String>) -> BlockError {
+        let names: Vec<&str> = have.keys().map(|node| self.name(*node)).collect();
         BlockError::TooFewCopies(format!(
             "only {} of {} nodes: {}",
             match names.as_slice() {
@@ -148,7 +151,11 @@ mod tests {
     fn a_majority_suffices_and_while_blocks_move_a_majority_of_both() {
         let check = |now: &[u8], next: Option<&[u8]>, have: &[u8], expected: bool| {
             let homes = Homes::of(Rc::new(placement(now, next, Some(0))), 9);
-            let have = have.iter().copied().collect();
+            let epoch = |node: u8| Epoch {
+                store: node.into(),
+                number: 1,
+            };
+            let have = have.iter().map(|node| (*node, epoch(*node))).collect();
             assert_eq!(homes.suffice(&have), expected, "{now:?} {next:?} {have:?}");
         };
         check(&[0], None, &[0], true);

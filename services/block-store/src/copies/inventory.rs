@@ -16,6 +16,8 @@ const RECENT: Duration = Duration::from_secs(60);
 const STEP: Duration = Duration::from_secs(1);
 /// Between two looks whether there are other nodes to compare with.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// Where there were no descriptors to read a pack with.
+const AGAIN_AFTER: Duration = Duration::from_secs(60);
 /// Records between two pauses for others.
 const RECORDS_AT_ONCE: usize = 256;
 
@@ -87,11 +89,17 @@ impl<D: Disk> Copies<D> {
         while self.placement().is_none() || !self.shared.census.has_files() {
             tokio::time::sleep(LOOK_EVERY).await;
         }
-        if let Err(error) = self.remember_packed().await {
-            runtime::warn!("packs cannot be compared with other nodes' blocks: {error}");
+        while let Err(error) = self.remember_packed().await {
+            runtime::warn!("packs cannot be compared with other nodes' blocks yet: {error}");
+            if !matches!(error, BlockError::Refused(_)) {
+                // The disk has failed; the store is about to end.
+                return;
+            }
+            tokio::time::sleep(AGAIN_AFTER).await;
         }
     }
 
+    /// From the first one; what is told twice counts once.
     async fn remember_packed(&self) -> Result<(), BlockError> {
         let (mut walk, mut records) = (Records::default(), 0);
         while let Some((pack, page, header)) = self.packs.next_record(&mut walk).await? {

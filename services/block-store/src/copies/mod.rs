@@ -1,9 +1,9 @@
 //! Copies on other nodes: every block that is acknowledged is on enough of the nodes that its partition belongs to, and comes to the rest.
 //!
-//! A store without a [`Placement`] is alone and none of this runs. With one, a commit is answered when a majority of the partition's nodes has
+//! A store without a [`Placement`] is alone: then nobody is asked and nothing is owed, and the rounds only wait for a placement. With one, a commit is answered when a majority of the partition's nodes has
 //! the block ([`courier`] brings it); what is missing then stands in `owed/` on the disk until it is made up ([`owed`]). A block that is asked for and not here comes
-//! from the nearest node that has it ([`fetch`]). Before a write takes such blocks into use, metadata asks as of when enough nodes have them ([`confirm`]). A round through all partitions ([`audit`]) makes good what disks have lost and what a new placement moves, and lets blocks go that belong
-//! elsewhere ([`strays`]).
+//! from the nearest node that has it ([`fetch`]). Before a write takes such blocks into use, metadata asks as of when enough nodes have them ([`confirm`]). A round through all partitions ([`audit`]) makes good what disks have lost and what a new placement moves, and finds the blocks that belong
+//! elsewhere; metadata leads their going ([`strays`]).
 
 mod audit;
 mod buried;
@@ -15,6 +15,7 @@ mod inventory;
 mod owed;
 mod serve;
 mod strays;
+mod under_way;
 
 #[cfg(test)]
 mod tests;
@@ -27,14 +28,13 @@ use crate::pins::{Name, SessionId};
 use crate::shared::Shared;
 use buried::Buried;
 use courier::Courier;
-use fetch::Fetching;
 use inventory::Arrivals;
 use owed::Owed;
-use protocol::block::{BlockError, BlockId, BlockRef, Epoch, HashKey, Place};
+use protocol::block::{BlockError, BlockId, BlockRef, HashKey, Place};
 use protocol::copies::{CopyAnswer, CopyCall, Placement};
 use rustix::io::Errno;
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -42,8 +42,9 @@ use std::time::Duration;
 use strays::Strays;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
+use under_way::UnderWay;
 
-pub(crate) use homes::Homes;
+pub(crate) use homes::{Holders, Homes};
 pub use serve::CopyService;
 
 /// So long a commit waits for enough copies. Shorter than clients wait for their answer.
@@ -100,7 +101,8 @@ pub(crate) struct Copies<D: Disk> {
     peers: Rc<dyn Peers>,
     known: RefCell<Known>,
     couriers: RefCell<BTreeMap<String, Rc<Courier>>>,
-    fetching: Fetching,
+    /// Fetches under way, each with the length of the block.
+    fetching: UnderWay<Result<u32, BlockError>>,
     owed: Owed,
     strays: RefCell<Strays>,
     buried: RefCell<Buried>,
@@ -144,7 +146,7 @@ impl<D: Disk> Copies<D> {
             peers,
             known: RefCell::new(known),
             couriers: RefCell::default(),
-            fetching: Fetching::default(),
+            fetching: UnderWay::default(),
             owed,
             strays: RefCell::default(),
             buried: RefCell::default(),
@@ -177,12 +179,17 @@ impl<D: Disk> Copies<D> {
 
     /// Where this block belongs.
     fn homes(&self, id: &BlockId) -> Option<Homes> {
-        self.homes_of(partition_of(id))
+        self.homes_of(id.partition())
     }
 
     /// Where the blocks of a partition belong.
     fn homes_of(&self, partition: u8) -> Option<Homes> {
         Some(Homes::of(self.placement()?, partition))
+    }
+
+    /// Whether this block belongs on other nodes and not on this one.
+    fn is_stray(&self, id: &BlockId) -> bool {
+        self.homes(id).is_some_and(|homes| homes.here().is_none())
     }
 
     /// Blocks belong there from now on. On the disk when this returns.
@@ -246,8 +253,8 @@ impl<D: Disk> Copies<D> {
         let Some(homes) = self.homes(&block.id) else {
             return Ok(());
         };
-        let mut have: BTreeSet<u8> = homes.here().into_iter().collect();
-        let mut seen: Vec<Epoch> = have.iter().map(|_| self.shared.epochs.now()).collect();
+        let own = homes.here().map(|own| (own, self.shared.epochs.now()));
+        let mut have: Holders = own.into_iter().collect();
         let others = homes.others();
         let (told, mut news) = mpsc::unbounded_channel();
         for node in &others {
@@ -265,8 +272,7 @@ impl<D: Disk> Copies<D> {
         while !homes.suffice(&have) {
             match tokio::time::timeout_at(deadline, news.recv()).await {
                 Ok(Some((node, Ok(epoch)))) => {
-                    have.insert(node);
-                    seen.push(epoch);
+                    have.insert(node, epoch);
                 }
                 Ok(Some((node, Err(error)))) => {
                     refused.push(format!("{} {error}", homes.name(node)));
@@ -280,12 +286,13 @@ impl<D: Disk> Copies<D> {
         }
         while let Ok((node, brought)) = news.try_recv() {
             if let Ok(epoch) = brought {
-                have.insert(node);
-                seen.push(epoch);
+                have.insert(node, epoch);
             }
         }
+        let is_everywhere = others.iter().all(|node| have.contains_key(node));
+        let seen = have.into_values().collect();
         self.shared.pins.borrow_mut().saw(Name::from(block), seen);
-        if others.iter().all(|node| have.contains(node)) {
+        if is_everywhere {
             if homes.here().is_none() {
                 self.strays.borrow_mut().add(block.id, block.length);
             }
@@ -295,7 +302,7 @@ impl<D: Disk> Copies<D> {
     }
 
     /// The block stays on some nodes and not on others, and nobody owes it: the audit makes the nodes alike again.
-    fn too_few(&self, homes: &Homes, have: &BTreeSet<u8>, refused: Vec<String>) -> BlockError {
+    fn too_few(&self, homes: &Homes, have: &Holders, refused: Vec<String>) -> BlockError {
         self.audit_soon();
         homes.too_few(have, refused)
     }
@@ -368,11 +375,6 @@ async fn read_placement(file: &impl DiskFile) -> Result<Option<Placement>, Errno
     let (read, bytes) = file.read_at(Vec::new(), 0, PLACEMENT_BYTES_MAX).await;
     read?;
     Ok(homes::decode(&bytes))
-}
-
-/// The partition of a block. The directories of files are by the same byte.
-fn partition_of(id: &BlockId) -> u8 {
-    id.0.first().copied().unwrap_or(0)
 }
 
 /// A block that is a file.

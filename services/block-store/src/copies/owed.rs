@@ -17,7 +17,7 @@ use tokio::sync::{Notify, oneshot};
 /// Between two attempts to make up for what is owed.
 const AGAIN_AFTER: Duration = Duration::from_secs(2);
 
-/// Blocks that one round brings at the same time; [`Copies::bring`] bounds their bytes.
+/// Blocks that one round brings at the same time; [`Copies::carry`] bounds their bytes.
 const BROUGHT_AT_A_TIME: usize = 16;
 
 /// The names in `owed/`.
@@ -107,8 +107,8 @@ impl<D: Disk> Copies<D> {
                 runtime::warn!("mark of {id:?} was not removed: {errno}");
             }
             // It may have been here only until the others have it.
-            if let (Some(homes), Some(block)) = (self.homes(id), self.file_here(id))
-                && homes.here().is_none()
+            if self.is_stray(id)
+                && let Some(block) = self.file_here(id)
             {
                 self.strays.borrow_mut().add(*id, block.length);
             }
@@ -155,9 +155,10 @@ impl<D: Disk> Copies<D> {
         let mut errands = Vec::new();
         let mut in_question = Vec::new();
         for id in page {
-            match (courier.errand(id), here(id)) {
-                (Some(errand), Some(block)) => errands.push((errand, block)),
-                _ => in_question.push(*id),
+            let errand = courier.errands.get(id);
+            match errand.and_then(|errand| Some((Some(errand), here(id)?))) {
+                Some(errand) => errands.push(errand),
+                None => in_question.push(*id),
             }
         }
         let mut left = Vec::new();
@@ -171,14 +172,13 @@ impl<D: Disk> Copies<D> {
         let Ok(lacking) = lacking else {
             return page.to_vec();
         };
-        let under_way = errands
-            .into_iter()
-            .map(|(errand, block)| (Some(errand), block));
         let new = lacking.iter().filter_map(&here).map(|block| (None, block));
-        let brought = under_way.chain(new).map(|(errand, block)| async move {
+        let all = errands.into_iter().chain(new);
+        let brought = all.map(|(errand, block)| async move {
             let brought = match errand {
                 Some(errand) => self.run(&errand, node, &block).await,
-                None => self.bring_again(node, &block).await,
+                // No write waits for it; whoever writes the same block meanwhile brings it on its own.
+                None => self.carry(node, &block, true).await,
             };
             (block.id, brought)
         });

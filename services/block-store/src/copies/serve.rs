@@ -58,7 +58,7 @@ impl<D: Disk> Copies<D> {
                 if is_new {
                     self.arrivals.borrow_mut().add(length);
                 }
-                if self.homes(&id).is_some_and(|homes| homes.here().is_none()) {
+                if self.is_stray(&id) {
                     self.strays.borrow_mut().add(id, length);
                 }
                 Ok(CopyAnswer::Kept(self.shared.epochs.now()))

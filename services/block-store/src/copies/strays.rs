@@ -79,8 +79,7 @@ impl<D: Disk> Copies<D> {
         let surplus = self.strays.borrow_mut().take_surplus(bytes_max);
         let mut marked = Vec::new();
         for (id, length) in surplus {
-            let elsewhere = self.homes(&id).is_some_and(|homes| homes.here().is_none());
-            if !elsewhere || self.file_here(&id).is_none() {
+            if !self.is_stray(&id) || self.file_here(&id).is_none() {
                 continue;
             }
             // Known until it is gone, and behind the others until its next turn.
@@ -100,11 +99,10 @@ impl<D: Disk> Copies<D> {
         let mut gone = Vec::new();
         for block in blocks {
             let (id, name) = (block.id, Name::from(&block));
-            let elsewhere = self.homes(&id).is_some_and(|homes| homes.here().is_none());
             let wanted = lacking.contains(&id) || self.owed.contains(&id);
             // Judged and removed without a pause in between, so that no commit of it can come in between.
             let condemned = self.shared.pins.borrow().is_condemned(session, name);
-            if elsewhere && condemned && !wanted && self.files.remove(&id) {
+            if self.is_stray(&id) && condemned && !wanted && self.files.remove(&id) {
                 self.shared.pins.borrow_mut().forget(name);
                 self.strays.borrow_mut().forget(&id);
                 gone.push(block);
@@ -116,13 +114,9 @@ impl<D: Disk> Copies<D> {
     /// A block has been swept.
     pub(crate) fn bury(&self, id: &BlockId) {
         self.strays.borrow_mut().forget(id);
-        self.buried.borrow_mut().add(*id);
-    }
-
-    /// All steps at once, for tests in which no write is under way.
-    #[cfg(test)]
-    pub(super) async fn let_strays_go_beyond(&self, bytes_max: u64) {
-        let condemned = self.condemn_strays_beyond(bytes_max, self.own);
-        self.let_go(self.own, condemned).await;
+        // To a node alone nobody brings anything back.
+        if self.placement().is_some() {
+            self.buried.borrow_mut().add(*id);
+        }
     }
 }

@@ -13,9 +13,10 @@ use super::*;
 use crate::disk::blocking::Blocking;
 use crate::store::Store;
 use crate::tests::{Node, bytes_of, files_below, flip, get, put_file, put_small, usage};
-use protocol::block::{BlockCall, Blocks};
+use protocol::block::{BlockCall, Blocks, Epoch};
 use protocol::copies::{NAMES_MAX, PARTITIONS, PlacedNode};
 use runtime::Client;
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 /// In memory where the host has a file system there: these tests are about what is told to whom, and a disk would be most of their time.
@@ -181,6 +182,14 @@ impl World {
         let all = 0..self.nodes.len();
         all.filter(|node| self.file(*node, block).exists())
             .collect()
+    }
+}
+
+impl Copies<Blocking> {
+    /// All steps at once, where no write is under way.
+    async fn let_strays_go_beyond(&self, bytes_max: u64) {
+        let condemned = self.condemn_strays_beyond(bytes_max, self.own);
+        self.let_go(self.own, condemned).await;
     }
 }
 

@@ -263,3 +263,19 @@ fn the_time_of_the_last_scrub_is_known_after_a_restart_and_a_torn_one_is_none() 
         assert_eq!(node.store.copies.inventory().scrubbed_ms, 0);
     });
 }
+
+#[test]
+fn a_time_of_the_last_scrub_that_cannot_be_read_keeps_no_store_from_starting() {
+    run(async {
+        // One that cannot be read though it opens, and one that does not open.
+        let directory = |path: &Path| std::fs::create_dir(path).unwrap();
+        let link = |path: &Path| std::os::unix::fs::symlink("placement", path).unwrap();
+        for make in [&directory as &dyn Fn(&Path), &link] {
+            let home = tempfile::tempdir().unwrap();
+            make(&home.path().join("scrubbed"));
+            let node = Node::start(home.path(), Blocking::default()).await;
+            assert_eq!(node.store.copies.inventory().scrubbed_ms, 0);
+            put_small(&node.connect(), b"small").await.unwrap();
+        }
+    });
+}

@@ -28,7 +28,7 @@ use futures_util::future::try_join_all;
 use protocol::block::{BlockAnswer, BlockCall, BlockError, BlockRef, Epoch, LIST_MAX, Place};
 use protocol::metadata::MetadataError;
 use protocol::peers::{PeersCall, REFERENCED_MAX};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// How often there is a look at garbage and strays: each costs a command in every shard where there are some, and writes that are under way a second attempt.
@@ -79,23 +79,16 @@ impl Sweep {
         blocks: &[BlockRef],
         again: bool,
     ) -> Result<Vec<Epoch>, MetadataError> {
-        let mut earliest: BTreeMap<u64, u64> = BTreeMap::new();
+        let mut epochs = Vec::new();
         for page in blocks.chunks(LIST_MAX) {
             let blocks = page.to_vec();
-            let confirmed = match self.call(&BlockCall::Confirm { blocks, again }).await? {
-                Ok(BlockAnswer::Confirmed(epochs)) => epochs,
+            match self.call(&BlockCall::Confirm { blocks, again }).await? {
+                Ok(BlockAnswer::Confirmed(confirmed)) => epochs.extend(confirmed),
                 Err(BlockError::NoSuchBlock) => return Err(swept_away()),
                 other => return Err(unexpected(other)),
-            };
-            for Epoch { store, number } in confirmed {
-                let known = earliest.entry(store).or_insert(number);
-                *known = number.min(*known);
             }
         }
-        let epochs = earliest.into_iter();
-        Ok(epochs
-            .map(|(store, number)| Epoch { store, number })
-            .collect())
+        Ok(Epoch::earliest(epochs))
     }
 
     /// From now on no shard takes a write that saw its blocks in this node's store before `since`.

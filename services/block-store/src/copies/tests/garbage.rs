@@ -178,6 +178,38 @@ fn a_record_of_a_time_alone_is_confirmed_as_a_file() {
     });
 }
 
+#[test]
+fn all_blocks_of_one_confirm_are_judged_by_one_placement_though_another_comes_meanwhile() {
+    run(async {
+        let world = World::of(3).await;
+        let client = world.client(0);
+        let record = put_small(&client, &bytes_of(1, 5_000)).await.unwrap();
+        let file = put_file(&client, &bytes_of(2, 100_000)).await.unwrap();
+        world.place(1, THREE, None).await;
+        let copies = world.copies(0);
+        let disk = copies.files.disk.clone();
+        disk.0.held.set(true);
+        let confirming = {
+            let copies = copies.clone();
+            tokio::task::spawn_local(async move { copies.confirm(vec![record, file], true).await })
+        };
+        // The record is being made a file, and the other block was not looked at.
+        while disk.0.waiting.get() == 0 {
+            tokio::task::yield_now().await;
+        }
+        // The same nodes have other numbers there.
+        let mut renumbered = placement(6, 2, 3, &[&[3, 4, 5]], None);
+        for (node, at) in renumbered.nodes.iter_mut().zip([3, 4, 5, 0, 1, 2]) {
+            node.name = name(at);
+        }
+        assert!(renumbered.is_sound());
+        *copies.known.borrow_mut() = Known::Placed(Rc::new(renumbered));
+        disk.release();
+        let seen = confirming.await.unwrap().unwrap();
+        assert!(seen.len() >= 2, "{seen:?}");
+    });
+}
+
 const NODES: usize = 4;
 const STEPS: usize = 160;
 const SEEDS: u64 = 20;
