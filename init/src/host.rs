@@ -2,6 +2,7 @@
 
 use crate::Identity;
 use manifests::Policy;
+use protocol::cluster::NodeKey;
 use rustix::fs::{Mode, OFlags, mkdirat, open, openat, statfs};
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -26,13 +27,19 @@ pub(crate) fn raise_open_files(policy: &Policy) {
     }
 }
 
+/// What the node's cgroups are called: no other node of this host has the same, though it may have the same name.
+pub(crate) fn cgroup_name(identity: &Identity, key: &NodeKey) -> String {
+    let [a, b, c, d, ..] = key.0;
+    let key = u32::from_be_bytes([a, b, c, d]);
+    format!("trousseau-{}-{key:08x}", identity.name)
+}
+
 /// The node's cgroup directories, one cgroup in them for each daemon and service, and what could not be had.
-pub(crate) fn cgroups(identity: &Identity, root: bool) -> (Cgroups, Vec<String>) {
+pub(crate) fn cgroups(name: &str, root: bool) -> (Cgroups, Vec<String>) {
     if !root {
         let why = "limits of memory, processes and processor share: an ordinary user has no cgroup to set them in";
         return (Cgroups::new(Vec::new()), vec![why.into()]);
     }
-    let name = format!("trousseau-{}", identity.name);
     let is_v2 = statfs("/sys/fs/cgroup").is_ok_and(|host| host.f_type == CGROUP2);
     let wanted: &[(&str, &str, &str)] = if is_v2 {
         &[(
@@ -49,7 +56,7 @@ pub(crate) fn cgroups(identity: &Identity, root: bool) -> (Cgroups, Vec<String>)
     };
     let (mut given, mut missing) = (Vec::new(), Vec::new());
     for (kind, path, what) in wanted {
-        match directory(path, &name, is_v2) {
+        match directory(path, name, is_v2) {
             Ok(directory) => given.push(((*kind).to_owned(), directory)),
             Err(errno) => missing.push(format!("{what}: {path}: {errno}")),
         }
@@ -58,8 +65,7 @@ pub(crate) fn cgroups(identity: &Identity, root: bool) -> (Cgroups, Vec<String>)
 }
 
 /// Removes the node's cgroups, which are empty once everything has stopped. What is not there or not empty stays.
-pub(crate) fn remove_cgroups(identity: &Identity) {
-    let name = format!("trousseau-{}", identity.name);
+pub(crate) fn remove_cgroups(name: &str) {
     for parent in ["", "memory/", "pids/", "cpu/"] {
         let own = format!("/sys/fs/cgroup/{parent}{name}");
         for entry in std::fs::read_dir(&own).into_iter().flatten().flatten() {

@@ -155,6 +155,8 @@ pub fn run(config: Config) -> Result<Power, Error> {
 struct Init {
     config: Config,
     identity: Identity,
+    /// The name of its cgroups.
+    cgroup: String,
     signals: SignalFd,
     daemons: Daemons,
     log: log::Log,
@@ -179,7 +181,9 @@ impl Init {
             .prepare(&config.policy, &config.wish, config.root)?;
         host::raise_open_files(&config.policy);
         let processes = processes::Processes::new()?;
-        let (cgroups, mut missing) = host::cgroups(&identity, config.root);
+        let keys = identity::Keys::of(config.data.as_fd())?;
+        let cgroup = host::cgroup_name(&identity, &keys.node_key);
+        let (cgroups, mut missing) = host::cgroups(&cgroup, config.root);
         if !config.root {
             missing.push("a user of its own for each service: the node runs as an ordinary user, who has only one".into());
         }
@@ -193,7 +197,6 @@ impl Init {
             }
             None => (None, None),
         };
-        let keys = identity::Keys::of(config.data.as_fd())?;
         let mut log = log::Log::on(console);
         for line in ignored(&config.wish, &identity) {
             log.line("init", &line);
@@ -205,6 +208,7 @@ impl Init {
         Ok(Self {
             config,
             identity,
+            cgroup,
             signals,
             daemons,
             log,
@@ -238,7 +242,7 @@ impl Init {
             if let Some(then) = self.stopping
                 && self.daemons.stop()
             {
-                host::remove_cgroups(&self.identity);
+                host::remove_cgroups(&self.cgroup);
                 self.log.line("init", "info: the node has stopped");
                 return Ok(then);
             }
