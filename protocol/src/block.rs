@@ -27,7 +27,7 @@ impl Conversation for Blocks {
     type Answer = Result<BlockAnswer, BlockError>;
     const NAME: &'static str = "blocks";
     const NUMBER: u8 = 6;
-    const VERSION: u8 = 3;
+    const VERSION: u8 = 4;
 }
 
 /// A block's name: BLAKE3 of its bytes, keyed with its bucket's key, so that nobody can probe another bucket's content.
@@ -153,6 +153,9 @@ pub enum BlockCall {
     Open {
         /// Which block.
         block: BlockRef,
+        /// What the caller is going to open next, if it knows: where that has to come from another node, it is on its way from now on. A hint, of
+        /// which nothing is answered.
+        next: Option<BlockRef>,
     },
     /// These blocks are referenced now (or will never be): takes back one pin of this connection for each. Every Commit and Store pins once, also
     /// of a block that exists already. Unknown ones are ignored.

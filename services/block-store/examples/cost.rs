@@ -102,7 +102,7 @@ async fn measure(door: &Channel, process: &Process, seconds: f64) {
     }
     let block = store(&client, 0, 16 * 1024).await;
     for concurrency in [1, 16] {
-        let work = async |_| drop(call(&client, BlockCall::Open { block }).await);
+        let work = async |_| drop(call(&client, BlockCall::Open { block, next: None }).await);
         report(process, "Open of 16 KiB", concurrency, seconds, work).await;
     }
     for concurrency in [1, 4, 16] {
@@ -120,7 +120,7 @@ async fn measure(door: &Channel, process: &Process, seconds: f64) {
     }
     let block = file(&client, 0, 1 << 20).await;
     for concurrency in [1, 16] {
-        let work = async |_| drop(call(&client, BlockCall::Open { block }).await);
+        let work = async |_| drop(call(&client, BlockCall::Open { block, next: None }).await);
         report(process, "Open of 1 MiB, again", concurrency, seconds, work).await;
     }
     let mut fresh = Vec::new();
@@ -130,7 +130,7 @@ async fn measure(door: &Channel, process: &Process, seconds: f64) {
     let next = Cell::new(0);
     let work = async |_| {
         let block = fresh[next.replace((next.get() + 1) % fresh.len())];
-        call(&client, BlockCall::Open { block }).await;
+        call(&client, BlockCall::Open { block, next: None }).await;
     };
     report(
         process,

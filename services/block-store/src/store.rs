@@ -252,7 +252,12 @@ impl<D: Disk> Store<D> {
             BlockCall::Store { id, key, bytes } => {
                 return self.store(session, id, key, bytes).await;
             }
-            BlockCall::Open { block } => return self.open_block(&block).await,
+            BlockCall::Open { block, next } => {
+                if let Some(next) = next {
+                    self.copies.fetch_ahead(next);
+                }
+                return self.open_block(&block).await;
+            }
             BlockCall::Abandon { writer } => {
                 if session.writers.borrow_mut().remove(&writer) {
                     self.files.abandon(writer);

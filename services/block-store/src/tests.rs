@@ -205,7 +205,7 @@ pub(crate) async fn put_small(
 
 /// The block's bytes, however they come.
 pub(crate) async fn get(client: &Client<Blocks>, block: BlockRef) -> Result<Vec<u8>, BlockError> {
-    match call(client, BlockCall::Open { block }).await? {
+    match call(client, BlockCall::Open { block, next: None }).await? {
         (BlockAnswer::Bytes(bytes), _) => Ok(bytes),
         (BlockAnswer::File { length }, descriptors) => {
             let mut bytes = vec![0; length as usize];

@@ -212,7 +212,13 @@ impl Sweep {
 
     /// Whether the store has the block. An error: it could not be asked, or cannot vouch for it.
     pub(crate) async fn exists(&self, block: &BlockRef) -> Result<bool, MetadataError> {
-        match self.call(&BlockCall::Open { block: *block }).await? {
+        match self
+            .call(&BlockCall::Open {
+                block: *block,
+                next: None,
+            })
+            .await?
+        {
             Ok(_) => Ok(true),
             Err(BlockError::NoSuchBlock) => Ok(false),
             Err(error) => Err(MetadataError::Unavailable(error.to_string())),

@@ -81,8 +81,18 @@ fn an_upload_in_parts_is_one_object() {
     let whole = bodies.concat();
     let sum = checksum::of(Algorithm::Crc64Nvme, &whole).to_base64();
     assert_eq!(done.element("ChecksumCRC64NVME").unwrap(), sum);
+    house.blocks.lock().unwrap().opened.clear();
     let got = client.get("/bucket/k").expect(200);
     assert!(got.body == whole);
+    // Each opening names the block after it, also the first one of the next part.
+    let opened = house.blocks.lock().unwrap().opened.clone();
+    assert!(opened.len() >= 5, "{opened:?}");
+    let after = opened.iter().skip(1).map(|(block, _)| Some(*block));
+    let after: Vec<_> = after.chain([None]).collect();
+    assert_eq!(
+        opened.iter().map(|(_, next)| *next).collect::<Vec<_>>(),
+        after
+    );
     assert_eq!(got.header("etag"), Some(etag.as_str()));
     assert_eq!(got.header("content-type"), Some("video/x"));
     // Across the border of two parts.

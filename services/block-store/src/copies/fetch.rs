@@ -5,8 +5,9 @@ use super::{Copies, Homes, PeerError, file};
 use crate::check::matches;
 use crate::disk::Disk;
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use protocol::block::{BlockError, BlockRef, HashKey};
+use protocol::block::{BlockError, BlockRef, HashKey, Place};
 use protocol::copies::{CopyAnswer, CopyCall};
+use std::rc::Rc;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -22,6 +23,9 @@ const HEDGE_AFTER_MAX: Duration = Duration::from_secs(3);
 /// A node whose bytes keep coming is waited for: a second one would send the same over a line that may be thin. At this pace a block takes so many times the
 /// patience.
 const PATIENCES_MAX: u32 = 64;
+
+/// Blocks that nobody has asked for yet which are got at a time: each takes up to 4 MiB of memory.
+const AHEAD_MAX: usize = 4;
 
 impl<D: Disk> Copies<D> {
     /// Gets a block that is not on this disk, or is damaged there, from another node, and keeps it. Answers it as a file.
@@ -45,6 +49,22 @@ impl<D: Disk> Copies<D> {
             .await
             .clone()?;
         Ok(file(block.id, length))
+    }
+
+    /// Begins to get a block that will be asked for next, if it is not here: so that a line to another node is not idle between two blocks of one object. It begins
+    /// behind whatever the caller asks for without a pause.
+    pub(crate) fn fetch_ahead(self: &Rc<Self>, block: BlockRef) {
+        let is_missing = block.place == Place::File && self.has(&block.id) == Ok(false);
+        if !is_missing || self.placement().is_none() || self.ahead.get() >= AHEAD_MAX {
+            return;
+        }
+        self.ahead.set(self.ahead.get() + 1);
+        let copies = self.clone();
+        tokio::task::spawn_local(async move {
+            // Whoever asks for it hears why it did not come.
+            let _ = copies.fetch(&block).await;
+            copies.ahead.set(copies.ahead.get() - 1);
+        });
     }
 
     async fn first_sound(

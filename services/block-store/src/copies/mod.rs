@@ -103,6 +103,8 @@ pub(crate) struct Copies<D: Disk> {
     couriers: RefCell<BTreeMap<String, Rc<Courier>>>,
     /// Fetches under way, each with the length of the block.
     fetching: UnderWay<Result<u32, BlockError>>,
+    /// How many of them nobody has asked for yet.
+    ahead: Cell<usize>,
     owed: Owed,
     strays: RefCell<Strays>,
     buried: RefCell<Buried>,
@@ -147,6 +149,7 @@ impl<D: Disk> Copies<D> {
             known: RefCell::new(known),
             couriers: RefCell::default(),
             fetching: UnderWay::default(),
+            ahead: Cell::new(0),
             owed,
             strays: RefCell::default(),
             buried: RefCell::default(),

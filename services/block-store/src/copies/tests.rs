@@ -422,6 +422,36 @@ fn a_block_that_is_elsewhere_is_read_through_any_node_and_kept_for_a_while() {
 }
 
 #[test]
+fn the_next_block_is_on_its_way_while_one_is_opened() {
+    run(async {
+        let world = World::of(4).await;
+        world.place(1, THREE, None).await;
+        let mut blocks = Vec::new();
+        for seed in 1..=3 {
+            let block = put_file(&world.client(1), &bytes_of(seed, 100_000)).await;
+            blocks.push(block.unwrap());
+        }
+        let [block, next, other] = blocks[..] else {
+            panic!("three blocks");
+        };
+        let client = world.client(3);
+        let open = async |block, next| {
+            let next = Some(next);
+            client.call(&BlockCall::Open { block, next }, &[]).await
+        };
+        open(block, next).await.unwrap().0.unwrap();
+        while world.holders(&next) != [0, 1, 2, 3] {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        // What is here is not asked for, and nothing but the hint is brought.
+        open(next, block).await.unwrap().0.unwrap();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(world.network.gets.get(), 2);
+        assert_eq!(world.holders(&other), [0, 1, 2]);
+    });
+}
+
+#[test]
 fn a_stray_stays_until_all_of_its_nodes_have_it() {
     run(async {
         let world = World::of(4).await;

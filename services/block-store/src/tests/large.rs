@@ -27,8 +27,12 @@ fn a_committed_block_reads_back_through_a_read_only_descriptor_of_its_own() {
         );
         assert_eq!(get(&client, block).await.unwrap(), bytes);
 
-        let (_, first) = call(&client, BlockCall::Open { block }).await.unwrap();
-        let (_, second) = call(&client, BlockCall::Open { block }).await.unwrap();
+        let (_, first) = call(&client, BlockCall::Open { block, next: None })
+            .await
+            .unwrap();
+        let (_, second) = call(&client, BlockCall::Open { block, next: None })
+            .await
+            .unwrap();
         for descriptor in first.iter().chain(&second) {
             let access = rustix::fs::fcntl_getfl(descriptor).unwrap() & OFlags::ACCMODE;
             assert_eq!(access, OFlags::RDONLY);

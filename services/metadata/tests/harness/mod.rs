@@ -387,7 +387,7 @@ impl FakeBlocks {
                 self.changed.notify_all();
                 Ok(BlockAnswer::Deleted(deleted))
             }
-            BlockCall::Open { block } => match state.blocks.contains_key(&block) {
+            BlockCall::Open { block, .. } => match state.blocks.contains_key(&block) {
                 true => Ok(BlockAnswer::Bytes(vec![0])),
                 false => Err(BlockError::NoSuchBlock),
             },

@@ -137,19 +137,24 @@ impl BlockLink {
         ))
     }
 
-    /// The right to read `block`, which metadata has named for the request at hand. A store that restarts meanwhile is waited for.
-    pub async fn open(&self, block: BlockRef) -> Result<OpenBlock, Failure> {
+    /// The right to read `block`, which metadata has named for the request at hand. `next`: the one that is to be opened after it. A store that
+    /// restarts meanwhile is waited for.
+    pub async fn open(
+        &self,
+        block: BlockRef,
+        next: Option<BlockRef>,
+    ) -> Result<OpenBlock, Failure> {
         if let Some(open) = self.remembered.get(&block) {
             return Ok(open);
         }
-        let open = self.ask(block).await?;
+        let open = self.ask(block, next).await?;
         self.remembered.keep(&block, &open);
         Ok(open)
     }
 
-    async fn ask(&self, block: BlockRef) -> Result<OpenBlock, Failure> {
+    async fn ask(&self, block: BlockRef, next: Option<BlockRef>) -> Result<OpenBlock, Failure> {
         let deadline = Instant::now() + UNAVAILABLE_WAIT;
-        let call = BlockCall::Open { block };
+        let call = BlockCall::Open { block, next };
         loop {
             let (answer, mut descriptors) = self.link.repeat(&call).await.map_err(Failure::Call)?;
             let file = descriptors.pop();

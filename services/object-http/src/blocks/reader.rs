@@ -136,7 +136,11 @@ impl Reader {
         let Some(extent) = self.next_extent().await? else {
             return Ok(None);
         };
-        match self.admission.worker().blocks.open(extent.block).await {
+        let admission = self.admission.clone();
+        let next = self.extents.front().map(|next| next.block);
+        let opening = admission.worker().blocks.open(extent.block, next);
+        let (opened, ()) = tokio::join!(opening, self.look_ahead());
+        match opened {
             Ok(open) => Ok(Some((extent, open))),
             Err(Failure::Store(BlockError::NoSuchBlock)) => Err(ReadFailure::Gone),
             Err(error) => {
@@ -145,6 +149,21 @@ impl Reader {
                 }
                 Err(ReadFailure::Error(error.into()))
             }
+        }
+    }
+
+    /// Finds the blocks of the next part before the last one of this part is opened, so that what comes after it can be said then.
+    async fn look_ahead(&mut self) {
+        if self.extents.len() > 1 {
+            return;
+        }
+        let Some((number, range)) = self.parts.front().cloned() else {
+            return;
+        };
+        // What goes wrong is found again, and said, when it is the part's turn.
+        if let Ok(part) = find_part(&self.admission, self.bucket, &self.upload, number).await {
+            self.parts.pop_front();
+            self.extents.extend(extents_of(&part.blocks, &range));
         }
     }
 

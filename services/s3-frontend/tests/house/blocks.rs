@@ -26,7 +26,8 @@ pub struct BlockState {
     pub writers: BTreeSet<u64>,
     next_writer: u64,
     next_page: u32,
-    pub opens: u64,
+    /// Each block that was opened, and what was said to be opened next.
+    pub opened: Vec<(BlockRef, Option<BlockRef>)>,
 }
 
 impl BlockState {
@@ -38,7 +39,7 @@ impl BlockState {
             writers: BTreeSet::new(),
             next_writer: 1,
             next_page: 0,
-            opens: 0,
+            opened: Vec::new(),
         }
     }
 
@@ -218,8 +219,8 @@ impl Session {
                 self.keep(&mut state, block, key);
                 Ok(BlockAnswer::Stored(block))
             }
-            BlockCall::Open { block } => {
-                state.opens += 1;
+            BlockCall::Open { block, next } => {
+                state.opened.push((block, next));
                 let key = *state.blocks.get(&block).ok_or(BlockError::NoSuchBlock)?;
                 let path = state.path_of(&block);
                 // A file that was cut behind our back is handed out as it is: a real store checks
