@@ -15,6 +15,8 @@ KNOWN_WITHIN = 120
 """Seconds until everybody knows everybody."""
 COPIED_WITHIN = 60
 """Seconds until every copy is where it belongs."""
+SHARDS = 8
+"""Of metadata, in every cluster."""
 
 
 class Cluster:

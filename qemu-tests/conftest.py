@@ -10,6 +10,10 @@ from cluster import Cluster
 from home import USERS, Home
 from machine import Machine
 
+MEASURED = "measured"
+LONGEST = ["test_profiles.py", "test_garbage.py", "test_machine.py", "test_three_machines.py", "test_faults.py", "test_setbacks.py", "test_cluster.py", "test_power_cut.py"]
+"""Begun first, so that at the end no worker has to do one of them while the others have nothing to do."""
+
 
 def pytest_addoption(parser):
     parser.addoption("--seed", type=int, default=secrets.randbits(32), help="of everything random")
@@ -18,6 +22,13 @@ def pytest_addoption(parser):
 
 def pytest_report_header(config):
     return f"seed: {config.getoption('seed')} (repeat with --seed)"
+
+
+def pytest_collection_modifyitems(items):
+    def turn(item):
+        return LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST)
+
+    items.sort(key=turn)
 
 
 @pytest.hookimpl(hookwrapper=True)
@@ -38,13 +49,30 @@ def pytest_runtest_makereport(item, call):
 
 
 @pytest.fixture
-def report(request, capsys):
-    """Shows a line of what was measured, whether or not the test fails."""
-    def show(line):
-        with capsys.disabled():
-            print(f"\n{request.node.name}: {line}")
+def report(request):
+    """Shows a line of what was measured when the test is over, whether or not it fails."""
+    return lambda line: request.node.user_properties.append((MEASURED, line))
 
-    return show
+
+class Shown:
+    """Shows what tests have reported, also those that ran in a worker of xdist."""
+
+    def __init__(self, terminal):
+        self.terminal = terminal
+
+    def pytest_runtest_logreport(self, report):
+        lines = [line for name, line in report.user_properties if name == MEASURED]
+        if report.when == "teardown" and lines:
+            self.terminal.ensure_newline()
+            for line in lines:
+                self.terminal.write_line(f"{report.nodeid.rpartition('::')[2]}: {line}")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_configure(config):
+    terminal = config.pluginmanager.getplugin("terminalreporter")
+    if terminal and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(Shown(terminal))
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from home import STOP_WITHIN, until
 from samples import MIB
 
 DISK_MIB = 768
@@ -34,5 +35,6 @@ def small_disk():
     try:
         yield disk
     finally:
-        subprocess.run(["umount", disk], check=True)
+        # The last process of a node that was killed may be ending still.
+        until(lambda: subprocess.run(["umount", disk], capture_output=True).returncode == 0, STOP_WITHIN, f"{disk} is not in use any more")
         shutil.rmtree(place)

@@ -91,12 +91,11 @@ def crash(home, kills, seed, budget_s=None, say=print):
 
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("user", USERS)
-def test_nothing_acknowledged_is_lost_by_kills(request, capsys, user):
+def test_nothing_acknowledged_is_lost_by_kills(request, report, user):
     kills = request.config.getoption("kills") or KILLS // len(USERS)
     budget = None if request.config.getoption("kills") else BUDGET_S / len(USERS)
-    with Home.start(user=user, web_domains=[]) as home, capsys.disabled():
-        print()
-        crash(home, kills, request.config.getoption("seed"), budget)
+    with Home.start(user=user, web_domains=[]) as home:
+        crash(home, kills, request.config.getoption("seed"), budget, report)
 
 
 @pytest.mark.parametrize("name", DAEMONS + SERVICES + TREE)

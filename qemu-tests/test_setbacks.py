@@ -10,14 +10,13 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from botocore.exceptions import BotoCoreError, ClientError
 
-from cluster import Cluster
+from cluster import SHARDS, Cluster
 from faults import PROCESSES
 from home import START_WITHIN, STOP_WITHIN, until
 from samples import MIB, bytes_of, keys_of
 from small_disk import small_disk
 
 AGAIN_WITHIN = 120
-SHARDS = 8
 LOG_KEPT = 2_048
 """Entries of a shard's log that are kept for nodes that are away (services/metadata/src/raft/group.rs)."""
 

@@ -241,6 +241,20 @@ def test_what_the_host_cannot_give_is_named(own_home):
         assert limited or missing, f"{name} has no cgroup of its own, and nobody said so: {groups}"
 
 
+def test_two_nodes_of_one_name_on_one_host_share_no_limit():
+    """A node of each of two clusters, say: what one takes of its limits is not the other's."""
+    def groups(home):
+        lines = [line for service in home.services().values() for line in Path(f"/proc/{service['pid']}/cgroup").read_text().splitlines()]
+        return {line for line in lines if "trousseau-twin" in line}
+
+    with Home() as one, Home() as other:
+        for home in (one, other):
+            home.arguments += ["--name", "twin"]
+            home.run()
+        assert groups(one).isdisjoint(groups(other))
+        assert groups(one) or one.ask("status")["limits_missing"]
+
+
 def test_services_tell_state_and_pid(own_home):
     for name, service in own_home.services().items():
         assert service["state"] == "ready", service

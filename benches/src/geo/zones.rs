@@ -33,6 +33,11 @@ impl Zones {
                 ip(&["-n", &name, "addr", "add", &address, "dev", DEVICE])?;
             }
             ip(&["-n", &name, "link", "set", DEVICE, "up"])?;
+            // As a machine of ours sets it (init/machine/src/boot.rs).
+            zones.within(zone, || {
+                let setting = "/proc/sys/net/ipv4/tcp_slow_start_after_idle";
+                std::fs::write(setting, "0").map_err(Error::world(setting))
+            })?;
         }
         Ok(zones)
     }
