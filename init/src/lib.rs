@@ -38,6 +38,8 @@ use std::fmt;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
+/// What the sealed copy of the static program is called; that of any other program is called as its service.
+pub const PROGRAM: &str = "trousseau";
 /// The most services beyond the built-in ones: the orchestrator gets each one's program in the one message that packs it, beside
 /// two edges, the program, two directories and at most three cgroup directories.
 pub const EXTRA_SERVICES_MAX: usize = protocol::channel::DESCRIPTORS_MAX - 8;

@@ -104,7 +104,9 @@ impl Processes {
             .or_else(|| pids.split_whitespace().next());
         let rollup = file("smaps_rollup");
         Process {
-            name: field(status, "Name:").unwrap_or_default().to_owned(),
+            name: self
+                .guest(host_pid)
+                .unwrap_or_else(|| field(status, "Name:").unwrap_or_default().to_owned()),
             pid: pid.and_then(|pid| pid.parse().ok()).unwrap_or(0),
             host_pid,
             resident_bytes: u64::from(number("VmRSS:")) * 1024,
@@ -122,6 +124,14 @@ impl Processes {
             descriptors: self.descriptors(host_pid),
             sockets: Vec::new(),
         }
+    }
+
+    /// The name of a service that is not built in: that of the sealed program that it executes (memfd_create(2)). What it calls itself is its word, and cut.
+    fn guest(&self, pid: u32) -> Option<String> {
+        let program = readlinkat(&self.proc, format!("{pid}/exe"), Vec::new()).ok()?;
+        let program = program.to_str().ok()?.strip_prefix("/memfd:")?;
+        let name = program.split_whitespace().next()?;
+        (name != crate::PROGRAM).then(|| name.to_owned())
     }
 
     fn descriptors(&self, pid: u32) -> Vec<(u32, String)> {

@@ -17,7 +17,7 @@ const GOSSIP: &str = "127.0.0.1:0";
 /// As the kernel starts it. Becomes the second stage.
 pub(crate) fn first_stage() -> ! {
     let error = boot::first_stage(|file| {
-        sandbox_profiles::program("trousseau", file.as_fd()).map_err(|error| error.to_string())
+        sandbox_profiles::program(init::PROGRAM, file.as_fd()).map_err(|error| error.to_string())
     });
     boot::fail(&mut Console::open(), &error)
 }

@@ -94,7 +94,7 @@ fn start(wish: &Wish) -> Result<Node, String> {
     })?;
     let itself =
         File::open("/proc/self/exe").map_err(|error| format!("/proc/self/exe: {error}"))?;
-    let program = sandbox_profiles::program("trousseau", itself.as_fd())
+    let program = sandbox_profiles::program(init::PROGRAM, itself.as_fd())
         .map_err(|error| error.to_string())?;
     let (ours, theirs) = Channel::pair().map_err(|errno| errno.to_string())?;
     let signals = catch_signals().map_err(|errno| format!("signalfd: {errno}"))?;

@@ -1,6 +1,6 @@
 //! The command line: which words mean what. Everything but `up` and `caps --can` is asked of the running node.
 
-use crate::{ask, image, nodes, up};
+use crate::{ask, extra, image, nodes, up};
 use machine::Webhooks;
 use machine::node_toml::{Copies, Name, Reachable};
 use protocol::token::{Token, TokenError};
@@ -41,7 +41,7 @@ const OPTIONS: &str = "
   --join TOKEN           join the cluster whose node printed TOKEN (`trousseau invite`), at the first start
   --copies N             as many copies of each block and each shard, in a cluster that this node makes: 1, 2, 3 or 5; they are made
                          when its first layout is applied (later: `trousseau layout copies N`)
-  --service MANIFEST     also run the service of this manifest (docs/ARCHITECTURE.md)
+  --service MANIFEST     also run the service of this manifest (docs/ARCHITECTURE.md); before `caps --can`: it counts, too
   --node FILE            what the owner writes down about a machine (docs/MACHINE.md)
   -o IMAGE               the disk image: for a USB stick, a disk or a virtual machine
   --size SIZE            its size, as 512M, 2GiB or 8GB (default 512M; a boot uses the disk to its end whatever this was)
@@ -132,14 +132,20 @@ pub(crate) fn obey(words: Vec<String>) -> ExitCode {
         ["help" | "--help" | "-h"] => print(&help()),
         ["version" | "--version"] => print(concat!("trousseau ", env!("CARGO_PKG_VERSION"), "\n")),
         [verb, ..] => {
-            if let Some(option) = options.of_up.first() {
+            // What one's own services can reach is asked of their manifests, which no node need run.
+            let asks_manifests = matches!(rest.as_slice(), ["caps", "--can", ..]);
+            let mut of_up = options.of_up.iter();
+            if let Some(option) = of_up.find(|one| **one != "--service" || !asks_manifests) {
                 return usage(&format!("{option} belongs to `up`, not to `{verb}`"));
             }
             match rest.as_slice() {
-                ["caps", "--can", from, to] => {
-                    let (status, text) = console::can(from, to, options.json);
-                    ask::show(status, &text)
-                }
+                ["caps", "--can", from, to] => match extra::read(&options.services) {
+                    Ok((_, policy)) => {
+                        let (status, text) = console::can(&policy, from, to, options.json);
+                        ask::show(status, &text)
+                    }
+                    Err(why) => ask::show(1, &format!("trousseau: {why}\n")),
+                },
                 ["caps", "--can", ..] => usage("caps --can takes two names"),
                 // Which words go with a verb is judged by the console.
                 [verb, ..]

@@ -1,17 +1,15 @@
-//! `caps --can A B`: from the manifests alone. The command line answers it so without a node, too.
+//! `caps --can A B`: from the manifests alone, a node's or those that the command line has read.
 
 use crate::report::{Answer, Refusal, Report};
-use manifests::{BUILT_IN, Policy, Reach};
+use manifests::{Policy, Reach};
 use serde_json::json;
 
 /// The whole answer: exit status and text. 0 for yes and for no, 1 for names that no manifest mentions.
-pub fn can(from: &str, to: &str, json: bool) -> (u8, String) {
-    Refusal::rendered(reach(from, to), json)
+pub fn can(policy: &Policy, from: &str, to: &str, json: bool) -> (u8, String) {
+    Refusal::rendered(reach(policy, from, to), json)
 }
 
-pub(crate) fn reach(from: &str, to: &str) -> Answer {
-    let policy = Policy::parse(BUILT_IN.iter().copied())
-        .map_err(|error| Refusal::Failed(error.to_string()))?;
+pub(crate) fn reach(policy: &Policy, from: &str, to: &str) -> Answer {
     let reach = policy.can(from, to);
     let facts = match &reach {
         Reach::Path(steps) => json!({"from": from, "to": to, "can": true, "path": steps}),

@@ -28,6 +28,7 @@ mod verbs;
 
 pub use can::can;
 
+use manifests::{ManifestError, Policy};
 use protocol::channel::MessageError;
 use report::Refusal;
 use runtime::{Bus, Given};
@@ -40,6 +41,8 @@ use tokio::task::LocalSet;
 pub enum Error {
     /// It was not packed as its manifest says, or its supervisor has gone.
     Runtime(runtime::Error),
+    /// The manifests contradict each other.
+    Manifest(ManifestError),
     /// The event loop could not be made.
     Loop(std::io::Error),
     /// Nobody comes in by the door any more: the bus has gone, or speaks another conversation.
@@ -50,6 +53,7 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Runtime(error) => error.fmt(f),
+            Self::Manifest(error) => error.fmt(f),
             Self::Loop(error) => write!(f, "event loop: {error}"),
             Self::Door(error) => write!(f, "door: {error}"),
         }
@@ -71,11 +75,13 @@ pub fn run(mut given: Given) -> Result<(), Error> {
     let bus = given.channel("bus")?;
     let (access_key, secret_key) = (given.setting("access_key")?, given.setting("secret_key")?);
     let named = explain::Named::new(&given.setting("webhooks")?);
+    let policy = Policy::with_extra(&given.settings_named(manifests::SETTING_PREFIX));
+    let policy = policy.map_err(Error::Manifest)?;
     let supervisor = given.finish()?;
     let tokio = runtime::event_loop().map_err(Error::Loop)?;
     LocalSet::new().block_on(&tokio, async {
         let bus = Bus::new(bus).map_err(Error::Loop)?;
-        let verbs = Rc::new(verbs::Verbs::new(bus, named));
+        let verbs = Rc::new(verbs::Verbs::new(bus, policy, named));
         let control = sessions::Control::new(control).map_err(Error::Loop)?;
         let door = sessions::Entrance::new(door).map_err(Error::Loop)?;
         if !access_key.is_empty() {

@@ -4,7 +4,7 @@ use crate::explain::{self, Known};
 use crate::report::{Answer, Refusal, Report};
 use crate::schedule;
 use crate::verbs::{Daemon, Verbs, gone, odd};
-use manifests::{BUILT_IN, Manifest, Policy};
+use manifests::Manifest;
 use protocol::block::{BlockAnswer, BlockCall, Usage};
 use protocol::inspect::{
     ELSEWHERE, InspectAnswer, InspectCall, LIST_MAX, Node, Power, Process, Service,
@@ -289,8 +289,7 @@ pub(crate) async fn descriptors(verbs: &Verbs, service: Option<&str>) -> Answer 
 
 /// For each process: what its manifest declares, what it was given, what it really holds, what its filter allows.
 pub(crate) async fn caps(verbs: &Verbs) -> Answer {
-    let policy = Policy::parse(BUILT_IN.iter().copied())
-        .map_err(|error| Refusal::Failed(error.to_string()))?;
+    let policy = &verbs.policy;
     let (services, processes) = (supervised(verbs).await?, processes(verbs).await?);
     let nodes = other_nodes(verbs).await;
     let known = Known {
@@ -309,7 +308,7 @@ pub(crate) async fn caps(verbs: &Verbs) -> Answer {
         let unexplained: Vec<String> = process
             .descriptors
             .iter()
-            .filter(|(number, what)| !explain::is_explained(&policy, known, process, *number, what))
+            .filter(|(number, what)| !explain::is_explained(policy, known, process, *number, what))
             .map(|(number, what)| format!("{number} {what}"))
             .collect();
         json!({

@@ -11,6 +11,7 @@ mod world;
 
 use crate::explain::Named;
 use crate::verbs::Verbs;
+use manifests::{BUILT_IN, Policy};
 use proptest::prelude::*;
 use protocol::inspect::{
     LIST_MAX, Machine, Power, TEXT_BYTES_MAX, Verb, WORD_BYTES_MAX, WORDS_MAX,
@@ -33,7 +34,8 @@ fn run(test: impl Future<Output = ()>) {
 
 /// A console whose bus leads into `world`.
 fn console(world: &Rc<World>) -> Rc<Verbs> {
-    Rc::new(Verbs::new(world.bus(), Named::default()))
+    let policy = Policy::parse(BUILT_IN.iter().copied()).unwrap();
+    Rc::new(Verbs::new(world.bus(), policy, Named::default()))
 }
 
 async fn say(console: &Verbs, words: &[&str], json: bool) -> (u8, String) {

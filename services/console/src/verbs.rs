@@ -3,6 +3,7 @@
 use crate::explain::Named;
 use crate::report::{Answer, Refusal};
 use crate::{access, buckets, can, layout, metrics, node, nodes, policy, schedule, status, trace};
+use manifests::Policy;
 use protocol::block::Blocks;
 use protocol::inspect::{
     INPUT_BYTES_MAX, Inspect, InspectAnswer, InspectCall, Power, Verb, WORD_BYTES_MAX, WORDS_MAX,
@@ -30,12 +31,14 @@ pub(crate) struct Verbs {
     pub(crate) blocks: Link<Blocks>,
     /// Held while rights are read, changed and written: of two people who change them at a time, both count.
     pub(crate) changing_rights: Mutex<()>,
+    /// What the manifests of this node say.
+    pub(crate) policy: Policy,
     /// Where processes may be connected to outside of the node.
     pub(crate) named: Named,
 }
 
 impl Verbs {
-    pub(crate) fn new(bus: Bus, named: Named) -> Self {
+    pub(crate) fn new(bus: Bus, policy: Policy, named: Named) -> Self {
         Self {
             init: Link::new(bus.clone(), "init"),
             orchestrator: Link::new(bus.clone(), "orchestrator"),
@@ -43,6 +46,7 @@ impl Verbs {
             metadata: Link::new(bus.clone(), "metadata"),
             blocks: Link::new(bus, "block-store"),
             changing_rights: Mutex::new(()),
+            policy,
             named,
         }
     }
@@ -88,7 +92,7 @@ impl Verbs {
             ["node", words @ ..] => nodes::node(self, words).await,
             ["services"] => node::services(self).await,
             ["caps"] => node::caps(self).await,
-            ["caps", "--can", from, to] => can::reach(from, to),
+            ["caps", "--can", from, to] => can::reach(&self.policy, from, to),
             ["fds"] => node::descriptors(self, None).await,
             ["fds", service] => node::descriptors(self, Some(service)).await,
             ["layout"] | ["layout", "show"] => layout::show(self).await,

@@ -35,7 +35,12 @@ pub(crate) struct Means {
     pub(crate) first_user: u32,
     /// The node's values, as `node:<name>`.
     pub(crate) settings: Vec<(String, String)>,
+    /// The texts of the manifests that are not built in, as `manifest:<file>`.
+    pub(crate) manifests: Vec<(String, String)>,
 }
+
+/// What a manifest writes that wants to know the manifests that are not built in: a setting `manifest:<file>` for each.
+const MANIFESTS: &str = "$manifests";
 
 impl Means {
     /// Whether the node listens wherever the service does, has somewhere to dial, and has what the service needs. One whose addresses its operator
@@ -255,7 +260,7 @@ impl Means {
             .map_err(|errno| Error::Directory(name.into(), errno).to_string())
     }
 
-    /// The manifest's settings, with the node's values for `$name`.
+    /// The manifest's settings, with the node's values for `$name`, and the operator's manifests for [`MANIFESTS`].
     fn settings_of(&self, manifest: &Manifest) -> Result<Vec<(String, String)>, Error> {
         let node: BTreeMap<&str, &str> = self
             .settings
@@ -269,7 +274,16 @@ impl Means {
                 None => Err(Error::Setting(asked.into())),
             },
         };
-        manifest.settings.iter().map(value).collect()
+        let (whole, single): (Vec<_>, Vec<_>) = manifest
+            .settings
+            .iter()
+            .partition(|(_, asked)| asked.as_str() == MANIFESTS);
+        let manifests = whole.iter().flat_map(|_| self.manifests.iter().cloned());
+        single
+            .into_iter()
+            .map(value)
+            .chain(manifests.map(Ok))
+            .collect()
     }
 }
 

@@ -64,8 +64,8 @@ impl From<runtime::Error> for Error {
 
 /// Takes the descriptors, reads the manifests, starts the services, keeps them running until its supervisor says stop.
 pub fn run(mut given: Given) -> Result<(), Error> {
-    let policy = Policy::with_extra(&given.settings_named(manifests::SETTING_PREFIX));
-    let policy = policy.map_err(Error::Manifest)?;
+    let manifests = given.settings_named(manifests::SETTING_PREFIX);
+    let policy = Policy::with_extra(&manifests).map_err(Error::Manifest)?;
     let house = House {
         doorway: runtime::Doorway::new(given.channel("door")?),
         supply: supply::Supplier::new(given.channel("supply")?),
@@ -78,6 +78,7 @@ pub fn run(mut given: Given) -> Result<(), Error> {
             cgroups: supervision::Cgroups::new(given.descriptors_named("cgroup")),
             first_user: given.parsed("first_user")?,
             settings: given.settings_named("node:"),
+            manifests,
         },
         policy,
     };
