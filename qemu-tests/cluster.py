@@ -39,7 +39,7 @@ class Cluster:
         self.homes = []
 
     def add(self, zone, data=None, **options):
-        """One more node, invited by the first; gives it when it serves. `data`: its directory, instead of a fresh one."""
+        """One more node, invited by the first; gives it when it serves. `data`: its directory, instead of a fresh one. A list is an option given several times."""
         name = f"n{len(self.homes)}"
         home = self.new_home()
         home.data = data or home.data
@@ -47,7 +47,9 @@ class Cluster:
         if self.homes:
             words["join"] = self.invitation()
         home.name = name
-        home.arguments += [word for key, value in words.items() for word in (f"--{key}", str(value))]
+        for key, value in words.items():
+            values = value if isinstance(value, list) else [value]
+            home.arguments += [word for one in values for word in (f"--{key}", str(one))]
         self.homes.append(home)
         home.run()
         self.equip(home)

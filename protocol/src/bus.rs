@@ -4,6 +4,7 @@
 //! time, by name) and [`Door`] (a server is told of a new connection).
 
 use crate::cluster::NodeKey;
+use crate::health::Sealing;
 use crate::wire::Conversation;
 use serde::{Deserialize, Serialize};
 
@@ -26,7 +27,7 @@ impl Conversation for Supply {
     type Answer = Result<SupplyAnswer, BusError>;
     const NAME: &'static str = "supply";
     const NUMBER: u8 = 2;
-    const VERSION: u8 = 1;
+    const VERSION: u8 = 2;
 }
 
 /// What the orchestrator asks of the bus.
@@ -45,6 +46,13 @@ pub enum SupplyCall {
         /// A service of the policy.
         service: String,
     },
+    /// Where the services with a placement run that do not run here → [`SupplyAnswer::Noted`]. It takes the place of all that was said of them before, so
+    /// repeating it is harmless; a bus or an orchestrator that starts anew knows of none.
+    Elsewhere {
+        /// Service, and the names of its nodes in the roster: at most [`PLACED_MAX`](crate::schedule::PLACED_MAX) services. One that has no placement in the
+        /// policy is passed over.
+        services: Vec<(String, Vec<String>)>,
+    },
 }
 
 /// What the bus answers to the orchestrator.
@@ -54,6 +62,8 @@ pub enum SupplyAnswer {
     Packed(Vec<String>),
     /// So many connections were cut.
     Revoked(u32),
+    /// It counts from here on.
+    Noted,
 }
 
 /// A service to the bus, on the restricted channel that it was given: the bus knows who speaks by the channel, never by what is said.
@@ -64,7 +74,7 @@ impl Conversation for Connect {
     type Answer = Result<ConnectAnswer, BusError>;
     const NAME: &'static str = "connect";
     const NUMBER: u8 = 3;
-    const VERSION: u8 = 5;
+    const VERSION: u8 = 6;
 }
 
 /// What a service asks of the bus while it runs.
@@ -72,6 +82,10 @@ impl Conversation for Connect {
 pub enum ConnectCall {
     /// A connection to `service` for `conversation`: one descriptor, a connected `SOCK_SEQPACKET` end. Refused unless the
     /// caller's manifest calls it and the callee's serves it. Waits up to [`CONNECT_WAIT_MS`] while the callee restarts.
+    ///
+    /// A callee with a placement that runs on other nodes only is connected to there, on one of them, as by [`ConnectCall::OpenOn`]
+    /// ([`ConnectAnswer::OpenedAcross`]); also where it arrives if it moves meanwhile. Then the last attempt may take [`REACH_WITHIN_MS`] longer, and
+    /// the error says what it came to.
     Open {
         /// The callee's name.
         service: String,
@@ -93,7 +107,7 @@ pub enum ConnectCall {
         /// The operator's name for the address.
         name: String,
     },
-    /// A connection to `service` on another node: one descriptor, a byte stream for frames ([`crate::stream`]) that does not block; what is
+    /// A connection to `service` on another node ([`ConnectAnswer::OpenedAcross`]): one descriptor, a byte stream for frames that does not block; what is
     /// written into it is encrypted on its way. Refused unless the caller's manifest calls it across nodes and the callee's, over there, serves
     /// it so. `NoSuchNode` where the roster has no such member, `Unreachable` where there is no connection within [`REACH_WITHIN_MS`]. It is cut
     /// when either node stops being a member.
@@ -110,11 +124,12 @@ pub enum ConnectCall {
 /// What the bus answers to a service.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ConnectAnswer {
-    /// One descriptor comes along. Closing it is all that it takes to end the connection; but one that was dialled, or leads to another node, is
-    /// shut down first (shutdown(2), both ways), since the bus holds a duplicate of this very end.
+    /// One descriptor comes along: packets to a service of this node, a listener, or what was dialled. Closing it is all that it takes to end the
+    /// connection; but one that was dialled is shut down first (shutdown(2), both ways), since the bus holds a duplicate of this very end.
     Opened,
-    /// The same, of a connection to another node whose bytes the relay encrypts, because this kernel does no TLS.
-    OpenedByRelay,
+    /// One descriptor comes along: a byte stream to a service of another node, for frames ([`crate::stream`]), which no descriptor goes through; and who
+    /// encrypts its bytes. It is shut down before it is closed, as one that was dialled.
+    OpenedAcross(Sealing),
 }
 
 /// The bus to a server: somebody who may has connected. One descriptor comes along. Nothing is answered.

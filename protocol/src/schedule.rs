@@ -45,7 +45,7 @@ pub enum ScheduleCall {
     Run {
         /// By name. One that is not offered is passed over.
         services: Vec<String>,
-        /// Where those run that do not run here, for people and for clients here: service and nodes.
+        /// Where those run that do not run here, for people and for the clients on this node: service and nodes, also of services that are not offered.
         elsewhere: Vec<(String, Vec<String>)>,
         /// In milliseconds since boot.
         until_ms: u64,
@@ -131,7 +131,7 @@ pub struct Led {
 pub struct Orders {
     /// Run these, for [`LEASE_MS`] from when the report was sent.
     pub services: Vec<String>,
-    /// Where the others run.
+    /// Where the others run, all of them that the schedule has.
     pub elsewhere: Vec<(String, Vec<String>)>,
     /// See [`ScheduleCall::Restart`].
     pub restart: Option<u64>,

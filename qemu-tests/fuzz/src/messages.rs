@@ -3,10 +3,13 @@
 use protocol::block::{
     BlockAnswer, BlockCall, BlockError, BlockId, BlockRef, Blocks, HashKey, Place,
 };
-use protocol::bus::{Accept, Connect, ConnectCall, Door, Origin, Supply};
+use protocol::bus::{
+    Accept, BusError, Connect, ConnectAnswer, ConnectCall, Door, Origin, Supply, SupplyCall,
+};
 use protocol::cluster::{
     Admission, AdmissionCall, ClusterId, GossipKey, NodeEntry, NodeKey, Roster, Standing,
 };
+use protocol::health::Sealing;
 use protocol::inspect::{Inspect, Operator, Outcome, Verb};
 use protocol::membership::{Member, MemberState, Membership, MembershipAnswer, MembershipCall};
 use protocol::mesh::{Mesh, OpenRemote};
@@ -192,6 +195,12 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
             node: "n2".into(),
             service: "metadata".into(),
             conversation: "peers".into(),
+        })),
+        encode::<Connect>(&numbered(Ok::<_, BusError>(ConnectAnswer::OpenedAcross(
+            Sealing::Relay,
+        )))),
+        encode::<Supply>(&numbered(SupplyCall::Elsewhere {
+            services: vec![("greeter".into(), vec!["n1".into(), "n2".into()])],
         })),
         encode::<Mesh>(&OpenRemote {
             client: "metadata".into(),

@@ -1,10 +1,12 @@
 //! The switchboard's side of other nodes: who may be connected to whom, and how a connection whose handshake is over gets to a service.
 
 use crate::connections::Across;
-use crate::mesh::{self, Arrival, Dialled, Identity, Keys, Mesh, Missing, Purpose, Verdict};
+use crate::mesh::{self, Arrival, Dialled, Identity, Keys, Mesh, Purpose, Records, Verdict};
 use crate::switchboard::Switchboard;
 use protocol::Channel;
-use protocol::bus::{Accept, BusError, ConnectAnswer, Door, NAME_BYTES_MAX, Origin};
+use protocol::bus::{
+    Accept, BusError, ConnectAnswer, Door, NAME_BYTES_MAX, Origin, REACH_WITHIN_MS,
+};
 use protocol::cluster::{Admission, NodeKey, Roster};
 use protocol::membership::{Membership, MembershipAnswer, MembershipCall};
 use protocol::mesh::OpenRemote;
@@ -25,7 +27,7 @@ pub(crate) const RELAY: &str = "relay";
 /// Who asks to be admitted, and where.
 const NEWCOMER: &str = "membership";
 const ADMITTER: &str = "metadata";
-/// The most connections that one other node has to services of this one.
+/// The most connections that one other node has to one service of this one.
 const OF_NODE_MAX: usize = 64;
 /// Those of all other nodes together: as many as there are descriptors for, two each.
 const COME_IN_MAX: usize = 1_024;
@@ -34,24 +36,6 @@ const STRANGERS_MAX: usize = 8;
 const STRANGER_WITHIN: Duration = Duration::from_secs(30);
 /// The first pause after an attempt to be admitted; doubled up to the last.
 const JOIN_AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
-
-/// Who does the records of TLS.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Records {
-    Kernel,
-    /// The kernel does not: why.
-    Relay(Missing),
-}
-
-impl Records {
-    /// Tries what the kernel can.
-    pub(crate) fn of_this_host() -> Self {
-        match mesh::try_it() {
-            Ok(()) => Self::Kernel,
-            Err(missing) => Self::Relay(missing),
-        }
-    }
-}
 
 /// What the bus has where other nodes come in.
 pub(crate) struct Others {
@@ -78,7 +62,7 @@ impl Others {
     }
 
     /// Whether a connection whose handshake is over could be handed on.
-    fn carries(&self) -> bool {
+    pub(crate) fn carries(&self) -> bool {
         matches!(self.records, Records::Kernel) || self.relay.is_some()
     }
 }
@@ -112,10 +96,10 @@ impl Switchboard {
         let purpose = Purpose::Service {
             client: client.into(),
             id,
+            until: None,
         };
-        let over = others
-            .mesh
-            .dial(purpose, entry.name, &entry.mesh, entry.key, open);
+        let (mesh, late) = (&mut others.mesh, reach_until());
+        let over = mesh.dial(purpose, entry.name, &entry.mesh, entry.key, open, late);
         if let Some(Dialled {
             result: Err(error), ..
         }) = over
@@ -138,7 +122,10 @@ impl Switchboard {
         let denied = RefCell::new(Vec::new());
         let arrivals = others.mesh.arrivals(|key, roster, open| {
             let verdict = self.verdict(carries, key, roster, open);
-            if let Verdict::No(error) = &verdict {
+            // That a service has moved is no misdeed of who looks for it.
+            if let Verdict::No(error) = &verdict
+                && *error != BusError::Unavailable
+            {
                 denied
                     .borrow_mut()
                     .push((*key, open.clone(), error.clone()));
@@ -190,7 +177,7 @@ impl Switchboard {
         }
         let connections = &self.connections;
         let enough = match member {
-            Some(_) => connections.across(true, |one| one.key == *key) >= OF_NODE_MAX,
+            Some(_) => connections.come_from(key, service) >= OF_NODE_MAX,
             None => connections.across(true, |one| !one.member) >= STRANGERS_MAX,
         };
         let full = connections.across(true, |_| true) >= COME_IN_MAX
@@ -198,7 +185,12 @@ impl Switchboard {
         if enough || full {
             return Verdict::No(BusError::Quota);
         }
-        if !self.doors.has(service) || !carries {
+        // A placed one may be anywhere by the time that it is back: who looks for it will look again.
+        let is_here = self.doors.has(service) && !self.placed.is_elsewhere(service);
+        if !is_here && manifest.placement.is_some() {
+            return Verdict::No(BusError::Unavailable);
+        }
+        if !is_here || !carries {
             return Verdict::NotYet;
         }
         Verdict::Yes(origin)
@@ -270,8 +262,9 @@ impl Switchboard {
                 self.carry(others, ends, across, &about, socket, keys)
             }
             Err(error) => {
-                // That it cannot be reached was said already.
-                if !matches!(error, BusError::Unreachable(_)) {
+                // That it cannot be reached was said already, and where a placed service runs, this node is told.
+                let moves = error == BusError::Unavailable && purpose.looks_further();
+                if !moves && !matches!(error, BusError::Unreachable(_)) {
                     let why = format!("{node}: {conversation} of {service} for {client}: {error}");
                     others.mesh.complain(&format!("answer of {node}"), &why);
                 }
@@ -279,15 +272,14 @@ impl Switchboard {
             }
         };
         match (purpose, carried) {
-            (Purpose::Service { client, id }, Ok(end)) => {
-                let end = Channel::from(end);
-                let opened = match &others.records {
-                    Records::Kernel => ConnectAnswer::Opened,
-                    Records::Relay(_) => ConnectAnswer::OpenedByRelay,
-                };
-                self.answer(&client, id, Ok(opened), Some(&end));
+            (Purpose::Service { client, id, .. }, Ok(end)) => {
+                let opened = ConnectAnswer::OpenedAcross(others.records.sealing());
+                self.answer(&client, id, Ok(opened), Some(&Channel::from(end)));
             }
-            (Purpose::Service { client, id }, Err(error)) => self.refuse(&client, id, error),
+            (Purpose::Service { client, id, until }, Err(error)) => match until {
+                None => self.refuse(&client, id, error),
+                Some(until) => self.look_further(id, open, until, error),
+            },
             (Purpose::Join, Ok(end)) => self.bring_to_membership(&end),
             (Purpose::Join, Err(_)) => {}
         }
@@ -454,7 +446,10 @@ impl Switchboard {
         };
         let node = "the inviting node".to_owned();
         // A failure is in the log already.
-        let _ = others.mesh.dial(Purpose::Join, node, address, key, open);
+        let late = reach_until();
+        let _ = others
+            .mesh
+            .dial(Purpose::Join, node, address, key, open, late);
     }
 
     fn bring_to_membership(&self, end: &OwnedFd) {
@@ -469,6 +464,11 @@ impl Switchboard {
             let _ = shutdown(end, Shutdown::Both);
         }
     }
+}
+
+/// Until when a connection is tried that begins now.
+fn reach_until() -> Instant {
+    Instant::now() + Duration::from_millis(REACH_WITHIN_MS)
 }
 
 /// Says what a node was not given.

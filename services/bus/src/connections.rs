@@ -91,6 +91,17 @@ impl Connections {
         self.all.iter().filter(held).count()
     }
 
+    /// How many connections the node of this key has to `server`.
+    pub(crate) fn come_from(&self, key: &NodeKey, server: &str) -> usize {
+        let from = |one: &&Connection| {
+            let across = one.across.as_ref();
+            one.client.is_none()
+                && one.server.as_deref() == Some(server)
+                && across.is_some_and(|across| across.key == *key)
+        };
+        self.all.iter().filter(from).count()
+    }
+
     /// How many connections to and from other nodes are as `which` says; of those that came in only, if so asked.
     pub(crate) fn across(&self, came_in: bool, which: impl Fn(&Across) -> bool) -> usize {
         let all = self.all.iter();

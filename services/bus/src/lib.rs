@@ -11,6 +11,7 @@ mod across;
 mod connections;
 mod doors;
 mod mesh;
+mod placed;
 mod sockets;
 mod switchboard;
 #[cfg(test)]
@@ -22,8 +23,8 @@ use rustix::io::Errno;
 use std::fmt;
 use std::os::fd::OwnedFd;
 
-use across::{Others, Records};
-use mesh::Identity;
+use across::Others;
+use mesh::{Identity, Records};
 use sockets::Sockets;
 use switchboard::Switchboard;
 
@@ -36,7 +37,10 @@ pub mod kernel_tls {
 
     /// As at the start of the bus: why the kernel does not do it.
     pub fn is_there() -> Result<(), String> {
-        crate::mesh::try_it().map_err(|missing| missing.to_string())
+        match crate::mesh::Records::of_this_host() {
+            crate::mesh::Records::Kernel => Ok(()),
+            crate::mesh::Records::Relay(missing) => Err(missing.to_string()),
+        }
     }
 
     /// Gives the kernel the keys of a connection.

@@ -4,6 +4,7 @@ use crate::Error;
 use crate::across::{Others, RELAY};
 use crate::connections::Connections;
 use crate::doors::Doors;
+use crate::placed::Placed;
 use crate::sockets::{self, Sockets};
 use manifests::{Kind, Policy};
 use protocol::Channel;
@@ -30,13 +31,15 @@ const CALLS_PER_TURN_MAX: usize = 16;
 /// The most calls of one client that wait for a server to come back.
 const WAITING_MAX: usize = 64;
 
-/// A call that waits until its server has a door again.
-struct Waiting {
-    client: String,
-    id: u32,
-    service: String,
-    conversation: String,
-    until: Instant,
+/// A call that waits until its server has a door again, or, if it is placed, until another node may be asked for it.
+pub(crate) struct Waiting {
+    pub(crate) client: String,
+    pub(crate) id: u32,
+    pub(crate) service: String,
+    pub(crate) conversation: String,
+    pub(crate) until: Instant,
+    /// What the last attempt came to, if there was one.
+    pub(crate) trouble: Option<BusError>,
 }
 
 /// All that the bus knows.
@@ -48,7 +51,8 @@ pub(crate) struct Switchboard {
     /// Our end of each service's restricted bus channel, by the service's name: who speaks is known by the channel.
     pub(crate) clients: BTreeMap<String, Channel>,
     supply: Option<Channel>,
-    waiting: Vec<Waiting>,
+    pub(crate) waiting: Vec<Waiting>,
+    pub(crate) placed: Placed,
     /// Our own connection to membership.
     pub(crate) membership: Option<Channel>,
     /// `None`: this node has nothing to do with others.
@@ -79,6 +83,7 @@ impl Switchboard {
                 .collect(),
             supply: Some(supply),
             waiting: Vec::new(),
+            placed: Placed::default(),
             membership: None,
             others,
         };
@@ -108,9 +113,10 @@ impl Switchboard {
             self.see_who_has_gone();
             self.answer_supply(&mut buffer);
             self.answer_clients(&mut buffer);
-            self.serve_waiting();
             self.drain_membership(&mut buffer);
             self.attend_others();
+            // After what came of those that were under way to other nodes: there is room for further ones.
+            self.serve_waiting();
         }
     }
 
@@ -134,6 +140,7 @@ impl Switchboard {
             .waiting
             .iter()
             .map(|one| one.until)
+            .chain(self.try_again_at())
             .chain(others.filter_map(|(others, _)| others.mesh.deadline()))
             .chain(self.connections.deadline())
             .fold(until, Instant::min);
@@ -159,8 +166,11 @@ impl Switchboard {
                 self.forget_calls_of(daemon);
                 self.clients.insert(daemon.into(), end);
             }
-            // A new orchestrator starts every service afresh: the services of the one before have died with it.
-            None if name == "supply" => self.supply = Some(end),
+            // A new orchestrator starts every service afresh: the services of the one before have died with it, and where others run it will say anew.
+            None if name == "supply" => {
+                self.supply = Some(end);
+                self.learn_places(Vec::new());
+            }
             None => runtime::warn!("attached {name}, which the bus does not know"),
         }
     }
@@ -242,6 +252,10 @@ impl Switchboard {
                     Ok(SupplyAnswer::Revoked(self.connections.cut(&service))),
                     Vec::new(),
                 ),
+                SupplyCall::Elsewhere { services } => {
+                    self.learn_places(services);
+                    (Ok(SupplyAnswer::Noted), Vec::new())
+                }
             };
             begun.over(0, descriptors.len());
             let lent: Vec<BorrowedFd<'_>> = descriptors.iter().map(AsFd::as_fd).collect();
@@ -420,13 +434,17 @@ impl Switchboard {
             service,
             conversation,
             until: Instant::now() + Duration::from_millis(CONNECT_WAIT_MS),
+            trouble: None,
         };
         self.connect_or_wait(one);
     }
 
-    /// Connects a client whose server has a door. A door that turns out to be closed is that of a server which has just ended, and is waited
-    /// for as one that had ended before.
+    /// Connects a client whose server has a door, or runs on another node. A door that turns out to be closed is that of a server which has just ended, and
+    /// is waited for as one that had ended before.
     fn connect_or_wait(&mut self, one: Waiting) {
+        if self.placed.is_elsewhere(&one.service) {
+            return self.try_elsewhere(one);
+        }
         if !self.doors.has(&one.service) {
             return self.waiting.push(one);
         }
@@ -452,8 +470,10 @@ impl Switchboard {
     fn serve_waiting(&mut self) {
         let now = Instant::now();
         for one in std::mem::take(&mut self.waiting) {
-            if one.until <= now && !self.doors.has(&one.service) {
-                self.refuse(&one.client, one.id, BusError::Unavailable);
+            let here = self.doors.has(&one.service) && !self.placed.is_elsewhere(&one.service);
+            if one.until <= now && !here {
+                let why = one.trouble.unwrap_or(BusError::Unavailable);
+                self.refuse(&one.client, one.id, why);
             } else {
                 self.connect_or_wait(one);
             }

@@ -6,8 +6,8 @@
     reason = "a panic is how a test fails"
 )]
 
-use crate::across::{Others, Records};
-use crate::mesh::Identity;
+use crate::across::Others;
+use crate::mesh::{Identity, Records};
 use crate::sockets::{Addresses, Sockets};
 use crate::switchboard::Switchboard;
 use manifests::{BUILT_IN, Policy};
@@ -47,15 +47,15 @@ impl Home {
 
     /// With these webhooks: `NAME=IP:PORT`, separated by spaces.
     fn start_with(webhooks: &str) -> Self {
-        Self::start_as(webhooks, None)
+        Self::start_as(webhooks, None, &[])
     }
 
-    /// With other nodes, to whom it is the node of this seed.
-    pub(crate) fn start_meshed(seed: [u8; 32]) -> Self {
-        Self::start_as("", Some(seed))
+    /// With other nodes, to whom it is the node of this seed, and with guests: the files and texts of their manifests.
+    pub(crate) fn start_meshed(seed: [u8; 32], guests: &[(&str, &str)]) -> Self {
+        Self::start_as("", Some(seed), guests)
     }
 
-    fn start_as(webhooks: &str, seed: Option<[u8; 32]>) -> Self {
+    fn start_as(webhooks: &str, seed: Option<[u8; 32]>, guests: &[(&str, &str)]) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let control = directory.path().join("control.sock");
         let addresses = Addresses {
@@ -68,7 +68,8 @@ impl Home {
             mesh: seed.map(|_| "127.0.0.1:0".into()),
         };
         let sockets = Sockets::open(&addresses).unwrap();
-        let policy = Policy::parse(BUILT_IN.iter().copied()).unwrap();
+        let manifests = BUILT_IN.iter().chain(guests).copied();
+        let policy = Policy::parse(manifests).unwrap();
         let (init, theirs) = Channel::pair().unwrap();
         let (supply, bus_supply) = Channel::pair().unwrap();
         let (membership, bus_membership) = Channel::pair().unwrap();
@@ -108,7 +109,10 @@ impl Home {
         }
     }
 
-    fn supply(&mut self, call: SupplyCall) -> (Result<SupplyAnswer, BusError>, Vec<OwnedFd>) {
+    pub(crate) fn supply(
+        &mut self,
+        call: SupplyCall,
+    ) -> (Result<SupplyAnswer, BusError>, Vec<OwnedFd>) {
         self.supply
             .send_message::<Supply>(&Numbered { id: 1, body: call }, &[], SendFlags::empty())
             .unwrap();
@@ -146,7 +150,7 @@ impl Drop for Home {
     }
 }
 
-fn ask(bus: &Channel, service: &str, conversation: &str) {
+pub(crate) fn ask(bus: &Channel, service: &str, conversation: &str) {
     let body = ConnectCall::Open {
         service: service.into(),
         conversation: conversation.into(),
@@ -156,6 +160,10 @@ fn ask(bus: &Channel, service: &str, conversation: &str) {
 }
 
 pub(crate) fn answer(bus: &Channel) -> Result<Channel, BusError> {
+    answer_and_how(bus).map(|(_, end)| end)
+}
+
+pub(crate) fn answer_and_how(bus: &Channel) -> Result<(ConnectAnswer, Channel), BusError> {
     let mut buffer = ReceiveBuffer::new();
     let answer = bus.receive_message::<Connect, Numbered<<Connect as Conversation>::Answer>>(
         &mut buffer,
@@ -163,7 +171,7 @@ pub(crate) fn answer(bus: &Channel) -> Result<Channel, BusError> {
     );
     let (Numbered { id, body }, mut descriptors) = answer.unwrap().unwrap();
     assert_eq!(id, 7);
-    body.map(|_| descriptors.pop().unwrap().into())
+    body.map(|how| (how, descriptors.pop().unwrap().into()))
 }
 
 pub(crate) fn open(bus: &Channel, service: &str, conversation: &str) -> Result<Channel, BusError> {

@@ -2,7 +2,7 @@
 
 use protocol::inspect::{Operator, Outcome, Verb};
 use protocol::wire::{self, Numbered};
-use runtime::{AsyncChannel, Bus};
+use runtime::Bus;
 use std::rc::Rc;
 use std::sync::Arc;
 use tokio::sync::{Semaphore, mpsc};
@@ -67,7 +67,6 @@ async fn ask(bus: &Bus, verb: Verb, answer: &mpsc::Sender<Outcome>) -> Result<()
         .open::<Operator>("console")
         .await
         .map_err(|error| format!("console: {error}"))?;
-    let channel = AsyncChannel::new(channel).map_err(|error| format!("console: {error}"))?;
     let call = Numbered { id: 0, body: verb };
     let bytes = wire::encode::<Operator>(&call).map_err(|error| error.to_string())?;
     channel

@@ -7,10 +7,11 @@
 //! Each attempt that comes back is one line on standard error, `attempt NAME: RESULT`, where the
 //! result is the name of an errno, or SUCCEEDED. An attempt that is a violation does not come
 //! back: the process is killed inside it. At the end it waits for its supervisor, in silence. With no attempts at all it behaves: it gives a
-//! sign of life, does nothing, and ends when it is told to.
+//! sign of life, does nothing, and ends when it is told to; or it is a server or a client (`part`: `greeter`, `caller`; see [`neighbours`]).
 
 mod attempts;
 mod errno;
+mod neighbours;
 mod stage;
 mod sys;
 
@@ -29,6 +30,9 @@ pub fn run() -> Result<(), Error> {
     let mut given = Given::receive()?;
     let name =
         |settings: Vec<(String, String)>| settings.into_iter().next().map(|(_, value)| value);
+    if let Some(part) = name(given.settings_named("part")) {
+        return neighbours::run(&part, given);
+    }
     let attempts = given.setting("attempts")?;
     let when = name(given.settings_named("when")).unwrap_or_else(|| "ready".into());
     let amount = name(given.settings_named("amount")).and_then(|amount| amount.parse().ok());

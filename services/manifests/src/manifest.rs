@@ -181,7 +181,8 @@ pub struct Call {
     pub service: String,
     /// Which of its conversations.
     pub conversation: String,
-    /// On other nodes that belong to the cluster, too. A service may call itself so, and only so.
+    /// On other nodes that belong to the cluster, too. A service may call itself so, and only so; and so is called whatever has a placement, which the
+    /// bus then finds on whichever node it runs.
     #[serde(default)]
     pub across: bool,
     /// What for, for people.

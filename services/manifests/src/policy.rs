@@ -182,6 +182,12 @@ impl Policy {
                 "calls {service:?} for {conversation:?}, which {service} does not serve to it"
             ));
         }
+        if callee.placement.is_some() && !call.across {
+            return Some(format!(
+                "calls {service:?} for {conversation:?} on its own node only, but {service} has a `placement` and may run on another: \
+                 write `across = true` into this call and into what {service} serves"
+            ));
+        }
         if call.across && !callee.serves_across(&caller.name, conversation) {
             return Some(format!(
                 "calls {service:?} for {conversation:?} across nodes, which {service} serves to it on its own node only"
@@ -357,8 +363,12 @@ impl Policy {
                 (reached, how)
             });
             let across = call.across.then(|| {
-                let how =
-                    format!("{from} calls {service} on other nodes for {conversation}: {why}");
+                let placed = callee.is_some_and(|callee| callee.placement.is_some());
+                let places = match placed {
+                    true => "on whichever nodes it runs",
+                    false => "on other nodes",
+                };
+                let how = format!("{from} calls {service} {places} for {conversation}: {why}");
                 (format!("{ELSEWHERE}{service}"), how)
             });
             [here, across].into_iter().flatten()

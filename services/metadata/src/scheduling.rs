@@ -115,14 +115,12 @@ impl Scheduling {
             behind: self.behind().await,
         };
         let orders = self.ask(report).await?;
-        if !here.offers.is_empty() {
-            let call = ScheduleCall::Run {
-                services: orders.services,
-                elsewhere: orders.elsewhere,
-                until_ms: asked_ms + LEASE_MS,
-            };
-            self.order(&call).await?;
-        }
+        let call = ScheduleCall::Run {
+            services: orders.services,
+            elsewhere: orders.elsewhere,
+            until_ms: asked_ms + LEASE_MS,
+        };
+        self.order(&call).await?;
         if let Some(number) = orders.restart {
             self.order(&ScheduleCall::Restart { number }).await?;
         }
@@ -196,13 +194,15 @@ impl Scheduling {
         };
         let mut board = self.board.borrow_mut();
         board.observe(registry.term(), self.proposer.is_alone());
-        let names = |nodes: &BTreeSet<NodeKey>| named(&roster, nodes);
+        let own = BTreeSet::from([entry.key]);
         let (mut services, mut elsewhere) = (Vec::new(), Vec::new());
-        for offer in &report.here.offers {
-            match kept.services.get(&offer.service) {
-                Some(nodes) if nodes.contains(&entry.key) => services.push(offer.service.clone()),
-                Some(nodes) => elsewhere.push((offer.service.clone(), names(nodes))),
-                None => {}
+        for (service, nodes) in &kept.services {
+            let mut offers = report.here.offers.iter();
+            let is_offered = offers.any(|offer| offer.service == *service);
+            match is_offered && nodes.contains(&entry.key) {
+                true => services.push(service.clone()),
+                // Also what this node does not offer: its clients may be here.
+                false => elsewhere.push((service.clone(), named(&roster, &(nodes - &own)))),
             }
         }
         let restarted = report.here.restarted;

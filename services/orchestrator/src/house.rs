@@ -106,7 +106,7 @@ impl House {
             self.doorway.turn(&mut buffer, |_, call, _| {
                 answer(&mut tenants, &placed, call)
             })?;
-            self.schedule(&mut placed, &mut tenants, &mut buffer, stopping);
+            self.schedule(&mut placed, &mut tenants, &mut buffer, stopping)?;
             if !said_ready && tenants.iter().all(Tenant::is_as_it_should) {
                 said_ready = true;
                 let missing: Vec<String> = tenants
@@ -119,13 +119,14 @@ impl House {
     }
 
     /// What metadata says of the services that are placed, and what follows from its silence. A house that stops takes no orders any more; a lease ends all the same.
+    /// Only the end of the bus, which is told where services run that clients of this node may call, ends the house.
     fn schedule(
         &mut self,
         placed: &mut Placed,
         tenants: &mut [Tenant],
         buffer: &mut ReceiveBuffer,
         stopping: bool,
-    ) {
+    ) -> Result<(), Error> {
         let now_ms = runtime::since_boot_ms();
         if !stopping {
             self.doorway
@@ -136,6 +137,10 @@ impl House {
         }
         if !stopping {
             placed.turn(tenants);
+        }
+        match placed.news() {
+            Some(elsewhere) => self.supply.elsewhere(elsewhere),
+            None => Ok(()),
         }
     }
 

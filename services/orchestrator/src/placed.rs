@@ -43,6 +43,8 @@ impl Standing {
 pub(crate) struct Placed {
     /// Where the placed services run that do not run here.
     elsewhere: Vec<(String, Vec<String>)>,
+    /// The bus has not been told of it.
+    is_news: bool,
     renewal: Option<Renewal>,
     /// The number of the last renewal that is over.
     restarted: u64,
@@ -72,6 +74,7 @@ impl Placed {
                 elsewhere,
                 until_ms,
             } => {
+                self.is_news |= self.elsewhere != elsewhere;
                 self.elsewhere = elsewhere;
                 for tenant in tenants.iter_mut() {
                     let runs = services.contains(&tenant.manifest.name);
@@ -99,6 +102,11 @@ impl Placed {
                 .collect(),
             restarted: self.restarted,
         }
+    }
+
+    /// Where the placed services run that do not run here, if that has changed since this was asked last.
+    pub(crate) fn news(&mut self) -> Option<&[(String, Vec<String>)]> {
+        std::mem::take(&mut self.is_news).then_some(&self.elsewhere)
     }
 
     /// Where a service runs that does not run here.

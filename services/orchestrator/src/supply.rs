@@ -1,4 +1,4 @@
-//! Asking the bus for what a manifest declares.
+//! Asking the bus for what a manifest declares, and telling it what runs on other nodes.
 
 use crate::Error;
 use protocol::Channel;
@@ -40,6 +40,16 @@ impl Supplier {
             Ok(_) => Err(BusError::Unknown),
             Err(error) => Err(error),
         })
+    }
+
+    /// Where the placed services run that do not run here: from there clients of this node are served.
+    pub(crate) fn elsewhere(&mut self, services: &[(String, Vec<String>)]) -> Result<(), Error> {
+        let services = services.to_vec();
+        match self.call(SupplyCall::Elsewhere { services })?.0 {
+            Ok(SupplyAnswer::Noted) => {}
+            other => runtime::error!("the bus was told what runs on other nodes: {other:?}"),
+        }
+        Ok(())
     }
 
     fn call(

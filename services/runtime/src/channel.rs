@@ -77,6 +77,11 @@ impl AsyncChannel {
         &self.shared.socket.get_ref().0
     }
 
+    /// Whether it leads to another node, where no descriptor can go.
+    pub(crate) fn leaves_the_node(&self) -> bool {
+        matches!(self.transport(), Transport::Frames(_))
+    }
+
     /// Whether another connection should take its place: see [`Stream::is_worn`].
     pub(crate) fn is_worn(&self) -> bool {
         matches!(self.transport(), Transport::Frames(stream) if stream.is_worn())

@@ -25,6 +25,8 @@ pub enum CallError {
     TooLong,
     /// The bus gave no connection.
     Bus(BusError),
+    /// The service is on another node, and a descriptor cannot leave its own: nothing was sent, and nothing will be with these descriptors.
+    Descriptors,
 }
 
 impl fmt::Display for CallError {
@@ -34,6 +36,10 @@ impl fmt::Display for CallError {
             Self::Lost => write!(f, "the connection ended before the answer"),
             Self::TooLong => write!(f, "the call is longer than a message may be"),
             Self::Bus(error) => error.fmt(f),
+            Self::Descriptors => write!(
+                f,
+                "the service is on another node, and a descriptor cannot leave its own"
+            ),
         }
     }
 }
@@ -68,12 +74,9 @@ impl<C: Conversation> Client<C> {
         AsyncChannel::new(channel).map(Self::over)
     }
 
-    /// Speaks to another node over a byte stream that the bus has given ([`Bus::open_on`]). No descriptors go with the calls.
-    pub fn on_stream(socket: OwnedFd) -> std::io::Result<Self> {
-        AsyncChannel::on_stream(socket).map(Self::over)
-    }
-
-    fn over(channel: AsyncChannel) -> Self {
+    /// Speaks over what the bus has given ([`Bus::open`], [`Bus::open_on`]). Where it leads to another node, no descriptors go with the calls
+    /// ([`CallError::Descriptors`]). Needs a tokio context, as [`Client::new`].
+    pub fn over(channel: AsyncChannel) -> Self {
         let shared = Rc::new(Shared {
             channel,
             waiting: RefCell::new(HashMap::new()),
@@ -136,6 +139,9 @@ impl<C: Conversation> Client<C> {
     ) -> Result<(C::Answer, Vec<OwnedFd>), CallError> {
         if self.ended() {
             return Err(CallError::NotSent);
+        }
+        if !descriptors.is_empty() && self.shared.channel.leaves_the_node() {
+            return Err(CallError::Descriptors);
         }
         let begun = trace::begin(Side::Asked, C::NAME, C::kind(call));
         let id = self.shared.next.get();
@@ -219,33 +225,41 @@ impl Bus {
         self.sealing.get()
     }
 
-    /// A connection to `service` for conversation `C`; waits while the service restarts (bounded by the bus).
-    pub async fn open<C: Conversation>(&self, service: &str) -> Result<Channel, CallError> {
+    /// A connection to `service` for conversation `C`: of packets if it runs on this node, of a byte stream if it is placed and runs on another one. Waits
+    /// while the service restarts or moves (bounded by the bus).
+    pub async fn open<C: Conversation>(&self, service: &str) -> Result<AsyncChannel, CallError> {
         let call = ConnectCall::Open {
             service: service.into(),
             conversation: C::NAME.into(),
         };
-        self.ask(&call).await.map(Channel::from)
+        self.channel(&call).await
     }
 
-    /// A byte stream to `service` on another node for conversation `C`: for [`Client::on_stream`]. The node is called as in the roster. Bounded in
-    /// time by the bus.
+    /// A connection to `service` on another node for conversation `C`. The node is called as in the roster. Bounded in time by the bus.
     pub async fn open_on<C: Conversation>(
         &self,
         service: &str,
         node: &str,
-    ) -> Result<OwnedFd, CallError> {
+    ) -> Result<AsyncChannel, CallError> {
         let call = ConnectCall::OpenOn {
             node: node.into(),
             service: service.into(),
             conversation: C::NAME.into(),
         };
-        let (answer, descriptor) = self.opened(&call).await?;
-        self.sealing.set(Some(match answer {
-            ConnectAnswer::Opened => Sealing::Kernel,
-            ConnectAnswer::OpenedByRelay => Sealing::Relay,
-        }));
-        Ok(descriptor)
+        self.channel(&call).await
+    }
+
+    /// Over the transport that the bus says the connection has.
+    async fn channel(&self, call: &ConnectCall) -> Result<AsyncChannel, CallError> {
+        let (answer, descriptor) = self.opened(call).await?;
+        let channel = match answer {
+            ConnectAnswer::Opened => AsyncChannel::new(descriptor.into()),
+            ConnectAnswer::OpenedAcross(sealing) => {
+                self.sealing.set(Some(sealing));
+                AsyncChannel::on_stream(descriptor)
+            }
+        };
+        channel.map_err(|_| CallError::NotSent)
     }
 
     /// The listener that this process's manifest grants under `name`: for daemons, which the bus does not pack.
@@ -274,11 +288,12 @@ impl Bus {
     }
 }
 
-/// A service that is called for as long as this process lives: the bus is asked again whenever the connection ends.
+/// A service that is called for as long as this process lives: the bus is asked again whenever the connection ends, and so finds one that has moved to
+/// another node.
 pub struct Link<C: Conversation> {
     bus: Bus,
     service: &'static str,
-    /// `None`: this one.
+    /// `None`: this one, or wherever the service is placed.
     node: Option<String>,
     current: Mutex<Option<Client<C>>>,
 }
@@ -312,11 +327,10 @@ impl<C: Conversation> Link<C> {
         if let Some(client) = current.as_ref().filter(usable) {
             return Ok(client.clone());
         }
-        let client = match &self.node {
-            None => Client::new(self.bus.open::<C>(self.service).await?),
-            Some(node) => Client::on_stream(self.bus.open_on::<C>(self.service, node).await?),
-        };
-        let client = client.map_err(|_| CallError::NotSent)?;
+        let client = Client::over(match &self.node {
+            None => self.bus.open::<C>(self.service).await?,
+            Some(node) => self.bus.open_on::<C>(self.service, node).await?,
+        });
         *current = Some(client.clone());
         Ok(client)
     }

@@ -4,7 +4,7 @@
 use crate::Error;
 use crate::trace;
 use protocol::Channel;
-use protocol::bus::{Accept, Door};
+use protocol::bus::{Accept, Door, Origin};
 use protocol::channel::{MessageError, ReceiveBuffer};
 use protocol::trace::Side;
 use protocol::wire::{Conversation, Numbered};
@@ -59,13 +59,21 @@ impl<C: Conversation> Doorway<C> {
             {
                 Ok(None) => return Err(Error::HungUp),
                 Ok(Some((accept, mut descriptors))) => {
-                    if let Some(socket) = descriptors.pop() {
-                        self.connections.push(Connection {
-                            client: accept.client,
-                            conversation: accept.conversation,
-                            channel: socket.into(),
-                        });
+                    let Some(socket) = descriptors.pop() else {
+                        continue;
+                    };
+                    // A byte stream, which needs more than this loop: whose clients may be elsewhere serves with `serve`.
+                    if accept.origin != Origin::Here {
+                        let Accept { client, .. } = &accept;
+                        crate::error!("{client} is on another node, and is not served from here");
+                        let _ = rustix::net::shutdown(&socket, Shutdown::Both);
+                        continue;
                     }
+                    self.connections.push(Connection {
+                        client: accept.client,
+                        conversation: accept.conversation,
+                        channel: socket.into(),
+                    });
                 }
                 Err(error) if error.would_block() => break,
                 Err(error) => return Err(Error::Channel(error)),

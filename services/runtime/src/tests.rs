@@ -6,10 +6,12 @@
     reason = "a panic is how a test fails"
 )]
 
-use crate::{AsyncChannel, CallError, Client, Conversations, Given, Serve, Stream, Supervisor};
+use crate::{
+    AsyncChannel, CallError, Client, Conversations, Doorway, Given, Serve, Stream, Supervisor,
+};
 use proptest::prelude::*;
 use protocol::bus::{Accept, Door, Origin};
-use protocol::channel::{MessageError, ReceiveError};
+use protocol::channel::{MessageError, ReceiveBuffer, ReceiveError};
 use protocol::cluster::NodeKey;
 use protocol::start::{Order, Packed, Start};
 use protocol::stream::FRAME_BYTES_MAX;
@@ -17,8 +19,8 @@ use protocol::wire::{Conversation, MESSAGE_BYTES_MAX, Numbered};
 use protocol::{Channel, stream, wire};
 use rustix::io::Errno;
 use rustix::net::{
-    AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
-    sendmsg, socketpair,
+    AddressFamily, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags,
+    SocketType, sendmsg, socketpair,
 };
 use std::io::{IoSlice, Read, Write};
 use std::mem::MaybeUninit;
@@ -77,6 +79,11 @@ impl Serve<Whence> for Both {
 fn pair() -> (OwnedFd, OwnedFd) {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None).unwrap()
+}
+
+/// A client over a byte stream, as to another node.
+fn across<C: Conversation>(socket: OwnedFd) -> Client<C> {
+    Client::over(AsyncChannel::on_stream(socket).unwrap())
 }
 
 /// The supervisor's end, which has to live as long as the service.
@@ -138,19 +145,19 @@ fn a_door_serves_each_conversation_over_either_transport() {
         let (ours, theirs) = pair();
         come(&door, "whence", member(), &theirs);
         drop(theirs);
-        let there = Client::<Whence>::on_stream(ours).unwrap();
+        let there = across::<Whence>(ours);
         let said = there.call(&(), &[]).await.unwrap().0;
         assert!(said.starts_with("Member { name: \"n2\""), "{said}");
         let (ours, theirs) = pair();
         come(&door, "echo", member(), &theirs);
         drop(theirs);
-        let echo = Client::<Echo>::on_stream(ours).unwrap();
+        let echo = across::<Echo>(ours);
         assert_eq!(echo.call(&vec![1], &[]).await.unwrap().0, [1]);
         // What is not served here: the client sees a hang-up, and nobody else does.
         let (ours, theirs) = pair();
         come(&door, "blocks", member(), &theirs);
         drop(theirs);
-        let blocks = Client::<Echo>::on_stream(ours).unwrap();
+        let blocks = across::<Echo>(ours);
         assert!(blocks.call(&vec![1], &[]).await.is_err());
         assert_eq!(echo.call(&vec![2], &[]).await.unwrap().0, [2]);
     });
@@ -162,7 +169,7 @@ fn many_calls_at_once_longer_than_any_packet_come_back_as_they_went() {
         let (ours, theirs) = pair();
         come(&door, "echo", member(), &theirs);
         drop(theirs);
-        let echo = Client::<Echo>::on_stream(ours).unwrap();
+        let echo = across::<Echo>(ours);
         let tasks: Vec<_> = (0..40_u8)
             .map(|number| {
                 let echo = echo.clone();
@@ -185,7 +192,7 @@ fn many_calls_at_once_longer_than_any_packet_come_back_as_they_went() {
 fn a_call_that_is_dropped_half_way_does_not_disturb_the_next() {
     with_service(async |door| {
         let (ours, theirs) = pair();
-        let echo = Client::<Echo>::on_stream(ours).unwrap();
+        let echo = across::<Echo>(ours);
         // Nobody reads yet, so this frame is begun and does not wholly go.
         let long = vec![3; FRAME_BYTES_MAX - 100];
         let begun = tokio::time::timeout(std::time::Duration::from_millis(50), async {
@@ -264,6 +271,84 @@ fn no_descriptor_comes_out_of_a_stream_nor_goes_into_one() {
     });
 }
 
+/// Answers with a descriptor.
+enum Gift {}
+
+impl Conversation for Gift {
+    type Call = ();
+    type Answer = ();
+    const NAME: &'static str = "gift";
+    const NUMBER: u8 = 202;
+    const VERSION: u8 = 1;
+}
+
+impl Serve<Gift> for Both {
+    type Session = ();
+
+    fn connected(&self, _: Accept) {}
+
+    async fn answer(&self, (): &(), (): (), _: Vec<OwnedFd>) -> ((), Vec<OwnedFd>) {
+        ((), vec![pair().0])
+    }
+}
+
+#[test]
+fn who_would_give_a_descriptor_to_another_node_is_told_at_once() {
+    with_service(async |door| {
+        let (ours, theirs) = pair();
+        come(&door, "echo", member(), &theirs);
+        let echo = across::<Echo>(ours);
+        let refused = echo.call(&vec![1], &[theirs.as_fd()]).await;
+        assert_eq!(refused.unwrap_err(), CallError::Descriptors);
+        assert_eq!(echo.call(&vec![2], &[]).await.unwrap().0, [2], "it goes on");
+    });
+    run(async {
+        let (door, theirs) = Channel::pair().unwrap();
+        let (_supervises, supervisor) = supervisor();
+        let (here, there) = (Channel::pair().unwrap(), pair());
+        come(&door, "gift", Origin::Here, &here.1.into_socket());
+        come(&door, "gift", member(), &there.1);
+        drop(there.1);
+        let test = async {
+            let here = Client::<Gift>::new(here.0).unwrap();
+            assert_eq!(here.call(&(), &[]).await.unwrap().1.len(), 1);
+            let lost = across::<Gift>(there.0).call(&(), &[]).await;
+            assert_eq!(lost.unwrap_err(), CallError::Lost, "no answer without it");
+        };
+        tokio::select! {
+            ended = crate::serve::<Gift, _>(theirs, supervisor, Rc::new(Both)) => panic!("{ended:?}"),
+            () = test => {}
+        }
+    });
+}
+
+#[test]
+fn a_poll_loop_serves_its_own_node_and_hangs_up_on_others() {
+    let (door, theirs) = Channel::pair().unwrap();
+    let mut doorway = Doorway::<Echo>::new(theirs);
+    let (near, end) = Channel::pair().unwrap();
+    come(&door, "echo", Origin::Here, &end.into_socket());
+    let (far, end) = pair();
+    come(&door, "echo", member(), &end);
+    drop(end);
+    let call = Numbered {
+        id: 1,
+        body: vec![7_u8],
+    };
+    near.send_message::<Echo>(&call, &[], SendFlags::empty())
+        .unwrap();
+    let mut buffer = ReceiveBuffer::new();
+    let turned = doorway.turn(&mut buffer, |client, call, _| {
+        assert_eq!(client, "tester");
+        call
+    });
+    turned.unwrap();
+    let answer = near.receive_message::<Echo, Numbered<Vec<u8>>>(&mut buffer, RecvFlags::DONTWAIT);
+    assert_eq!(answer.unwrap().unwrap().0.body, [7]);
+    let ended = UnixStream::from(far).read(&mut [0]);
+    assert_eq!(ended.unwrap(), 0, "it is told at once");
+}
+
 #[test]
 fn a_loop_without_tokio_sends_a_long_message_piece_by_piece() {
     let (ours, theirs) = pair();
@@ -304,7 +389,7 @@ proptest! {
             let (liar, theirs) = pair();
             come(&door, "echo", member(), &theirs);
             drop(theirs);
-            let echo = Client::<Echo>::on_stream(good).unwrap();
+            let echo = across::<Echo>(good);
             let mut liar = UnixStream::from(liar);
             let bytes = if framed { stream::frame(&bytes).unwrap() } else { bytes };
             liar.write_all(&bytes).unwrap();

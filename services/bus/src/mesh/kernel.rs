@@ -7,6 +7,7 @@ use super::session::Keys;
 use crate::sockets;
 use nix::sys::socket::setsockopt;
 use nix::sys::socket::sockopt::{TcpTlsRx, TcpTlsTx, TcpUlp, TlsCryptoInfo};
+use protocol::health::Sealing;
 use protocol::relay::RecordKeys;
 use runtime::{receive_some, send_some};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -29,6 +30,32 @@ impl fmt::Display for Missing {
 
 fn missing(step: &'static str) -> impl Fn(Errno) -> Missing {
     move |errno| Missing { step, errno }
+}
+
+/// Who does the records of TLS.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Records {
+    Kernel,
+    /// The kernel does not: why.
+    Relay(Missing),
+}
+
+impl Records {
+    /// Tries what the kernel can.
+    pub(crate) fn of_this_host() -> Self {
+        match try_it() {
+            Ok(()) => Self::Kernel,
+            Err(missing) => Self::Relay(missing),
+        }
+    }
+
+    /// The same for the services.
+    pub(crate) fn sealing(&self) -> Sealing {
+        match self {
+            Self::Kernel => Sealing::Kernel,
+            Self::Relay(_) => Sealing::Relay,
+        }
+    }
 }
 
 /// From here on the kernel seals what is written into `socket` and opens what comes out.
@@ -58,7 +85,7 @@ fn info(keys: &RecordKeys) -> TlsCryptoInfo {
 }
 
 /// Tries a connection over the loopback, in both directions.
-pub(crate) fn try_it() -> Result<(), Missing> {
+fn try_it() -> Result<(), Missing> {
     let (one, other) = sockets::loopback_pair().map_err(missing("a connection to try it on"))?;
     let keys = |byte| RecordKeys {
         key: [byte; 16],

@@ -13,12 +13,12 @@ mod tests;
 
 pub(crate) use guests::{Arrival, Verdict};
 pub(crate) use identity::Identity;
-pub(crate) use kernel::{Missing, take_over, try_it};
+pub(crate) use kernel::{Records, take_over};
 pub(crate) use session::Keys;
 
 use crate::sockets;
 use guests::Guests;
-use protocol::bus::{BusError, REACH_WITHIN_MS, REASON_BYTES_MAX};
+use protocol::bus::{BusError, REASON_BYTES_MAX};
 use protocol::cluster::{NodeKey, Roster};
 use protocol::mesh::OpenRemote;
 use rustix::event::{PollFd, PollFlags};
@@ -49,7 +49,7 @@ pub(crate) enum MeshError {
     Tls(rustls::Error),
     /// Not a message, or more than one, or too many bytes.
     Nonsense,
-    /// Not within [`REACH_WITHIN_MS`].
+    /// Not in time: within [`protocol::bus::REACH_WITHIN_MS`], or less.
     Late,
     /// The roster has no address that one could connect to.
     Address(String),
@@ -70,7 +70,7 @@ impl fmt::Display for MeshError {
             }
             Self::Tls(error) => write!(f, "TLS: {error}"),
             Self::Nonsense => write!(f, "what came is not of this protocol"),
-            Self::Late => write!(f, "no answer within {} s", REACH_WITHIN_MS / 1_000),
+            Self::Late => write!(f, "no answer in time"),
             Self::Address(address) => write!(f, "{address:?} is not ip:port"),
         }
     }
@@ -85,10 +85,21 @@ impl From<rustls::Error> for MeshError {
 /// Whom a connection is dialled for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Purpose {
-    /// A service of this node, for its call of this number.
-    Service { client: String, id: u32 },
+    /// A service of this node, for its call of this number. `until`: it calls a placed service, which may be looked for on other nodes so long.
+    Service {
+        client: String,
+        id: u32,
+        until: Option<Instant>,
+    },
     /// This node itself, which wants to belong.
     Join,
+}
+
+impl Purpose {
+    /// Whether there may be another node to ask.
+    pub(crate) fn looks_further(&self) -> bool {
+        matches!(self, Self::Service { until: Some(_), .. })
+    }
 }
 
 /// What came of a dialled connection.
@@ -158,7 +169,8 @@ impl Mesh {
         self.roster = Some(roster);
     }
 
-    /// Begins a connection to the node at `address` that has this key. What comes of it is told by [`Mesh::turn`]; at once only if it is over already.
+    /// Begins a connection to the node at `address` that has this key, and gives it up at `until`. What comes of it is told by [`Mesh::turn`]; at once
+    /// only if it is over already.
     pub(crate) fn dial(
         &mut self,
         purpose: Purpose,
@@ -166,8 +178,8 @@ impl Mesh {
         address: &str,
         key: NodeKey,
         open: OpenRemote,
+        until: Instant,
     ) -> Option<Dialled> {
-        let until = Instant::now() + Duration::from_millis(REACH_WITHIN_MS);
         let begun = match address.parse() {
             Ok(at) => sockets::dial(at)
                 .map(|socket| (at, socket))
@@ -253,6 +265,24 @@ impl Mesh {
     pub(crate) fn under_way_for(&self, client: &str) -> usize {
         let of_it = |call: &&Call| matches!(&call.purpose, Purpose::Service { client: one, .. } if one == client);
         self.calls.iter().filter(of_it).count()
+    }
+
+    /// How many connections to a placed service are under way, to whichever nodes.
+    pub(crate) fn under_way_to(&self, service: &str) -> usize {
+        let to_it = |call: &&Call| call.purpose.looks_further() && call.open.service == service;
+        self.calls.iter().filter(to_it).count()
+    }
+
+    /// Gives up what is under way to placed services on nodes where they do not run any more, and says whom it was for: the client's call, and what it
+    /// asked for.
+    pub(crate) fn take_back(
+        &mut self,
+        runs: impl Fn(&str, &str) -> bool,
+    ) -> Vec<(Purpose, OpenRemote)> {
+        let in_vain =
+            |call: &mut Call| call.purpose.looks_further() && !runs(&call.open.service, &call.node);
+        let taken = self.calls.extract_if(.., in_vain);
+        taken.map(|call| (call.purpose, call.open)).collect()
     }
 
     /// Whether this node is being connected to the one whose token it has.

@@ -7,7 +7,9 @@
 )]
 
 mod node;
+mod placed;
 
+use crate::mesh::Records;
 use crate::tests::{answer, hears, open};
 use node::{Node, ask_on, roster, say_as, two};
 use protocol::bus::{BusError, Origin, REACH_WITHIN_MS};
@@ -407,7 +409,7 @@ fn a_newcomer_is_connected_to_the_node_of_its_token_until_it_is_admitted() {
 
 #[test]
 fn a_relay_that_ends_takes_its_connections_along_and_the_next_works_again() {
-    if crate::mesh::try_it().is_ok() {
+    if matches!(Records::of_this_host(), Records::Kernel) {
         return; // the kernel does the records here
     }
     let (mut a, b) = two();

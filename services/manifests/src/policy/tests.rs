@@ -89,6 +89,64 @@ fn across_nodes_only_that_is_allowed_which_both_manifests_say_so() {
     assert_eq!(elsewhere.collect::<Vec<_>>(), ["elsewhere:block-store"]);
 }
 
+/// A placed service and its client; `across` on either side as it is given.
+fn placed(calls: &str, serves: &str) -> Result<Policy, String> {
+    let text = |name: &str, rank: u8, more: &str| {
+        format!(
+            "name = {name:?}\nabout = \"x\"\nrank = {rank}\nprofile = \"console\"\n{more}\n\
+             [limits]\nmemory_mb = 1\nprocesses = 1\nopen_files = 16\n"
+        )
+    };
+    let grant =
+        |kind: &str| format!("grant = [{{ name = {kind:?}, kind = {kind:?}, why = \"x\" }}]");
+    let server = format!(
+        "program = \"x\"\nplacement = {{ count = 1, zones = \"any\" }}\n{}\n\
+         serves = [{{ conversation = \"greeting\", to = [\"caller\"], why = \"x\", {serves} }}]",
+        grant("door")
+    );
+    let client = format!(
+        "{}\ncalls = [{{ service = \"greeter\", conversation = \"greeting\", why = \"x\", {calls} }}]",
+        grant("bus")
+    );
+    let (server, client) = (text("greeter", 90, &server), text("caller", 91, &client));
+    let own = [("greeter.toml", &*server), ("caller.toml", &*client)];
+    Policy::parse(BUILT_IN.iter().copied().chain(own)).map_err(|error| error.to_string())
+}
+
+#[test]
+fn a_placed_service_is_called_across_nodes_or_not_at_all() {
+    let policy = placed("across = true", "across = true").unwrap();
+    assert!(policy.allows("caller", "greeter", "greeting"));
+    assert!(policy.allows_across("caller", "greeter", "greeting"));
+    let Reach::Path(path) = policy.can("caller", "elsewhere:greeter") else {
+        panic!("it runs on some node, and is reached there");
+    };
+    assert_eq!(path.len(), 1, "{path:?}");
+    let told = |step: &String| step.contains("on whichever nodes it runs");
+    assert!(path.iter().all(told), "{path:?}");
+    assert!(matches!(
+        policy.can("greeter", "elsewhere:greeter"),
+        Reach::Never(_)
+    ));
+
+    for (calls, serves, expected) in [
+        (
+            "across = false",
+            "across = false",
+            "caller.toml: calls \"greeter\" for \"greeting\" on its own node only, but greeter has a `placement` and may run on another: write `across = true` into this call",
+        ),
+        (
+            "across = true",
+            "across = false",
+            "which greeter serves to it on its own node only",
+        ),
+        ("across = false", "across = true", "on its own node only"),
+    ] {
+        let error = placed(calls, serves).unwrap_err();
+        assert!(error.contains(expected), "{error}");
+    }
+}
+
 #[test]
 fn a_stranger_may_ask_to_be_admitted_and_nothing_else() {
     let policy = built_in();

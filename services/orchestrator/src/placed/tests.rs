@@ -47,6 +47,10 @@ fn a_placed_service_runs_when_it_is_told_to_and_as_long_as_its_lease() {
     assert_eq!(here.offers.len(), 1);
     assert_eq!(here.running, [""; 0]);
     assert_eq!(placed.nodes_of("placed"), ["n2"]);
+    let told = [("placed".to_owned(), vec!["n2".to_owned()])];
+    assert_eq!(placed.news(), Some(&told[..]), "for the bus");
+    run(&mut placed, &mut tenants, &[], LEASE_MS, 0);
+    assert_eq!(placed.news(), None, "it knows that already");
 
     let here = run(
         &mut placed,

@@ -5,7 +5,7 @@ use crate::mesh::{Identity, MeshError};
 use crate::sockets;
 use crate::tests::{Home, answer, come_in};
 use protocol::Channel;
-use protocol::bus::{Accept, BusError, Connect, ConnectCall};
+use protocol::bus::{Accept, BusError, Connect, ConnectCall, SupplyCall};
 use protocol::channel::ReceiveBuffer;
 use protocol::cluster::{ClusterId, GossipKey, NodeEntry, NodeKey, Roster, Standing};
 use protocol::membership::{Membership, MembershipAnswer, MembershipCall};
@@ -40,8 +40,13 @@ pub(super) struct Node {
 
 impl Node {
     pub(super) fn start(name: &str, seed: u8) -> Self {
+        Self::start_with(name, seed, &[])
+    }
+
+    /// With services of its own: the files and texts of their manifests.
+    pub(super) fn start_with(name: &str, seed: u8, guests: &[(&str, &str)]) -> Self {
         let seed = [seed; 32];
-        let mut home = Home::start_meshed(seed);
+        let mut home = Home::start_meshed(seed, guests);
         let told = Arc::new(Mutex::new(MembershipAnswer::Roster(None)));
         let (addresses, address) = channel();
         let (brings, joins) = channel();
@@ -87,6 +92,16 @@ impl Node {
 
     pub(super) fn restart_metadata(&mut self) {
         self.metadata = self.home.pack("metadata");
+    }
+
+    /// What a service is given that starts now.
+    pub(super) fn pack(&mut self, service: &str) -> BTreeMap<String, Channel> {
+        self.home.pack(service)
+    }
+
+    /// What the orchestrator has to say.
+    pub(super) fn supply(&mut self, call: SupplyCall) {
+        self.home.supply(call).0.unwrap();
     }
 
     /// A service's own channel to the bus.
