@@ -19,6 +19,10 @@ pub const WRITERS_MAX: usize = 256;
 /// The most blocks in one list of a call or an answer.
 pub const LIST_MAX: usize = 1_024;
 
+/// What is said of a node whose store is at an earlier moment ([`Epoch`]) than one that was heard from it before, and what people have to do.
+pub const OLDER_DISK: &str = "its disk is older than what the cluster has seen of it, as after a copy of the disk was put back: it has forgotten copies and votes that were counted. \
+    Let it go (`trousseau node revoke NAME` on another node) and start it anew on an empty directory with an invitation";
+
 /// Marker of this conversation.
 pub enum Blocks {}
 
@@ -27,7 +31,7 @@ impl Conversation for Blocks {
     type Answer = Result<BlockAnswer, BlockError>;
     const NAME: &'static str = "blocks";
     const NUMBER: u8 = 6;
-    const VERSION: u8 = 4;
+    const VERSION: u8 = 5;
 }
 
 /// A block's name: BLAKE3 of its bytes, keyed with its bucket's key, so that nobody can probe another bucket's content.
@@ -153,8 +157,8 @@ pub enum BlockCall {
     Open {
         /// Which block.
         block: BlockRef,
-        /// What the caller is going to open next, if it knows: where that has to come from another node, it is on its way from now on. A hint, of
-        /// which nothing is answered.
+        /// What the caller is going to open next, if it knows: where that has to come from another node, and there is room for it, it is on its way from
+        /// now on. A hint, of which nothing is answered.
         next: Option<BlockRef>,
     },
     /// These blocks are referenced now (or will never be): takes back one pin of this connection for each. Every Commit and Store pins once, also
@@ -164,13 +168,14 @@ pub enum BlockCall {
         blocks: Vec<BlockRef>,
     },
     /// From metadata, before a write that brings these blocks: enough of the nodes that each belongs to have it on their disks → [`BlockAnswer::Confirmed`]. What was
-    /// found when they were stored is answered at once. With `again` the nodes are asked, and get a block that they lack.
+    /// found when they were stored is answered at once. With `again` the nodes are asked, and get a block that they lack; a store that is still before a moment at which
+    /// it has begun a sweep stands on a disk that was put back ([`OLDER_DISK`]), and is not counted.
     /// [`BlockError::NoSuchBlock`]: nobody has one any more. Harmless to repeat.
     Confirm {
         /// At most [`LIST_MAX`].
         blocks: Vec<BlockRef>,
-        /// What was answered before is too old.
-        again: bool,
+        /// What was answered before is too old: sweeps have begun since, as far as is known at these moments. At most [`LIST_MAX`].
+        again: Option<Vec<Epoch>>,
     },
     /// First step of the sweep: the next blocks after `after` in the store's own order (`None`: from the start), pinned ones left out, all marked as
     /// condemned. A later Store, Commit or pin of a block lifts its mark. Where several nodes share blocks, this shows them and marks none: see Condemn.

@@ -66,6 +66,8 @@ pub struct NodeHealth {
     pub shards: Vec<ShardHealth>,
     /// `None`: it has not called another node yet.
     pub sealing: Option<Sealing>,
+    /// The shards know a later moment of its block-store than the store itself: its disk was put back ([`OLDER_DISK`](crate::block::OLDER_DISK)).
+    pub older_disk: bool,
     /// Where blocks belong, for a node that has no rows; only where it was asked for.
     pub layout: Option<Placed>,
 }
@@ -194,6 +196,8 @@ pub struct Said {
     pub scrubbed_ms: u64,
     /// See [`NodeHealth::sealing`].
     pub sealing: Option<Sealing>,
+    /// See [`NodeHealth::older_disk`].
+    pub older_disk: bool,
 }
 
 /// A shard, as far as it could be found out.

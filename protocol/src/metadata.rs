@@ -72,7 +72,7 @@ impl Conversation for Metadata {
     type Answer = Answer;
     const NAME: &'static str = "metadata";
     const NUMBER: u8 = 7;
-    const VERSION: u8 = 7;
+    const VERSION: u8 = 8;
     fn kind(call: &Call) -> &dyn std::fmt::Debug {
         match &call.operation {
             Operation::Change(change) => change,

@@ -32,7 +32,7 @@ impl Conversation for Peers {
     type Answer = PeersAnswer;
     const NAME: &'static str = "peers";
     const NUMBER: u8 = 22;
-    const VERSION: u8 = 2;
+    const VERSION: u8 = 3;
     const BYTES_MAX: usize = FRAME_BYTES_MAX;
 }
 

@@ -1,6 +1,7 @@
 //! Why metadata refuses.
 
 use super::{ALIASES_MAX, VersionId};
+use crate::block::Epoch;
 use crate::cluster::AdmissionError;
 use serde::{Deserialize, Serialize};
 
@@ -75,8 +76,9 @@ pub enum MetadataError {
     Refused(String),
     /// The shard has no leader, or the disk failed. Ask again later; a change may have happened.
     Unavailable(String),
-    /// A sweep has begun since the blocks of this write were seen: see to it that they are there still, then ask again. Never told to clients.
-    BlocksStale,
+    /// Sweeps have begun since the blocks of this write were seen, in these stores at these moments (none: it was not said when they were seen). See to it that they
+    /// are there still, then ask again. Never told to clients.
+    BlocksStale(Vec<Epoch>),
 }
 
 impl std::fmt::Display for MetadataError {
@@ -109,7 +111,7 @@ impl std::fmt::Display for MetadataError {
             Self::NotAdmitted(error) => error.fmt(f),
             Self::Refused(why) => write!(f, "refused: {why}"),
             Self::Unavailable(why) => write!(f, "not available: {why}"),
-            Self::BlocksStale => write!(
+            Self::BlocksStale(_) => write!(
                 f,
                 "the blocks of the object were seen too long ago: try again"
             ),

@@ -3,6 +3,7 @@
 use crate::check::{Checks, Pace, Verdict, Yielding, matches};
 use crate::disk::{Disk, DiskFile, Sync};
 use crate::footer::{FOOTER_BYTES, Footer};
+use crate::passing::Passages;
 use crate::pins::{Name, SessionId};
 use crate::publish::Publishing;
 use crate::shared::Shared;
@@ -26,6 +27,7 @@ pub(crate) struct Files<D: Disk> {
     pub(crate) shared: Rc<Shared>,
     pub(crate) syncs: Semaphore,
     pub(crate) publishing: Publishing,
+    pub(crate) passages: Passages,
     checks: Checks,
     next_writer: Cell<u64>,
     unreserved: Cell<bool>,
@@ -38,10 +40,18 @@ impl<D: Disk> Files<D> {
             shared,
             syncs: Semaphore::new(SYNCS_MAX),
             publishing: Publishing::default(),
+            passages: Passages::default(),
             checks: Checks::new(CHECKS_MAX),
             next_writer: Cell::new(0),
             unreserved: Cell::new(false),
         }
+    }
+
+    /// The name of one more file in `writing/`.
+    pub(crate) fn next_number(&self) -> u64 {
+        let number = self.next_writer.get();
+        self.next_writer.set(number + 1);
+        number
     }
 
     /// A fresh file with room for `length` bytes, and a descriptor that can only write to it.
@@ -50,8 +60,7 @@ impl<D: Disk> Files<D> {
         if self.shared.room()?.free_bytes < bytes {
             return Err(BlockError::Full);
         }
-        let number = self.next_writer.get();
-        self.next_writer.set(number + 1);
+        let number = self.next_number();
         let file = self
             .shared
             .layout
@@ -161,8 +170,7 @@ impl<D: Disk> Files<D> {
         bytes: Vec<u8>,
     ) -> Result<(), BlockError> {
         let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-        let number = self.next_writer.get();
-        self.next_writer.set(number + 1);
+        let number = self.next_number();
         let shared = &self.shared;
         let file = shared.layout.create_writing(number);
         let file = self

@@ -18,6 +18,7 @@ mod footer;
 pub mod fuzz;
 mod layout;
 mod packs;
+mod passing;
 mod peers;
 mod pins;
 mod publish;

@@ -2,7 +2,7 @@
 
 use crate::Error;
 use crate::check;
-use crate::copies::{Copies, CopyService, Peers};
+use crate::copies::{Copies, CopyService, Fetched, Peers};
 use crate::disk::Disk;
 use crate::epochs::Epochs;
 use crate::files::Files;
@@ -210,8 +210,14 @@ impl<D: Disk> Store<D> {
         let file = BlockRef { place, ..*block };
         match self.open_file(&file).await {
             Err(BlockError::NoSuchBlock | BlockError::Damaged) => {
-                self.copies.fetch(block).await?;
-                self.open_file(&file).await
+                match self.copies.fetch(block).await? {
+                    Fetched::Kept => self.open_file(&file).await,
+                    Fetched::Passing(passing) => {
+                        let length = block.length;
+                        let file = passing.open(length)?;
+                        Ok((BlockAnswer::File { length }, vec![file]))
+                    }
+                }
             }
             other => other,
         }
@@ -274,6 +280,7 @@ impl<D: Disk> Store<D> {
             }
             BlockCall::Confirm { blocks, again } => {
                 bounded(&blocks)?;
+                bounded(again.as_deref().unwrap_or_default())?;
                 BlockAnswer::Confirmed(self.copies.confirm(blocks, again).await?)
             }
             BlockCall::CondemnNext { after, limit } => {

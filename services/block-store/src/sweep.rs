@@ -268,9 +268,9 @@ impl<D: Disk> Store<D> {
 }
 
 /// Refuses lists that are too long.
-pub(crate) fn bounded(blocks: &[BlockRef]) -> Result<(), BlockError> {
-    if blocks.len() > LIST_MAX {
-        return Err(BlockError::Refused(format!("at most {LIST_MAX} blocks")));
+pub(crate) fn bounded<T>(list: &[T]) -> Result<(), BlockError> {
+    if list.len() > LIST_MAX {
+        return Err(BlockError::Refused(format!("at most {LIST_MAX} at a time")));
     }
     Ok(())
 }

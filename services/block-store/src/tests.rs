@@ -6,7 +6,7 @@
     reason = "a test may fail by panicking"
 )]
 
-mod full;
+pub(crate) mod full;
 mod large;
 mod model;
 mod restart;

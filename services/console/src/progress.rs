@@ -106,6 +106,7 @@ mod tests {
                 },
                 scrubbed_ms: 0,
                 sealing: None,
+                older_disk: false,
             }),
             silent: silent.then(|| "away".into()),
             lacking_blocks: blocks,

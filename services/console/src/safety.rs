@@ -325,6 +325,13 @@ impl<'a> Judge<'a> {
 
     fn speaking(&mut self, node: &'a NodeReport, name: &str) {
         let Some(said) = &node.said else { return };
+        if said.older_disk {
+            self.say(
+                Level::AtRisk,
+                format!("The disk of {name} is older than what the cluster has seen of it, as after a copy of the disk was put back: it has forgotten copies and votes that were counted."),
+                format!("`trousseau node revoke {name}`, `trousseau layout remove {name}`, `trousseau layout apply`; then start it anew on an empty directory with an invitation."),
+            );
+        }
         let usage = match &said.usage {
             Ok(usage) => usage,
             Err(why) => {

@@ -9,6 +9,7 @@ use crate::members::{Keepers, Wanted};
 use crate::proposer::Proposer;
 use crate::raft::{Group, Members, number_of};
 use crate::state;
+use crate::sweep::Sweep;
 use futures_util::future::join_all;
 use protocol::block::{BlockAnswer, BlockCall, Blocks, Usage};
 use protocol::cluster::{NODE_NAME_BYTES_MAX, NODES_MAX, NodeKey, Roster};
@@ -42,6 +43,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(60);
 pub(crate) struct Watch {
     proposer: Rc<Proposer>,
     blocks: Link<Blocks>,
+    sweep: Rc<Sweep>,
     bus: Bus,
     /// As in [`crate::Company::copies`].
     copies: Option<usize>,
@@ -55,12 +57,14 @@ impl Watch {
     pub(crate) fn new(
         proposer: Rc<Proposer>,
         blocks: Link<Blocks>,
+        sweep: Rc<Sweep>,
         bus: Bus,
         copies: Option<usize>,
     ) -> Self {
         Self {
             proposer,
             blocks,
+            sweep,
             bus,
             copies,
             known: RefCell::default(),
@@ -117,6 +121,7 @@ impl Watch {
             blocks,
             shards: groups.map(|group| group.health()).collect(),
             sealing: self.bus.sealing(),
+            older_disk: self.sweep.is_on_older_disk(),
             layout: with_layout.then(|| self.placed()).flatten(),
         }
     }
@@ -281,6 +286,7 @@ fn said_now(health: &NodeHealth) -> Said {
         received: inventory.map_or_else(|_| Received::default(), |one| one.received),
         scrubbed_ms: inventory.map_or(0, |one| one.scrubbed_ms),
         sealing: health.sealing,
+        older_disk: health.older_disk,
     }
 }
 

@@ -246,10 +246,11 @@ impl Parts {
         let scheduling = Scheduling::new(proposer.clone(), orchestrator, blocks())?;
         let wished = wished_copies.filter(|_| part == Part::Founder);
         let placing = Placing::new(proposer.clone(), blocks(), key, wished);
-        let health = health::Watch::new(proposer.clone(), blocks(), bus.clone(), copies);
         let space = Rc::new(space::Space::of(root));
         let sweep = sweep::Sweep::new(proposer.clone(), fence.clone(), space.clone(), blocks());
         let sweep = Rc::new(sweep);
+        let (watched, bus_of_watch) = (sweep.clone(), bus.clone());
+        let health = health::Watch::new(proposer.clone(), blocks(), watched, bus_of_watch, copies);
         let buckets = Rc::new(buckets::Buckets::new(proposer.clone()));
         let (orders, ordered) = sweep::orders();
         let lifecycle = lifecycle::Worker::new(proposer.clone(), rights.clone());

@@ -33,15 +33,18 @@ impl Service {
         if blocks.is_empty() {
             return self.searched(caller, group, &call, None).await;
         }
-        for attempt in 0..BRINGS_MAX {
-            let witness = match self.sweep.witness(blocks, attempt > 0).await {
+        // What is known of the stores that were too early: of all attempts, because one that does not count now is not in the next refusal.
+        let mut begun: Option<Vec<Epoch>> = None;
+        for _ in 0..BRINGS_MAX {
+            let witness = match self.sweep.witness(blocks, begun.as_deref()).await {
                 Ok(witness) => witness,
                 Err(error) => return self.answer_with(Err(error)),
             };
             let answer = self.searched(caller, group, &call, Some(&witness)).await;
-            if !matches!(answer.result, Err(MetadataError::BlocksStale)) {
+            let Err(MetadataError::BlocksStale(since)) = &answer.result else {
                 return answer;
-            }
+            };
+            begun.get_or_insert_default().extend(since);
         }
         let why = "sweeps have begun faster than the object could be written: try again";
         self.answer_with(Err(MetadataError::Unavailable(why.into())))

@@ -336,7 +336,7 @@ impl Service {
                 let brought = AnyChange::Brought { change, witness };
                 return self.proposer.propose_here(group, brought).await;
             }
-            Guard::Unwitnessed => return Err(MetadataError::BlocksStale.into()),
+            Guard::Unwitnessed => return Err(MetadataError::BlocksStale(Vec::new()).into()),
         }
         let (entry, doubtful) = self.fence.enter(blocks, self.proposer.now_ms()).await;
         self.exist(&doubtful).await?;

@@ -37,7 +37,7 @@ use protocol::metadata::{MetadataError, Reply};
 use protocol::peers::{PeersAnswer, PeersCall, REFERENCED_MAX};
 use runtime::Link;
 use shared::Heard;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 use std::time::Duration;
@@ -71,6 +71,8 @@ struct Times {
     hurry: Instant,
     /// What several nodes share.
     shared: Instant,
+    /// The first barriers of this life; `None`: they were raised.
+    first_barrier: Option<Instant>,
 }
 
 /// What came of a full pass.
@@ -88,6 +90,8 @@ pub(crate) struct Sweep {
     blocks: Link<Blocks>,
     /// What other nodes have said.
     heard: RefCell<Heard>,
+    /// A shard has a later barrier than this node's store can have raised.
+    on_older_disk: Cell<bool>,
 }
 
 /// What the block-store has marked.
@@ -140,6 +144,7 @@ impl Sweep {
             space,
             blocks,
             heard: RefCell::default(),
+            on_older_disk: Cell::new(false),
         }
     }
 
@@ -151,6 +156,7 @@ impl Sweep {
             pass: now + PASS_EVERY,
             hurry: now + HURRY_EVERY,
             shared: now,
+            first_barrier: Some(now + shared::FIRST_BARRIER_AFTER),
         };
         let mut look = tokio::time::interval(LOOK_EVERY);
         loop {
@@ -197,6 +203,10 @@ impl Sweep {
                 };
                 self.pass(grace_ms, orphans).await?;
             }
+        }
+        if !self.proposer.is_alone() && times.first_barrier.is_some_and(|at| at <= now) {
+            self.begin_pass().await?;
+            times.first_barrier = None;
         }
         Ok(())
     }

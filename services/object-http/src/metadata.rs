@@ -111,7 +111,9 @@ fn refusal(error: MetadataError) -> S3Error {
         MetadataError::QuotaExceeded(why) => S3Error::with(ErrorCode::QuotaExceeded, why),
         MetadataError::Full => ErrorCode::InsufficientStorage.into(),
         // Keys or buckets change, or blocks are swept, faster than we can follow; nothing was done.
-        MetadataError::Stale | MetadataError::BlocksStale => ErrorCode::ServiceUnavailable.into(),
+        MetadataError::Stale | MetadataError::BlocksStale(_) => {
+            ErrorCode::ServiceUnavailable.into()
+        }
         MetadataError::Unavailable(why) => {
             runtime::warn!("metadata: {why}");
             ErrorCode::ServiceUnavailable.into()

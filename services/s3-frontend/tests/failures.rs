@@ -104,6 +104,11 @@ fn a_full_disk_is_told_and_small_objects_reads_and_deletes_go_on() {
     }
     client.put("/bucket/tiny", b"inline").expect(200);
     assert!(client.get("/bucket/k").expect(200).body == body);
+    // What is on other nodes only, and has no room to pass through: the reader may try again, and deleting would not help.
+    house.faults.packed.store(true, Ordering::SeqCst);
+    client.get("/bucket/k").refused(503, "ServiceUnavailable");
+    house.faults.packed.store(false, Ordering::SeqCst);
+    assert!(client.get("/bucket/k").expect(200).body == body);
     client.call("DELETE", "/bucket/k", &[], b"").expect(204);
 }
 

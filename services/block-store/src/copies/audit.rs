@@ -3,11 +3,11 @@
 //! It compares names and reads nothing; whether the bytes are sound is the scrub's business. Each node looks after what it has, so a block that one node still has comes
 //! to all, and a disk that was lost is filled by the others.
 
-use super::{Copies, file};
+use super::{Copies, Fetched, file};
 use crate::disk::Disk;
 use crate::packs::records::Records;
 use futures_util::stream::{StreamExt, TryStreamExt};
-use protocol::block::{BlockError, BlockId, BlockRef, Place};
+use protocol::block::{BLOCK_BYTES_MAX, BlockError, BlockId, BlockRef, Place};
 use protocol::copies::NAMES_MAX;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -131,9 +131,17 @@ impl<D: Disk> Copies<D> {
         if self.homes(id).is_none_or(|homes| homes.here().is_none()) {
             return;
         }
-        // Its length is not known any more, and nobody needs it to find a file.
-        match self.fetch(&file(*id, 1)).await {
-            Ok(_) => runtime::info!("block {id:?} was damaged, and is sound again"),
+        let fetched = match self.has_room_for(BLOCK_BYTES_MAX as usize) {
+            // Its length is not known any more, and nobody needs it to find a file.
+            Ok(true) => self.fetch(&file(*id, 1)).await,
+            Ok(false) => Err(BlockError::Full),
+            Err(error) => Err(error),
+        };
+        match fetched {
+            Ok(Fetched::Kept) => runtime::info!("block {id:?} was damaged, and is sound again"),
+            Ok(Fetched::Passing(_)) | Err(BlockError::Full) => {
+                runtime::error!("block {id:?} is damaged, and there is no room for a sound copy");
+            }
             Err(error) => {
                 runtime::error!("block {id:?} is damaged, and no other node gives it: {error}");
             }

@@ -7,7 +7,7 @@ use super::{Copies, Holders, Homes, PeerError};
 use crate::disk::Disk;
 use crate::pins::Name;
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use protocol::block::{BlockError, BlockId, BlockRef, Epoch, Place};
+use protocol::block::{BlockError, BlockId, BlockRef, Epoch, OLDER_DISK, Place};
 use protocol::copies::{NAMES_MAX, Placement};
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -28,7 +28,7 @@ impl<D: Disk> Copies<D> {
     pub(crate) async fn confirm(
         &self,
         blocks: Vec<BlockRef>,
-        again: bool,
+        again: Option<Vec<Epoch>>,
     ) -> Result<Vec<Epoch>, BlockError> {
         self.are_placed()?;
         let Some(placement) = self.placement() else {
@@ -40,14 +40,15 @@ impl<D: Disk> Copies<D> {
         for block in blocks {
             match self.shared.pins.borrow().seen(Name::from(&block)) {
                 // What is pinned is here, and unmarked, at this moment, too.
-                Some(seen) if !again => {
+                Some(seen) if again.is_none() => {
                     witness.extend(seen.iter().map(|epoch| self.later(*epoch)));
                 }
                 _ => unknown.push(block),
             }
         }
         if !unknown.is_empty() {
-            witness.extend(self.ask_all(&placement, unknown).await?);
+            let begun = again.unwrap_or_default();
+            witness.extend(self.ask_all(&placement, unknown, &begun).await?);
         }
         Ok(Epoch::earliest(witness))
     }
@@ -64,12 +65,15 @@ impl<D: Disk> Copies<D> {
         &self,
         placement: &Rc<Placement>,
         blocks: Vec<BlockRef>,
+        begun: &[Epoch],
     ) -> Result<Vec<Epoch>, BlockError> {
         let mut asked: BTreeMap<BlockId, Asked> = BTreeMap::new();
+        let put_back = self.put_back("this node", self.shared.epochs.now(), begun);
         for block in blocks {
             let homes = Homes::of(placement.clone(), block.id.partition());
             let mut have = Holders::new();
             if let Some(own) = homes.here()
+                && put_back.is_none()
                 && self.is_here(&block).await?
             {
                 // Without a pause behind the look, so that it is there and unmarked at this moment.
@@ -78,11 +82,13 @@ impl<D: Disk> Copies<D> {
             }
             asked.insert(block.id, Asked { block, homes, have });
         }
-        let refused = tokio::time::timeout(CONFIRM_WITHIN, self.ask_nodes(&mut asked)).await;
-        let refused = refused.unwrap_or_else(|_| {
+        let asking = self.ask_nodes(&mut asked, begun);
+        let refused = tokio::time::timeout(CONFIRM_WITHIN, asking).await;
+        let mut refused = refused.unwrap_or_else(|_| {
             let why = format!("nobody else within {} s", CONFIRM_WITHIN.as_secs());
             vec![why]
         });
+        refused.extend(put_back);
         for one in asked.values() {
             if !one.homes.suffice(&one.have) {
                 return Err(match refused.is_empty() {
@@ -104,7 +110,11 @@ impl<D: Disk> Copies<D> {
     }
 
     /// Answers who could not be asked; comes back early when there are enough.
-    async fn ask_nodes(&self, asked: &mut BTreeMap<BlockId, Asked>) -> Vec<String> {
+    async fn ask_nodes(
+        &self,
+        asked: &mut BTreeMap<BlockId, Asked>,
+        begun: &[Epoch],
+    ) -> Vec<String> {
         let mut of_nodes: BTreeMap<String, (u8, Vec<BlockRef>)> = BTreeMap::new();
         for one in asked.values() {
             for node in one.homes.others() {
@@ -123,7 +133,11 @@ impl<D: Disk> Copies<D> {
             match answers.next().await {
                 None => break,
                 Some((name, _, Err(error))) => refused.push(format!("{name} {error}")),
-                Some((_, node, Ok((there, epoch)))) => {
+                Some((name, node, Ok((there, epoch)))) => {
+                    if let Some(why) = self.put_back(name, epoch, begun) {
+                        refused.push(why);
+                        continue;
+                    }
                     for id in there {
                         if let Some(one) = asked.get_mut(&id) {
                             one.have.insert(node, epoch);
@@ -133,6 +147,18 @@ impl<D: Disk> Copies<D> {
             }
         }
         refused
+    }
+
+    /// Why a store that is now at the moment `now` counts for nothing, if it does not: it has begun a sweep at a later one of the moments `begun`.
+    fn put_back(&self, node: &str, now: Epoch, begun: &[Epoch]) -> Option<String> {
+        let is_later = |one: &Epoch| one.store == now.store && one.number > now.number;
+        begun.iter().any(is_later).then(|| {
+            let why = format!("{node}: {OLDER_DISK}");
+            if self.put_back.borrow_mut().insert(now.store) {
+                runtime::error!("{why}. No write counts on its copies until then");
+            }
+            why
+        })
     }
 
     /// Which of these blocks a node has, and since when that is said; it is brought what it lacks and this node has.

@@ -1,9 +1,10 @@
 //! A block from another node: the nearest first, and the next one, too, when nothing comes from the first.
 
 use super::courier::wrong_answer;
-use super::{Copies, Homes, PeerError, file};
+use super::{Copies, Homes, PeerError};
 use crate::check::matches;
 use crate::disk::Disk;
+use crate::passing::Passing;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use protocol::block::{BlockError, BlockRef, HashKey, Place};
 use protocol::copies::{CopyAnswer, CopyCall};
@@ -27,35 +28,54 @@ const PATIENCES_MAX: u32 = 64;
 /// Blocks that nobody has asked for yet which are got at a time: each takes up to 4 MiB of memory.
 const AHEAD_MAX: usize = 4;
 
+/// What has become of a block that was got from another node.
+#[derive(Clone)]
+pub(crate) enum Fetched {
+    /// It is a file on this disk.
+    Kept,
+    /// There is no room to keep it: those who waited for it may read it.
+    Passing(Rc<Passing>),
+}
+
 impl<D: Disk> Copies<D> {
-    /// Gets a block that is not on this disk, or is damaged there, from another node, and keeps it. Answers it as a file.
+    /// Gets a block that is not on this disk, or is damaged there, from another node, and keeps it if there is room. For reads only: nobody may be told that
+    /// what passes through is here.
     ///
     /// Errors with [`BlockError::NoSuchBlock`] only where every node has said that it has none; where somebody could not be asked, with the
     /// reason.
-    pub(crate) async fn fetch(&self, block: &BlockRef) -> Result<BlockRef, BlockError> {
+    pub(crate) async fn fetch(&self, block: &BlockRef) -> Result<Fetched, BlockError> {
         let Some(homes) = self.homes(&block.id) else {
             return Err(BlockError::NoSuchBlock);
         };
         let fetched = self.fetching.of(&block.id);
-        let length = fetched
+        fetched
             .get_or_init(|| async {
+                if !self.has_room_for(block.length as usize)? {
+                    let passage = self.files.passage(block.length).await?;
+                    let (_, bytes) = self.first_sound(&homes, block).await?;
+                    let passing = self.files.pass(passage, bytes).await?;
+                    return Ok(Fetched::Passing(Rc::new(passing)));
+                }
                 let (key, bytes) = self.first_sound(&homes, block).await?;
                 let length = self.keep(&block.id, key, bytes).await?;
                 if homes.here().is_none() {
                     self.strays.borrow_mut().add(block.id, length);
                 }
-                Ok(length)
+                Ok(Fetched::Kept)
             })
             .await
-            .clone()?;
-        Ok(file(block.id, length))
+            .clone()
     }
 
-    /// Begins to get a block that will be asked for next, if it is not here: so that a line to another node is not idle between two blocks of one object. It begins
+    /// Begins to get a block that will be asked for next, if it is not here and can be kept: so that a line to another node is not idle between two blocks of one object. It begins
     /// behind whatever the caller asks for without a pause.
     pub(crate) fn fetch_ahead(self: &Rc<Self>, block: BlockRef) {
         let is_missing = block.place == Place::File && self.has(&block.id) == Ok(false);
         if !is_missing || self.placement().is_none() || self.ahead.get() >= AHEAD_MAX {
+            return;
+        }
+        // What only passes through would be gone again before it is asked for.
+        if self.has_room_for(block.length as usize) != Ok(true) {
             return;
         }
         self.ahead.set(self.ahead.get() + 1);

@@ -28,13 +28,14 @@ use crate::pins::{Name, SessionId};
 use crate::shared::Shared;
 use buried::Buried;
 use courier::Courier;
+pub(crate) use fetch::Fetched;
 use inventory::Arrivals;
 use owed::Owed;
 use protocol::block::{BlockError, BlockId, BlockRef, HashKey, Place};
 use protocol::copies::{CopyAnswer, CopyCall, Placement};
 use rustix::io::Errno;
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -101,13 +102,14 @@ pub(crate) struct Copies<D: Disk> {
     peers: Rc<dyn Peers>,
     known: RefCell<Known>,
     couriers: RefCell<BTreeMap<String, Rc<Courier>>>,
-    /// Fetches under way, each with the length of the block.
-    fetching: UnderWay<Result<u32, BlockError>>,
+    fetching: UnderWay<Result<Fetched, BlockError>>,
     /// How many of them nobody has asked for yet.
     ahead: Cell<usize>,
     owed: Owed,
     strays: RefCell<Strays>,
     buried: RefCell<Buried>,
+    /// Stores whose disks were put back, as far as that was found out: each is said once.
+    put_back: RefCell<BTreeSet<u64>>,
     /// For pins of what is being kept.
     own: SessionId,
     arrivals: RefCell<Arrivals>,
@@ -153,6 +155,7 @@ impl<D: Disk> Copies<D> {
             owed,
             strays: RefCell::default(),
             buried: RefCell::default(),
+            put_back: RefCell::default(),
             own,
             arrivals: RefCell::default(),
             settled: Cell::new(0),
@@ -330,6 +333,11 @@ impl<D: Disk> Copies<D> {
         Ok(self.files.length(id)?.is_some())
     }
 
+    /// Whether a block of so many bytes may be kept.
+    fn has_room_for(&self, bytes: usize) -> Result<bool, BlockError> {
+        Ok(self.shared.room()?.free_bytes >= (bytes + FOOTER_BYTES) as u64)
+    }
+
     /// Keeps a whole block as a file: on disk when this returns, also where it was there already.
     pub(crate) async fn keep(
         &self,
@@ -341,7 +349,7 @@ impl<D: Disk> Copies<D> {
             return Err(BlockError::Damaged);
         }
         let length = crate::store::block_bytes(u32::try_from(bytes.len()).unwrap_or(u32::MAX))?;
-        if self.shared.room()?.free_bytes < bytes.len() as u64 + FOOTER_BYTES as u64 {
+        if !self.has_room_for(bytes.len())? {
             return Err(BlockError::Full);
         }
         let held = Held::pin(self, Name::File(*id));

@@ -5,6 +5,7 @@
     reason = "a test may fail by panicking"
 )]
 
+mod full;
 mod garbage;
 mod moves;
 mod random;

@@ -348,6 +348,7 @@ mod tests {
             let room = Room {
                 capacity_bytes,
                 free_bytes,
+                passing_bytes: free_bytes,
             };
             assert_eq!(pack_bytes(room), expected, "{room:?}");
         }

@@ -4,22 +4,22 @@ use super::*;
 use crate::disk::blocking::Blocking;
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
-struct SmallDisk(tempfile::TempDir);
+/// Goes with this; what lies in it, too.
+pub(crate) struct SmallDisk(PathBuf);
 
 impl SmallDisk {
     /// `None`, with the reason on the error output, where it may not be mounted.
-    fn mount(bytes: u64) -> Option<Self> {
-        let directory = tempfile::tempdir().unwrap();
+    pub(crate) fn mount(directory: &Path, bytes: u64) -> Option<Self> {
         let options = std::ffi::CString::new(format!("size={bytes}")).unwrap();
         let mounted = mount(
             "tmpfs",
-            directory.path(),
+            directory,
             "tmpfs",
             MountFlags::empty(),
             options.as_c_str(),
         );
         match mounted {
-            Ok(()) => Some(Self(directory)),
+            Ok(()) => Some(Self(directory.to_owned())),
             Err(errno) => {
                 eprintln!("skipped: a tmpfs cannot be mounted here: {errno}");
                 None
@@ -28,19 +28,41 @@ impl SmallDisk {
     }
 }
 
+impl SmallDisk {
+    /// What is free of it, in bytes.
+    pub(crate) fn free_bytes(&self) -> u64 {
+        let system = rustix::fs::statvfs(&self.0).unwrap();
+        system.f_bavail * system.f_bsize
+    }
+
+    /// Fills it until so many bytes are free.
+    pub(crate) fn fill_up_to(&self, free_bytes: u64) {
+        let filler = File::create(self.0.join("filler")).unwrap();
+        let mode = rustix::fs::FallocateFlags::empty();
+        let bytes = self.free_bytes().checked_sub(free_bytes).unwrap();
+        rustix::fs::fallocate(filler, mode, 0, bytes).unwrap();
+    }
+
+    /// Undoes that.
+    pub(crate) fn empty(&self) {
+        std::fs::remove_file(self.0.join("filler")).unwrap();
+    }
+}
+
 impl Drop for SmallDisk {
     fn drop(&mut self) {
-        let _ = unmount(self.0.path(), UnmountFlags::DETACH);
+        let _ = unmount(&self.0, UnmountFlags::DETACH);
     }
 }
 
 #[test]
 fn a_full_disk_refuses_writes_and_goes_on_reading_and_deleting() {
-    let Some(disk) = SmallDisk::mount(32 << 20) else {
+    let home = tempfile::tempdir().unwrap();
+    let Some(_disk) = SmallDisk::mount(home.path(), 32 << 20) else {
         return;
     };
     run(async {
-        let home = disk.0.path();
+        let home = home.path();
         let node = Node::start(home, Blocking::default()).await;
         let client = node.connect();
         let mut files = Vec::new();

@@ -79,6 +79,7 @@ fn node(number: u8) -> NodeReport {
             received: Received::default(),
             scrubbed_ms: 0,
             sealing: None,
+            older_disk: false,
         }),
         silent: None,
         lacking_blocks: Some(0),
@@ -329,11 +330,13 @@ fn a_node_by_itself_says_what_is_wrong_with_it() {
     let usage = said.usage.as_mut().unwrap();
     (usage.damaged, usage.free_bytes, usage.behind) = (2, 0, 4);
     health.nodes[1].said.as_mut().unwrap().usage = Err("block-store: the disk".into());
+    health.nodes[2].said.as_mut().unwrap().older_disk = true;
     let verdict = judge(&health);
     for expected in [
         "2 blocks on n1 are damaged",
         "The disk of n1 has 0 left of 1.0 TiB",
         "n2 answers, but not its disk (block-store: the disk)",
+        "The disk of n3 is older than what the cluster has seen of it",
         "4 blocks do not have all of their copies yet",
     ] {
         let mut findings = verdict.findings.iter();

@@ -192,6 +192,7 @@ fn what_another_node_says_is_bounded() {
             current: None,
         }],
         sealing: None,
+        older_disk: false,
         layout: None,
     };
     assert!(is_bounded(&good, 1));

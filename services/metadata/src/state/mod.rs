@@ -121,7 +121,8 @@ pub enum AnyChange {
     /// What a client asks for, with blocks that several nodes share: enough of them had each one at these moments. Refused with
     /// [`MetadataError::BlocksStale`], and nothing else changed, behind a barrier that is later than one of them.
     Brought { change: Change, witness: Vec<Epoch> },
-    /// A store of blocks has condemned some: from now on no write is taken that saw its blocks there earlier. Harmless to repeat.
+    /// A store of blocks has condemned some: from now on no write is taken that saw its blocks there earlier. Refused if a later moment of the store is known: its disk was
+    /// put back. Harmless to repeat.
     Barrier { since: Epoch },
 }
 
@@ -143,7 +144,9 @@ pub fn apply<S: Store>(store: &mut S, command: &Command) -> Result<Outcome, Erro
     if outcome.is_err() {
         let brought = match &command.change {
             AnyChange::Asked(change) => brought_blocks(change),
-            AnyChange::Brought { change, .. } if outcome != Err(MetadataError::BlocksStale) => {
+            AnyChange::Brought { change, .. }
+                if !matches!(outcome, Err(MetadataError::BlocksStale(_))) =>
+            {
                 brought_blocks(change)
             }
             _ => &[],
@@ -291,9 +294,10 @@ fn change<R: Rows>(changes: &mut Changes<'_, R>, change: &AnyChange) -> Result<O
         AnyChange::Cluster(change) => roster::change(changes, change),
         AnyChange::Schedule(change) => schedule::change(changes, change),
         AnyChange::Brought { change, witness } => {
-            match sweeping::is_stale(changes.rows, witness)? {
-                true => Ok(Err(MetadataError::BlocksStale)),
-                false => asked(changes, change),
+            let begun = sweeping::begun_since(changes.rows, witness)?;
+            match begun.is_empty() {
+                true => asked(changes, change),
+                false => Ok(Err(MetadataError::BlocksStale(begun))),
             }
         }
         AnyChange::Barrier { since } => sweeping::raise(changes, *since),

@@ -6,8 +6,8 @@ use super::rows;
 use super::store::Rows;
 use super::uploads::remove_part;
 use crate::Error;
-use protocol::block::{BlockRef, Epoch, Place};
-use protocol::metadata::Reply;
+use protocol::block::{BlockRef, Epoch, OLDER_DISK, Place};
+use protocol::metadata::{MetadataError, Reply};
 use std::ops::ControlFlow;
 
 /// The most parts that one step drops.
@@ -57,18 +57,26 @@ fn barrier<R: Rows>(rows: &R, store: u64) -> Result<u64, Error> {
     Ok(number.unwrap_or_default())
 }
 
-/// Whether a sweep of any of these stores has begun since.
-pub(super) fn is_stale<R: Rows>(rows: &R, witness: &[Epoch]) -> Result<bool, Error> {
+/// The sweeps of these stores that have begun since.
+pub(super) fn begun_since<R: Rows>(rows: &R, witness: &[Epoch]) -> Result<Vec<Epoch>, Error> {
+    let mut begun = Vec::new();
     for seen in witness {
-        if seen.number < barrier(rows, seen.store)? {
-            return Ok(true);
+        let number = barrier(rows, seen.store)?;
+        if seen.number < number {
+            begun.push(Epoch { number, ..*seen });
         }
     }
-    Ok(false)
+    Ok(begun)
 }
 
+/// A store's own node raises its barriers one after the other, each as of the moment that has just begun. So if a later one is there, the store has been at that moment and
+/// does not know it any more; what it would remove now, a write between the two moments may rely on.
 pub(super) fn raise<R: Rows>(changes: &mut Changes<'_, R>, since: Epoch) -> Result<Outcome, Error> {
-    if !has_barrier(changes.rows, &since)? {
+    let known = barrier(changes.rows, since.store)?;
+    if known > since.number {
+        return Ok(Err(MetadataError::Refused(OLDER_DISK.into())));
+    }
+    if known < since.number {
         changes.put(rows::barrier(since.store), &since.number)?;
     }
     Ok(Ok(Reply::Done))

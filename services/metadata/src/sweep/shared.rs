@@ -18,6 +18,10 @@
 //!
 //! A write that is refused is confirmed again, which asks the nodes and brings what they lack, and is proposed again, without the client noticing. If any shard has no leader, nothing is removed.
 //!
+//! A disk that was *put back* to an earlier state breaks the one thing on which all this rests, that epochs rise. (It breaks more: its Raft groups have forgotten votes and entries.) It is found out by the barriers that
+//! it has left behind: a shard refuses a barrier below the one that it has, so that such a node removes nothing and says why; and who confirms a write again is told the barriers that the write
+//! did not meet, and does not count a store that still answers with less. So the others go on without it, as if it were away, until people have let it go. Nothing is done to cure it: a counter can be raised, a forgotten vote cannot be remembered.
+//!
 //! Garbage that a shard has written down goes everywhere soon: its leader tells the other nodes what to look at, and each looks for itself. What they are not told, because they were away, or what
 //! comes back to a disk by the repair of copies after it was swept there, is found by the full pass. *Strays*, which are referenced and belong to other nodes, go in the same steps; in place
 //! of (3) the nodes that they belong to say that they have them.
@@ -25,7 +29,9 @@
 use super::{Condemned, Sweep, swept_away, unexpected};
 use crate::state::AnyChange;
 use futures_util::future::try_join_all;
-use protocol::block::{BlockAnswer, BlockCall, BlockError, BlockRef, Epoch, LIST_MAX, Place};
+use protocol::block::{
+    BlockAnswer, BlockCall, BlockError, BlockRef, Epoch, LIST_MAX, OLDER_DISK, Place,
+};
 use protocol::metadata::MetadataError;
 use protocol::peers::{PeersCall, REFERENCED_MAX};
 use std::collections::BTreeSet;
@@ -33,6 +39,8 @@ use std::time::Duration;
 
 /// How often there is a look at garbage and strays: each costs a command in every shard where there are some, and writes that are under way a second attempt.
 pub(super) const LOOK_EVERY: Duration = Duration::from_secs(30);
+/// After the start: then every shard has a leader, if it can have one, and whether this disk is as late as the cluster takes it for is asked without waiting for garbage.
+pub(super) const FIRST_BARRIER_AFTER: Duration = Duration::from_secs(30);
 /// How long a block without a put is left alone while the store is nearly full, in milliseconds: whoever writes an object by way of another node has
 /// pinned it there, and would have to send it again.
 pub(super) const HURRY_GRACE_MS: u64 = 10 * 60 * 1_000;
@@ -70,18 +78,18 @@ impl Sweep {
         }
     }
 
-    /// Where and when enough nodes had these blocks; `again`: what was answered before is too old.
+    /// Where and when enough nodes had these blocks; `begun`: what was answered before is too old, since sweeps have begun at these moments.
     ///
     /// # Errors
     /// [`MetadataError::Unavailable`]: nobody has one of them any more, or too few nodes answer.
     pub(crate) async fn witness(
         &self,
         blocks: &[BlockRef],
-        again: bool,
+        begun: Option<&[Epoch]>,
     ) -> Result<Vec<Epoch>, MetadataError> {
         let mut epochs = Vec::new();
         for page in blocks.chunks(LIST_MAX) {
-            let blocks = page.to_vec();
+            let (blocks, again) = (page.to_vec(), begun.map(<[Epoch]>::to_vec));
             match self.call(&BlockCall::Confirm { blocks, again }).await? {
                 Ok(BlockAnswer::Confirmed(confirmed)) => epochs.extend(confirmed),
                 Err(BlockError::NoSuchBlock) => return Err(swept_away()),
@@ -100,13 +108,22 @@ impl Sweep {
                 .await;
             raised.map_err(|error| {
                 let number = group.number();
+                let is_older = matches!(&error, MetadataError::Refused(why) if why == OLDER_DISK);
+                if is_older && !self.on_older_disk.replace(true) {
+                    runtime::error!("this node: {OLDER_DISK}");
+                }
                 MetadataError::Unavailable(format!(
-                    "no block is removed now, because shard {number} cannot be told: {error}"
+                    "no block is removed now, because shard {number} did not take the barrier: {error}"
                 ))
             })
         });
         try_join_all(raising).await?;
         Ok(())
+    }
+
+    /// Whether this node's disk was found to be older than what the shards have seen of its block-store.
+    pub(crate) fn is_on_older_disk(&self) -> bool {
+        self.on_older_disk.get()
     }
 
     /// Before a full pass: a moment of the store that every shard knows, where blocks are shared.

@@ -91,7 +91,12 @@ fn behind_a_barrier_no_shard_takes_what_was_seen_before_it_whoever_leads() {
         for round in 0..2 {
             for node in world.names() {
                 let refused = propose(&world, &node, bucket, late.clone()).await;
-                assert_eq!(refused, Err(MetadataError::BlocksStale), "{node} {round}");
+                let begun = vec![epoch(2)];
+                assert_eq!(
+                    refused,
+                    Err(MetadataError::BlocksStale(begun)),
+                    "{node} {round}"
+                );
             }
             if round == 0 {
                 let leader = world.leader(0).unwrap();
@@ -124,6 +129,14 @@ fn nobody_looks_before_every_shard_has_the_barrier() {
         raise(&world, "n2", epoch(5)).await.unwrap();
         let found = unreferenced(&world, "n2", vec![block(1)], epoch(5)).await;
         assert_eq!(found, Ok(vec![block(1)]));
+        // A disk that was put back: it would remove by what was known of an earlier time.
+        let late = raise(&world, "n2", epoch(4)).await.unwrap_err().to_string();
+        assert!(
+            late.contains("no block is removed now") && late.contains("disk is older"),
+            "{late}"
+        );
+        let on_older_disk = |node: &str| world.node(node).parts.sweep.is_on_older_disk();
+        assert!(on_older_disk("n2") && !on_older_disk("n1"));
     });
 }
 

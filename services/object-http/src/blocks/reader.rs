@@ -143,6 +143,13 @@ impl Reader {
         match opened {
             Ok(open) => Ok(Some((extent, open))),
             Err(Failure::Store(BlockError::NoSuchBlock)) => Err(ReadFailure::Gone),
+            // Who reads needs room for a moment only, where the block comes from another node: it is not for them that something has to be deleted, and they may try again.
+            Err(Failure::Store(BlockError::Full)) => {
+                runtime::warn!(
+                    "this node's disk is so full that no block of another passes through it to a reader"
+                );
+                Err(ReadFailure::Error(ErrorCode::ServiceUnavailable.into()))
+            }
             Err(error) => {
                 if matches!(error, Failure::Store(BlockError::Damaged)) {
                     runtime::error!("block {:?} is damaged", extent.block.id);

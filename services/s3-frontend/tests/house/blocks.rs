@@ -133,7 +133,11 @@ pub async fn serve(channel: Channel, state: Arc<Mutex<BlockState>>, faults: Arc<
             if lost {
                 return None;
             }
-            let full = faults.full.load(Ordering::SeqCst);
+            let full = match call {
+                BlockCall::Create { .. } | BlockCall::Store { .. } => &faults.full,
+                _ => &faults.packed,
+            };
+            let full = full.load(Ordering::SeqCst);
             let mut descriptors = Vec::new();
             let answer = session.answer(call, full, &mut descriptors);
             Some((answer, descriptors))
@@ -151,7 +155,9 @@ impl Session {
     ) -> Result<BlockAnswer, BlockError> {
         let mut state = self.state.lock().unwrap();
         match call {
-            BlockCall::Create { .. } | BlockCall::Store { .. } if full => Err(BlockError::Full),
+            BlockCall::Create { .. } | BlockCall::Store { .. } | BlockCall::Open { .. } if full => {
+                Err(BlockError::Full)
+            }
             BlockCall::Create { .. } => {
                 let writer = state.next_writer;
                 state.next_writer += 1;

@@ -49,6 +49,8 @@ pub struct Faults {
     pub lose_beginning: AtomicBool,
     /// The block-store has no room.
     pub full: AtomicBool,
+    /// Nor for blocks that it would have to get from another node.
+    pub packed: AtomicBool,
     /// Metadata holds back answers to PutObject until this is false again.
     pub hold_puts: AtomicBool,
     /// How many it has held back.

@@ -17,9 +17,9 @@ impl World {
 async fn confirm(
     client: &Client<Blocks>,
     blocks: &[BlockRef],
-    again: bool,
+    again: Option<&[Epoch]>,
 ) -> Result<Vec<Epoch>, BlockError> {
-    let blocks = blocks.to_vec();
+    let (blocks, again) = (blocks.to_vec(), again.map(<[Epoch]>::to_vec));
     match call(client, BlockCall::Confirm { blocks, again }).await? {
         (BlockAnswer::Confirmed(epochs), _) => Ok(epochs),
         other => panic!("{other:?}"),
@@ -47,7 +47,7 @@ fn what_was_seen_before_a_sweep_began_is_told_apart_from_what_was_seen_since() {
         world.place(1, THREE, None).await;
         let (client, metadata) = (world.client(0), world.metadata(0));
         let block = put_file(&client, &bytes_of(1, 50_000)).await.unwrap();
-        let before = confirm(&metadata, &[block], false).await.unwrap();
+        let before = confirm(&metadata, &[block], None).await.unwrap();
         assert!(before.len() >= 2);
         tokio::time::sleep(Duration::from_secs(5)).await;
         let sweep = world.metadata(1);
@@ -55,13 +55,77 @@ fn what_was_seen_before_a_sweep_began_is_told_apart_from_what_was_seen_since() {
         assert!(marked);
         assert!(number_at(&before, since).is_none_or(|seen| seen < since.number));
         // The same answer as before, without a question to anybody.
-        let still = confirm(&metadata, &[block], false).await.unwrap();
+        let still = confirm(&metadata, &[block], None).await.unwrap();
         assert!(number_at(&still, since).is_none_or(|seen| seen < since.number));
-        let after = confirm(&metadata, &[block], true).await.unwrap();
+        let after = confirm(&metadata, &[block], Some(&[])).await.unwrap();
         assert!(number_at(&after, since).is_none_or(|seen| seen >= since.number));
         if number_at(&after, since).is_some() {
             assert_eq!(delete(&sweep, &[block]).await, [], "its mark was lifted");
         }
+    });
+}
+
+/// The store's count of its lives, as files: what a disk that is put back has again.
+fn lives(world: &World, node: usize) -> Vec<PathBuf> {
+    files_below(&world.homes[node].path().join("lives"))
+}
+
+#[test]
+fn a_store_whose_disk_was_put_back_counts_for_no_write_until_its_node_is_let_go() {
+    run(async {
+        let mut world = World::of(3).await;
+        world.place(1, THREE, None).await;
+        let before = lives(&world, 1);
+        for _ in 0..3 {
+            world.crash(1).await;
+            world.start(1).await;
+        }
+        let block = put_file(&world.client(0), &bytes_of(1, 50_000))
+            .await
+            .unwrap();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let (_, since) = condemn_one(&world.metadata(1), &block).await;
+        world.crash(1).await;
+        std::fs::rename(&lives(&world, 1)[0], &before[0]).unwrap();
+        world.start(1).await;
+        assert!(world.copies(1).shared.epochs.now().number < since.number);
+
+        // As long as nobody has met its barrier, nobody knows.
+        let unaware = confirm(&world.metadata(0), &[block], Some(&[]))
+            .await
+            .unwrap();
+        world.cut(0, 2);
+        let counted = confirm(&world.metadata(0), &[block], Some(&[]))
+            .await
+            .unwrap();
+        assert!(unaware.len() >= 2 && number_at(&counted, since).is_some());
+        let refused = confirm(&world.metadata(0), &[block], Some(&[since])).await;
+        let why = refused.unwrap_err().to_string();
+        assert!(
+            why.contains("n1: its disk is older") && why.contains("node revoke"),
+            "{why}"
+        );
+        world.heal();
+        for node in [0, 2] {
+            let seen = confirm(&world.metadata(node), &[block], Some(&[since]))
+                .await
+                .unwrap();
+            assert_eq!(
+                (seen.len(), number_at(&seen, since)),
+                (2, None),
+                "without it"
+            );
+        }
+        assert_eq!(world.copies(0).put_back.borrow().len(), 1);
+        // By way of the node itself: the others suffice, and alone with one of them it says what it is.
+        let seen = confirm(&world.metadata(1), &[block], Some(&[since]))
+            .await
+            .unwrap();
+        assert_eq!((seen.len(), number_at(&seen, since)), (2, None));
+        world.cut(1, 2);
+        let refused = confirm(&world.metadata(1), &[block], Some(&[since])).await;
+        let why = refused.unwrap_err().to_string();
+        assert!(why.contains("this node: its disk is older"), "{why}");
     });
 }
 
@@ -79,7 +143,9 @@ fn a_block_that_was_swept_elsewhere_is_brought_again_while_its_writer_holds_it()
             assert_eq!(delete(&sweep, &[block]).await, [block]);
         }
         assert_eq!(world.holders(&block), [0]);
-        confirm(&world.metadata(0), &[block], true).await.unwrap();
+        confirm(&world.metadata(0), &[block], Some(&[]))
+            .await
+            .unwrap();
         assert!(world.holders(&block).len() >= 2);
         // Here it is pinned.
         assert!(!condemn_one(&world.metadata(0), &block).await.0);
@@ -101,10 +167,10 @@ fn what_nobody_has_any_more_is_not_confirmed_and_what_cannot_be_asked_is_no_answ
             assert_eq!(delete(&sweep, &[block]).await, [block]);
         }
         let metadata = world.metadata(0);
-        let gone = confirm(&metadata, &[block], false).await;
+        let gone = confirm(&metadata, &[block], None).await;
         assert_eq!(gone, Err(BlockError::NoSuchBlock));
         world.isolate(0);
-        let unsure = confirm(&metadata, &[block], false).await;
+        let unsure = confirm(&metadata, &[block], None).await;
         assert!(
             matches!(unsure, Err(BlockError::TooFewCopies(_))),
             "{unsure:?}"
@@ -173,7 +239,7 @@ fn a_record_of_a_time_alone_is_confirmed_as_a_file() {
         let client = world.client(0);
         let block = put_small(&client, &bytes_of(1, 5_000)).await.unwrap();
         world.place(1, THREE, None).await;
-        let seen = confirm(&world.metadata(0), &[block], false).await.unwrap();
+        let seen = confirm(&world.metadata(0), &[block], None).await.unwrap();
         assert!(seen.len() >= 2 && world.holders(&block).len() >= 2);
     });
 }
@@ -191,7 +257,9 @@ fn all_blocks_of_one_confirm_are_judged_by_one_placement_though_another_comes_me
         disk.0.held.set(true);
         let confirming = {
             let copies = copies.clone();
-            tokio::task::spawn_local(async move { copies.confirm(vec![record, file], true).await })
+            tokio::task::spawn_local(async move {
+                copies.confirm(vec![record, file], Some(Vec::new())).await
+            })
         };
         // The record is being made a file, and the other block was not looked at.
         while disk.0.waiting.get() == 0 {
@@ -293,7 +361,7 @@ impl Life {
         let bytes = bytes_of(self.random.random_range(0..CONTENTS), 400);
         let key = self.random.random_range(0..KEYS);
         let (writer, metadata) = (self.world.client(node), self.world.metadata(node));
-        let (writes, again) = (self.writes.clone(), self.roll(4) == 0);
+        let (writes, again) = (self.writes.clone(), (self.roll(4) == 0).then(Vec::new));
         let stays = self.roll(3) > 0;
         tokio::task::spawn_local(async move {
             let id = id_of(&bytes);
@@ -330,13 +398,13 @@ impl Life {
         let at = self.roll(count);
         let mut write = self.writes.borrow_mut().swap_remove(at);
         let shard = &mut self.shards[write.key as usize % SHARDS];
-        let is_stale = |seen: &Epoch| {
-            shard
-                .barriers
-                .get(&seen.store)
-                .is_some_and(|e| seen.number < *e)
+        let begun_since = |seen: &Epoch| {
+            let number = *shard.barriers.get(&seen.store)?;
+            let store = seen.store;
+            (seen.number < number).then_some(Epoch { store, number })
         };
-        if !write.witness.iter().any(is_stale) {
+        let begun: Vec<Epoch> = write.witness.iter().filter_map(begun_since).collect();
+        if begun.is_empty() {
             shard.objects.insert(write.key, write.block);
             self.applied += 1;
             return;
@@ -348,10 +416,8 @@ impl Life {
         let (metadata, writes) = (self.world.metadata(write.node), self.writes.clone());
         tokio::task::spawn_local(async move {
             let blocks = vec![write.block];
-            let again = BlockCall::Confirm {
-                blocks,
-                again: true,
-            };
+            let again = Some(begun);
+            let again = BlockCall::Confirm { blocks, again };
             if let Some(BlockAnswer::Confirmed(witness)) = ask(&metadata, again).await {
                 write.witness = witness;
                 writes.borrow_mut().push(write);
@@ -536,6 +602,14 @@ impl Life {
         for block in self.referenced().values() {
             let holders = self.world.holders(block);
             assert!(holders.len() >= 2, "{when}: {:?} on {holders:?}", block.id);
+        }
+        for node in (0..NODES).filter(|node| self.world.nodes[*node].is_some()) {
+            let put_back = self.world.copies(node);
+            let put_back = put_back.put_back.borrow();
+            assert!(
+                put_back.is_empty(),
+                "{when}: no disk was put back: {put_back:?}"
+            );
         }
     }
 
