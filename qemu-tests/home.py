@@ -106,14 +106,12 @@ def s3_client(url, access_key, secret_key, region, **config):
     )
 
 
-def hostile_manifest(directory, name, number, attempt, profile, top="", **settings):
-    """Writes the manifest of a service that makes one attempt under the profile of another. `top`: one more line before its tables."""
-    path = directory / f"{name}.toml"
-    settings = {"attempts": attempt, **settings}
+def guest_manifest(path, name, rank, profile, tables, about, top="", **settings):
+    """Writes the manifest of a service whose program is services/hostile. `top`: one more line before its tables, `tables`: more of them."""
     path.write_text(f"""\
 name = "{name}"
-about = "Attempts {attempt}."
-rank = {100 + number}
+about = "{about}"
+rank = {rank}
 profile = "{profile}"
 program = "{program('hostile')}"
 {top}
@@ -125,13 +123,20 @@ open_files = 64
 
 [settings]
 {chr(10).join(f'{name} = "{value}"' for name, value in settings.items())}
+{tables}""")
+    return path
 
+
+def hostile_manifest(directory, name, number, attempt, profile, top="", **settings):
+    """The manifest of a service that makes one attempt under the profile of another."""
+    tables = """
 [[grant]]
 name = "bus"
 kind = "bus"
 why = "A target."
-""")
-    return path
+"""
+    path, about = directory / f"{name}.toml", f"Attempts {attempt}."
+    return guest_manifest(path, name, 100 + number, profile, tables, about, top, attempts=attempt, **settings)
 
 
 class Store:

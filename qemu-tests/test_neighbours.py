@@ -10,37 +10,17 @@ import time
 import pytest
 
 from cluster import Cluster
-from home import DidNotStart, Home, program, until
+from home import DidNotStart, Home, guest_manifest, until
 
 MOVED_WITHIN = 60
 """Seconds until a dead node's service runs elsewhere (13 to 20 s, test_placement.py) and every client has found it: at most a refused call (20 s) later."""
 TOLD_WITHIN = 60
 """Seconds until what two nodes are asked for is done, on a busy machine."""
-
-
-def manifest(directory, file, rank, name, part, tables, top=""):
-    path = directory / f"{file}.toml"
-    path.write_text(f"""\
-name = "{name}"
-about = "Behaves, for a test."
-rank = {rank}
-profile = "console"
-program = "{program('hostile')}"
-{top}
-
-[limits]
-memory_mb = 32
-processes = 4
-open_files = 64
-
-[settings]
-part = "{part}"
-{tables}""")
-    return path
+BEHAVES = "Behaves, for a test."
 
 
 def greeter(directory, *clients, across="across = true"):
-    return manifest(directory, f"greeter-of-{len(clients)}", 90, "greeter", "greeter", f"""
+    tables = f"""
 [[grant]]
 name = "door"
 kind = "door"
@@ -51,11 +31,13 @@ conversation = "greeting"
 to = [{", ".join(f'"{client}"' for client in clients)}]
 {across}
 why = "Each is told where it is."
-""", top='placement = { count = 1, zones = "distinct" }')
+"""
+    path, top = directory / f"greeter-of-{len(clients)}.toml", 'placement = { count = 1, zones = "distinct" }'
+    return guest_manifest(path, "greeter", 90, "console", tables, BEHAVES, top, part="greeter")
 
 
 def caller(directory, name="caller", rank=91, across="across = true"):
-    return manifest(directory, name, rank, name, "caller", f"""
+    tables = f"""
 [[grant]]
 name = "bus"
 kind = "bus"
@@ -66,7 +48,8 @@ service = "greeter"
 conversation = "greeting"
 {across}
 why = "Asks where it is."
-""")
+"""
+    return guest_manifest(directory / f"{name}.toml", name, rank, "console", tables, BEHAVES, part="caller")
 
 
 @pytest.fixture(scope="module")

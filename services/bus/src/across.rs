@@ -177,16 +177,19 @@ impl Switchboard {
         }
         let connections = &self.connections;
         let enough = match member {
-            Some(_) => connections.come_from(key, service) >= OF_NODE_MAX,
-            None => connections.across(true, |one| !one.member) >= STRANGERS_MAX,
+            Some(_) => {
+                let of_node = |server: &str, one: &Across| server == service && one.key == *key;
+                connections.came_in(of_node) >= OF_NODE_MAX
+            }
+            None => connections.came_in(|_, one| !one.member) >= STRANGERS_MAX,
         };
-        let full = connections.across(true, |_| true) >= COME_IN_MAX
-            || connections.across(false, |one| one.relayed) >= RELAYED_MAX;
+        let full =
+            connections.came_in(|_, _| true) >= COME_IN_MAX || connections.relayed() >= RELAYED_MAX;
         if enough || full {
             return Verdict::No(BusError::Quota);
         }
         // A placed one may be anywhere by the time that it is back: who looks for it will look again.
-        let is_here = self.doors.has(service) && !self.placed.is_elsewhere(service);
+        let is_here = self.is_here(service);
         if !is_here && manifest.placement.is_some() {
             return Verdict::No(BusError::Unavailable);
         }

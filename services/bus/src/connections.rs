@@ -91,24 +91,18 @@ impl Connections {
         self.all.iter().filter(held).count()
     }
 
-    /// How many connections the node of this key has to `server`.
-    pub(crate) fn come_from(&self, key: &NodeKey, server: &str) -> usize {
-        let from = |one: &&Connection| {
-            let across = one.across.as_ref();
-            one.client.is_none()
-                && one.server.as_deref() == Some(server)
-                && across.is_some_and(|across| across.key == *key)
-        };
-        self.all.iter().filter(from).count()
+    /// How many connections came in from other nodes and are as `which` says: to which service of this one, and what is known of them.
+    pub(crate) fn came_in(&self, which: impl Fn(&str, &Across) -> bool) -> usize {
+        let all = self.all.iter().filter(|one| one.client.is_none());
+        all.filter_map(|one| Some((one.server.as_deref()?, one.across.as_ref()?)))
+            .filter(|(server, across)| which(server, across))
+            .count()
     }
 
-    /// How many connections to and from other nodes are as `which` says; of those that came in only, if so asked.
-    pub(crate) fn across(&self, came_in: bool, which: impl Fn(&Across) -> bool) -> usize {
-        let all = self.all.iter();
-        let all = all.filter(|one| !came_in || one.client.is_none());
-        all.filter_map(|one| one.across.as_ref())
-            .filter(|across| which(across))
-            .count()
+    /// How many connections to and from other nodes the relay carries.
+    pub(crate) fn relayed(&self) -> usize {
+        let across = self.all.iter().filter_map(|one| one.across.as_ref());
+        across.filter(|across| across.relayed).count()
     }
 
     /// Whether `client` has a connection to a node that it wants to be admitted by.

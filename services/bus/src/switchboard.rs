@@ -470,14 +470,18 @@ impl Switchboard {
     fn serve_waiting(&mut self) {
         let now = Instant::now();
         for one in std::mem::take(&mut self.waiting) {
-            let here = self.doors.has(&one.service) && !self.placed.is_elsewhere(&one.service);
-            if one.until <= now && !here {
+            if one.until <= now && !self.is_here(&one.service) {
                 let why = one.trouble.unwrap_or(BusError::Unavailable);
                 self.refuse(&one.client, one.id, why);
             } else {
                 self.connect_or_wait(one);
             }
         }
+    }
+
+    /// Whether a service may be connected to on this node: one that is leaving it may not, though its door is open still.
+    pub(crate) fn is_here(&self, service: &str) -> bool {
+        self.doors.has(service) && !self.placed.is_elsewhere(service)
     }
 
     pub(crate) fn refuse(&mut self, client: &str, id: u32, error: BusError) {

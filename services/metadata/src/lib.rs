@@ -249,8 +249,13 @@ impl Parts {
         let space = Rc::new(space::Space::of(root));
         let sweep = sweep::Sweep::new(proposer.clone(), fence.clone(), space.clone(), blocks());
         let sweep = Rc::new(sweep);
-        let (watched, bus_of_watch) = (sweep.clone(), bus.clone());
-        let health = health::Watch::new(proposer.clone(), blocks(), watched, bus_of_watch, copies);
+        let health = health::Watch::new(
+            proposer.clone(),
+            blocks(),
+            sweep.clone(),
+            bus.clone(),
+            copies,
+        );
         let buckets = Rc::new(buckets::Buckets::new(proposer.clone()));
         let (orders, ordered) = sweep::orders();
         let lifecycle = lifecycle::Worker::new(proposer.clone(), rights.clone());

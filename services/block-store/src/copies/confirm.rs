@@ -154,7 +154,7 @@ impl<D: Disk> Copies<D> {
         let is_later = |one: &Epoch| one.store == now.store && one.number > now.number;
         begun.iter().any(is_later).then(|| {
             let why = format!("{node}: {OLDER_DISK}");
-            if self.put_back.borrow_mut().insert(now.store) {
+            if self.known_put_back.borrow_mut().insert(now.store) {
                 runtime::error!("{why}. No write counts on its copies until then");
             }
             why

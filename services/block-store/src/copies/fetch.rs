@@ -70,8 +70,8 @@ impl<D: Disk> Copies<D> {
     /// Begins to get a block that will be asked for next, if it is not here and can be kept: so that a line to another node is not idle between two blocks of one object. It begins
     /// behind whatever the caller asks for without a pause.
     pub(crate) fn fetch_ahead(self: &Rc<Self>, block: BlockRef) {
-        let is_missing = block.place == Place::File && self.has(&block.id) == Ok(false);
-        if !is_missing || self.placement().is_none() || self.ahead.get() >= AHEAD_MAX {
+        let may_be_elsewhere = self.placement().is_some() && block.place == Place::File;
+        if !may_be_elsewhere || self.ahead.get() >= AHEAD_MAX || self.has(&block.id) != Ok(false) {
             return;
         }
         // What only passes through would be gone again before it is asked for.

@@ -109,7 +109,7 @@ pub(crate) struct Copies<D: Disk> {
     strays: RefCell<Strays>,
     buried: RefCell<Buried>,
     /// Stores whose disks were put back, as far as that was found out: each is said once.
-    put_back: RefCell<BTreeSet<u64>>,
+    known_put_back: RefCell<BTreeSet<u64>>,
     /// For pins of what is being kept.
     own: SessionId,
     arrivals: RefCell<Arrivals>,
@@ -155,7 +155,7 @@ impl<D: Disk> Copies<D> {
             owed,
             strays: RefCell::default(),
             buried: RefCell::default(),
-            put_back: RefCell::default(),
+            known_put_back: RefCell::default(),
             own,
             arrivals: RefCell::default(),
             settled: Cell::new(0),

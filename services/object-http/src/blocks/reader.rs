@@ -161,28 +161,26 @@ impl Reader {
 
     /// Finds the blocks of the next part before the last one of this part is opened, so that what comes after it can be said then.
     async fn look_ahead(&mut self) {
-        if self.extents.len() > 1 {
-            return;
+        if self.extents.len() <= 1 {
+            // What goes wrong is found again, and said, when it is the part's turn.
+            let _ = self.find_next_part().await;
         }
+    }
+
+    /// Adds the blocks of the next part to those that are still to be read; whether there was one.
+    async fn find_next_part(&mut self) -> Result<bool, ReadFailure> {
         let Some((number, range)) = self.parts.front().cloned() else {
-            return;
+            return Ok(false);
         };
-        // What goes wrong is found again, and said, when it is the part's turn.
-        if let Ok(part) = find_part(&self.admission, self.bucket, &self.upload, number).await {
-            self.parts.pop_front();
-            self.extents.extend(extents_of(&part.blocks, &range));
-        }
+        let part = find_part(&self.admission, self.bucket, &self.upload, number).await?;
+        self.parts.pop_front();
+        self.extents.extend(extents_of(&part.blocks, &range));
+        Ok(true)
     }
 
     /// The next part of a block, without opening it.
     async fn next_extent(&mut self) -> Result<Option<Extent>, ReadFailure> {
-        while self.extents.is_empty() {
-            let Some((number, range)) = self.parts.pop_front() else {
-                return Ok(None);
-            };
-            let part = find_part(&self.admission, self.bucket, &self.upload, number).await?;
-            self.extents = extents_of(&part.blocks, &range);
-        }
+        while self.extents.is_empty() && self.find_next_part().await? {}
         Ok(self.extents.pop_front())
     }
 

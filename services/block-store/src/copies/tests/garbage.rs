@@ -116,7 +116,7 @@ fn a_store_whose_disk_was_put_back_counts_for_no_write_until_its_node_is_let_go(
                 "without it"
             );
         }
-        assert_eq!(world.copies(0).put_back.borrow().len(), 1);
+        assert_eq!(world.copies(0).known_put_back.borrow().len(), 1);
         // By way of the node itself: the others suffice, and alone with one of them it says what it is.
         let seen = confirm(&world.metadata(1), &[block], Some(&[since]))
             .await
@@ -605,7 +605,7 @@ impl Life {
         }
         for node in (0..NODES).filter(|node| self.world.nodes[*node].is_some()) {
             let put_back = self.world.copies(node);
-            let put_back = put_back.put_back.borrow();
+            let put_back = put_back.known_put_back.borrow();
             assert!(
                 put_back.is_empty(),
                 "{when}: no disk was put back: {put_back:?}"

@@ -40,10 +40,17 @@ fn node(name: &str, seed: u8, client: &str) -> Node {
 
 /// Two such nodes that know each other, and the bus channel of the client on the first.
 fn two() -> (Node, Node, Channel) {
-    let (mut a, b) = (node("a", 1, "caller"), node("b", 2, "caller"));
+    two_of("caller")
+}
+
+/// The same, where the second one's greeter serves `client`.
+fn two_of(client: &str) -> (Node, Node, Channel) {
+    let (mut a, b) = (node("a", 1, "caller"), node("b", 2, client));
     for node in [&a, &b] {
         node.tell(roster(1, vec![a.entry(), b.entry()]));
     }
+    // b must have heard of a, too: a node that it does not know yet is denied everything.
+    drop(a.open_when_there("b"));
     let caller = a.bus_of("caller");
     (a, b, caller)
 }
@@ -153,11 +160,8 @@ fn who_waits_in_vain_is_told_so_in_the_end() {
 
 #[test]
 fn the_callees_node_judges_by_its_own_manifests() {
-    let (mut a, mut b) = (node("a", 1, "caller"), node("b", 2, "friend"));
-    for node in [&a, &b] {
-        node.tell(roster(1, vec![a.entry(), b.entry()]));
-    }
-    let (caller, _greeter) = (a.bus_of("caller"), b.pack("greeter"));
+    let (mut a, mut b, caller) = two_of("friend");
+    let _greeter = b.pack("greeter");
     a.greeter_is_on(Some(&["b"]));
     ask_for_greeter(&caller);
     assert_eq!(answer_and_how(&caller).unwrap_err(), BusError::Denied);
