@@ -92,6 +92,7 @@ impl<D: Disk> Store<D> {
         tokio::join!(
             self.copies.clone().make_up(),
             self.copies.clone().audits(),
+            self.copies.clone().measures(),
             self.copies.clone().remembers_packed(),
         );
     }

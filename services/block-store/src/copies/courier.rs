@@ -16,7 +16,7 @@ const WAITING_MAX: usize = 1_024;
 /// A block of 4 MiB takes this long at 0.5 Mbit/s.
 const BRING_WITHIN: Duration = Duration::from_secs(70);
 /// A question without bytes.
-const ASK_WITHIN: Duration = Duration::from_secs(10);
+pub(super) const ASK_WITHIN: Duration = Duration::from_secs(10);
 
 /// One node, as this store sees it.
 pub(crate) struct Courier {

@@ -6,7 +6,7 @@ use crate::check::matches;
 use crate::disk::Disk;
 use crate::passing::Passing;
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use protocol::block::{BlockError, BlockRef, HashKey, Place};
+use protocol::block::{BlockError, BlockId, BlockRef, HashKey, Place};
 use protocol::copies::{CopyAnswer, CopyCall};
 use std::rc::Rc;
 use std::time::Duration;
@@ -16,9 +16,12 @@ use tokio::time::Instant;
 const FETCH_WITHIN: Duration = Duration::from_secs(60);
 /// A second node is asked after so many of the first one's usual round trips …
 const HEDGE_ROUND_TRIPS: u32 = 3;
-/// … but no sooner than this, …
+/// … but not sooner than this, …
 const HEDGE_AFTER_MIN: Duration = Duration::from_millis(100);
-/// … and no later.
+/// … nor than the block would take at this pace: what may be sent twice should not delay others for longer than it was waited for, and before a home's line that
+/// is busy, answers stand in a queue for some hundred milliseconds …
+const HEDGE_BYTES_PER_MS: u32 = 5_000;
+/// … and no later than this.
 const HEDGE_AFTER_MAX: Duration = Duration::from_secs(3);
 
 /// A node whose bytes keep coming is waited for: a second one would send the same over a line that may be thin. At this pace a block takes so many times the
@@ -100,9 +103,9 @@ impl<D: Disk> Copies<D> {
         };
         // So much has to come at least, that a node is worth waiting for.
         let least = u64::from(block.length.div_ceil(PATIENCES_MAX)).max(1);
-        for node in self.nearest_first(homes) {
+        for node in self.nearest_first(homes, &block.id) {
             let name = homes.name(node);
-            let patience = self.patience(name);
+            let patience = self.patience(name, block.length);
             let mut heard = self.peers.heard(name);
             asked.push(ask(node));
             let look = tokio::time::sleep(patience);
@@ -135,21 +138,31 @@ impl<D: Disk> Copies<D> {
         Err(unanswered.map_or(BlockError::NoSuchBlock, BlockError::TooFewCopies))
     }
 
-    /// Those that it belongs to by their round trips, those of this zone first where none is known; then the rest.
-    fn nearest_first(&self, homes: &Homes) -> Vec<u8> {
+    /// Those that it belongs to by their round trips, those of this zone first where none is known; then the rest. Those that are about equally near take turns, block by
+    /// block: their lines out are what is scarce.
+    pub(super) fn nearest_first(&self, homes: &Homes, id: &BlockId) -> Vec<u8> {
         let mut nodes = homes.others();
-        nodes.sort_by_key(|node| {
-            let known = self.courier(homes.name(*node)).round_trip();
-            (known.is_none() && !homes.is_near(*node), known)
+        let round_trip = |node: u8| self.courier(homes.name(node)).round_trip();
+        let nearest = nodes.iter().filter_map(|node| round_trip(*node)).min();
+        nodes.sort_by_cached_key(|node| {
+            let known = round_trip(*node);
+            let is_farther =
+                known.filter(|known| nearest.is_some_and(|near| *known > near * 3 / 2));
+            // The bytes of a name are as good as random.
+            let turn = id.0[usize::from(*node) % id.0.len()];
+            (known.is_none() && !homes.is_near(*node), is_farther, turn)
         });
         let rest = homes.everybody().into_iter().skip(nodes.len());
         nodes.extend(rest);
         nodes
     }
 
-    fn patience(&self, node: &str) -> Duration {
+    fn patience(&self, node: &str, length: u32) -> Duration {
         let usual = self.courier(node).round_trip().unwrap_or(HEDGE_AFTER_MIN);
-        (usual * HEDGE_ROUND_TRIPS).clamp(HEDGE_AFTER_MIN, HEDGE_AFTER_MAX)
+        let bytes_take = Duration::from_millis((length / HEDGE_BYTES_PER_MS).into());
+        (usual * HEDGE_ROUND_TRIPS)
+            .max(bytes_take)
+            .clamp(HEDGE_AFTER_MIN, HEDGE_AFTER_MAX)
     }
 
     async fn fetch_from(

@@ -2,13 +2,14 @@
 //!
 //! A store without a [`Placement`] is alone: then nobody is asked and nothing is owed, and the rounds only wait for a placement. With one, a commit is answered when a majority of the partition's nodes has
 //! the block ([`courier`] brings it); what is missing then stands in `owed/` on the disk until it is made up ([`owed`]). A block that is asked for and not here comes
-//! from the nearest node that has it ([`fetch`]). Before a write takes such blocks into use, metadata asks as of when enough nodes have them ([`confirm`]). A round through all partitions ([`audit`]) makes good what disks have lost and what a new placement moves, and finds the blocks that belong
+//! from the nearest node that has it ([`distances`], [`fetch`]). Before a write takes such blocks into use, metadata asks as of when enough nodes have them ([`confirm`]). A round through all partitions ([`audit`]) makes good what disks have lost and what a new placement moves, and finds the blocks that belong
 //! elsewhere; metadata leads their going ([`strays`]).
 
 mod audit;
 mod buried;
 mod confirm;
 mod courier;
+mod distances;
 mod fetch;
 mod homes;
 mod inventory;

@@ -14,7 +14,7 @@ use super::*;
 use crate::disk::blocking::Blocking;
 use crate::store::Store;
 use crate::tests::{Node, bytes_of, files_below, flip, get, put_file, put_small, usage};
-use protocol::block::{BlockCall, Blocks, Epoch};
+use protocol::block::{BLOCK_BYTES_MAX, BlockCall, Blocks, Epoch};
 use protocol::copies::{NAMES_MAX, PARTITIONS, PlacedNode};
 use runtime::Client;
 use std::collections::BTreeSet;
@@ -37,8 +37,9 @@ struct Network {
     rates: RefCell<BTreeMap<String, u64>>,
     /// … this time.
     begun: Cell<Option<Instant>>,
-    /// How often a block was sent.
+    /// How often a block was sent …
     puts: Cell<u64>,
+    /// … and asked for.
     gets: Cell<u64>,
 }
 
@@ -51,6 +52,9 @@ impl Peers for Wire {
     fn call<'a>(&'a self, node: &'a str, call: CopyCall) -> PeerAnswer<'a> {
         Box::pin(async move {
             let network = &self.network;
+            if matches!(call, CopyCall::Get { .. }) {
+                network.gets.set(network.gets.get() + 1);
+            }
             let delay = network
                 .delays
                 .borrow()
@@ -67,10 +71,8 @@ impl Peers for Wire {
             let Some(store) = store.filter(|_| !gone(&self.from, node)) else {
                 return Err(lost());
             };
-            match call {
-                CopyCall::Put { .. } => network.puts.set(network.puts.get() + 1),
-                CopyCall::Get { .. } => network.gets.set(network.gets.get() + 1),
-                _ => {}
+            if matches!(call, CopyCall::Put { .. }) {
+                network.puts.set(network.puts.get() + 1);
             }
             let answer = store.copies.answer_peer(call).await;
             // The answer may be lost as well as the question.
@@ -502,7 +504,7 @@ fn a_slow_node_is_not_waited_for_when_another_has_the_block() {
 #[test]
 fn a_node_whose_bytes_keep_coming_is_waited_for_and_nobody_else_sends_them_too() {
     run(async {
-        for (rate, asked) in [(100_000, 1), (10, 2)] {
+        for (rate, asked) in [(100_000, 1), (10, 4)] {
             let world = World::of(4).await;
             world.place(1, THREE, None).await;
             let bytes = bytes_of(1, 100_000);
@@ -523,6 +525,69 @@ fn a_node_whose_bytes_keep_coming_is_waited_for_and_nobody_else_sends_them_too()
             assert_eq!(get(&world.client(3), block).await.unwrap(), bytes);
             tokio::time::sleep(Duration::from_secs(20)).await;
             assert_eq!(network.gets.get(), asked, "at {rate} bytes a second");
+        }
+    });
+}
+
+#[test]
+fn who_only_reads_learns_who_is_near_and_lets_those_that_are_equally_near_take_turns() {
+    run(async {
+        let world = World::of(4).await;
+        let ask = |node: usize, ms: u64| {
+            let delay = Duration::from_millis(ms);
+            world.network.delays.borrow_mut().insert(name(node), delay);
+        };
+        let (nearest, far) = (100, 200);
+        [(0, far), (1, nearest), (2, nearest + 20)].map(|(node, ms)| ask(node, ms));
+        let gateway = world.copies(3);
+        assert!(!gateway.measure().await, "there is nobody to measure");
+        world.place(1, THREE, None).await;
+        world.isolate(2);
+        assert!(!gateway.measure().await, "one does not answer");
+        world.heal();
+        assert!(gateway.measure().await);
+        let known = |node: usize| gateway.courier(&name(node)).round_trip();
+        let known: Vec<_> = (0..3)
+            .map(|node| known(node).unwrap().as_millis())
+            .collect();
+        assert!(
+            known[0] >= 200 && known[1] >= 100 && known[2] >= 120,
+            "{known:?}"
+        );
+        assert!(
+            known[0] < 210 && known[1] < 110 && known[2] < 130,
+            "{known:?}"
+        );
+
+        let mut first = BTreeMap::<u8, u32>::new();
+        for seed in 0..200 {
+            let id = BlockId(*blake3::hash(&[seed]).as_bytes());
+            let homes = gateway.homes(&id).unwrap();
+            let nodes = gateway.nearest_first(&homes, &id);
+            assert_eq!(nodes[2], 0, "the farther one comes behind both");
+            *first.entry(nodes[0]).or_default() += 1;
+        }
+        assert!(first[&1] > 50 && first[&2] > 50, "{first:?}");
+    });
+}
+
+#[test]
+fn a_large_block_is_asked_for_twice_only_after_the_time_that_its_bytes_take() {
+    run(async {
+        // Answers take as long as they do where a home's line is busy.
+        for (bytes, asked) in [(1 << 16, 2), (BLOCK_BYTES_MAX as usize, 1)] {
+            let world = World::of(4).await;
+            world.place(1, THREE, None).await;
+            let bytes = bytes_of(1, bytes);
+            let block = put_file(&world.client(1), &bytes).await.unwrap();
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            for node in 0..3 {
+                let delay = Duration::from_millis(500);
+                world.network.delays.borrow_mut().insert(name(node), delay);
+            }
+            assert_eq!(get(&world.client(3), block).await.unwrap(), bytes);
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            assert_eq!(world.network.gets.get(), asked, "{} bytes", bytes.len());
         }
     });
 }
