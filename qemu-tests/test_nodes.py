@@ -72,6 +72,9 @@ def test_an_invitation_is_a_word_with_the_words_for_the_new_node():
     (("--capacity", "much"), "--capacity: \"much\" is not a size"),
     (("--zone", "The Attic"), "--zone: \"The Attic\" is not a name"),
     (("--name",), "--name needs a value"),
+    (("--zones", "2"), "--zones says nothing without --nodes"),
+    (("--nodes", "2", "--zones", "3"), "--zones: 2 nodes stand in at most 2 zones"),
+    (("--nodes", "2", "--copies", "3"), "--copies: 2 nodes keep at most 2 copies, not 3"),
 ])
 def test_wrong_words_are_refused_at_once_with_a_sentence(words, said):
     with node() as home:

@@ -9,7 +9,7 @@ use crate::store::Store;
 use protocol::block::BlockError;
 use std::cell::Cell;
 use std::rc::Rc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 use tokio::time::Instant;
 
 /// After the start of the store, in seconds: other things are more urgent then.
@@ -59,11 +59,6 @@ impl<D: Disk> Store<D> {
     }
 }
 
-fn now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    u64::try_from(since.unwrap_or_default().as_millis()).unwrap_or(u64::MAX)
-}
-
 /// Scrubs for as long as the store lives.
 pub(crate) async fn scrub<D: Disk>(store: Rc<Store<D>>) {
     // The census belongs to the start, but nobody waits for it.
@@ -77,7 +72,7 @@ pub(crate) async fn scrub<D: Disk>(store: Rc<Store<D>>) {
         let before = store.shared.damaged.borrow().count();
         match round(&store, random_directory(), &Slow::default()).await {
             Ok(blocks) => {
-                store.scrubbed(now_ms()).await;
+                store.scrubbed(runtime::unix_ms()).await;
                 let damaged = store.shared.damaged.borrow().count() - before;
                 if damaged > 0 {
                     runtime::error!("scrub: {blocks} blocks read, {damaged} newly found damaged");

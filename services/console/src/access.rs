@@ -6,7 +6,6 @@ use protocol::inspect::{InspectAnswer, InspectCall};
 use protocol::metadata::{AccessKey, Change, Operation, PAGE_MAX, Reply, Rights};
 use rustix::rand::{GetRandomFlags, getrandom};
 use serde_json::{Value, json};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The longest name of a key in bytes.
 const KEY_NAME_BYTES_MAX: usize = 64;
@@ -226,16 +225,13 @@ fn fresh_key(name: &str, root: bool, create_buckets: bool) -> Result<AccessKey, 
             .collect()
     };
     let (short, long) = bytes.split_at(18);
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
     Ok(AccessKey {
         access_key: format!("TR{}", draw(short, CAPITALS)),
         secret_key: draw(long, LETTERS),
         name: name.into(),
         root,
         create_buckets,
-        created_ms: now.as_millis() as u64,
+        created_ms: runtime::unix_ms(),
     })
 }
 

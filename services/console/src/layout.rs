@@ -13,7 +13,6 @@ use protocol::metadata::{
 use protocol::verbs;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 const COLUMNS: &[&str] = &["node", "zone", "capacity", "share", "partitions"];
 
@@ -188,11 +187,7 @@ fn page(layout: &LayoutReport, roster: &Roster) -> Report {
     let mut facts =
         json!({"version": layout.version, "present": facts_of(&layout.present, roster)});
     if let Some(moving) = &layout.moving {
-        let now_ms = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default()
-            .as_millis();
-        let minutes = now_ms.saturating_sub(u128::from(moving.begun_ms)) / 60_000;
+        let minutes = runtime::unix_ms().saturating_sub(moving.begun_ms) / 60_000;
         let holders = layout.present.nodes.iter().chain(&moving.to.nodes);
         let mut waiting: Vec<String> = holders
             .filter(|share| !moving.settled.contains(&share.role.key))

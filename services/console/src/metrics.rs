@@ -1,6 +1,6 @@
 //! `metrics`: every number that the node knows about itself, one a line, for people and for whoever draws curves.
 
-use crate::node::{node, processes, supervised, usage};
+use crate::node::{is_well, node, processes, supervised, usage};
 use crate::report::{Answer, Refusal, Report};
 use crate::verbs::Verbs;
 use protocol::inspect::{Process, Service};
@@ -48,7 +48,7 @@ fn of_service(service: &Service) -> [Value; 3] {
     let of = |metric, value| number(metric, &service.name, value);
     let denied = service.denied.iter().map(|(_, count)| u64::from(*count));
     [
-        of("ready", u64::from(service.state == "ready")),
+        of("ready", u64::from(is_well(&service.state))),
         of("restarts", u64::from(service.restarts)),
         of("denied_system_calls", denied.sum()),
     ]

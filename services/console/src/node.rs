@@ -113,7 +113,7 @@ pub(crate) async fn services(verbs: &Verbs) -> Answer {
 }
 
 /// Whether a service is as it should be: it serves, or the cluster has it run elsewhere.
-fn is_well(state: &str) -> bool {
+pub(crate) fn is_well(state: &str) -> bool {
     state == "ready" || state.starts_with(ELSEWHERE)
 }
 

@@ -10,7 +10,7 @@ use protocol::health::{Health, NodeReport, Sealing};
 use protocol::membership::{Member, MemberState, MembershipAnswer, MembershipCall};
 use protocol::metadata::{HEALTH_WITHIN_MS, Operation, Reply};
 use serde_json::{Value, json};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 use tokio::time::timeout;
 
 /// How long metadata may take: what it grants the other nodes, and a moment.
@@ -215,10 +215,11 @@ fn state(node: &NodeReport, entry: &NodeEntry, member: Option<&Member>) -> Strin
 }
 
 fn scrubbed(at_ms: u64) -> String {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    let now_ms = u64::try_from(now.unwrap_or_default().as_millis()).unwrap_or(u64::MAX);
     match at_ms {
         0 => "not yet".into(),
-        at_ms => format!("{} ago", safety::span(now_ms.saturating_sub(at_ms))),
+        at_ms => format!(
+            "{} ago",
+            safety::span(runtime::unix_ms().saturating_sub(at_ms))
+        ),
     }
 }

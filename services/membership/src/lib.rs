@@ -37,7 +37,7 @@ use rustix::net::{RecvFlags, SendFlags, recvfrom, sendto};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 /// So many datagrams are read in one turn, so that a flood cannot keep calls and heartbeats waiting.
 const DATAGRAMS_PER_TURN_MAX: usize = 64;
@@ -111,8 +111,7 @@ pub fn run(mut given: Given) -> Result<(), Error> {
         );
     }
     // Counted up, so that no clock can take it back; and not behind the clock, so that no old copy of the file can.
-    let seconds = SystemTime::now().duration_since(UNIX_EPOCH);
-    let seconds = seconds.map_or(0, |since| since.as_secs());
+    let seconds = runtime::unix_ms() / 1_000;
     let starts = kept.content().starts.saturating_add(1).max(seconds);
     let content = Content {
         starts,

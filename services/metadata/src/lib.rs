@@ -62,7 +62,6 @@ use service::Service;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::rc::Rc;
-use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::sync::{mpsc, watch};
 use tokio::task::LocalSet;
 
@@ -73,13 +72,7 @@ const DATABASE: &str = "db";
 
 /// Takes the descriptors, opens the database, and serves until the supervisor says stop.
 pub fn run(given: Given) -> Result<(), Error> {
-    let clock: Clock = Rc::new(|| {
-        let since = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
-        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-    });
-    run_in(given, Path::new(HOME), clock)
+    run_in(given, Path::new(HOME), Rc::new(runtime::unix_ms))
 }
 
 /// The same with everything in `home`, at the time of `clock`: for tests.

@@ -6,6 +6,7 @@ use crate::worker::Worker;
 use http::header::HOST;
 use http::request::Parts;
 use protocol::metadata::VersionId;
+use runtime::unix_ms;
 use s3_wire::dates::{iso8601, parse_amz_date};
 use s3_wire::encryption;
 use s3_wire::error::S3Error;
@@ -19,7 +20,6 @@ use s3_wire::tags::Tag;
 use std::borrow::Cow;
 use std::net::IpAddr;
 use std::rc::Rc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 /// A request's own words.
 pub struct Facts {
@@ -190,8 +190,8 @@ impl Asked<'_> {
             "aws:useragent" => facts.header("user-agent"),
             "aws:referer" => facts.header("referer"),
             "aws:requestedregion" => Some(facts.worker.region.clone()),
-            "aws:currenttime" => Some(iso8601(now_ms())),
-            "aws:epochtime" => Some((now_ms() / 1000).to_string()),
+            "aws:currenttime" => Some(iso8601(unix_ms())),
+            "aws:epochtime" => Some((unix_ms() / 1000).to_string()),
             "aws:username" => self.principal.map(|one| one.name.to_owned()),
             "aws:userid" => Some(match self.principal {
                 Some(one) => one.access_key.to_owned(),
@@ -212,7 +212,7 @@ impl Asked<'_> {
             }),
             "s3:signatureage" => {
                 let signed_s = parse_amz_date(&facts.parameter("X-Amz-Date")?)?;
-                Some(now_ms().saturating_sub(signed_s * 1000).to_string())
+                Some(unix_ms().saturating_sub(signed_s * 1000).to_string())
             }
             "s3:versionid" => facts.parameter("versionId"),
             "s3:prefix" | "s3:delimiter" | "s3:max-keys" if lists => {
@@ -255,11 +255,4 @@ fn resource(worker: &Worker, head: &Parts) -> Result<(Option<String>, Resource),
     let bucket = host.and_then(|host| split_host(host, &worker.hosts));
     let resource = split_path(head.uri.path(), bucket.as_deref())?;
     Ok((bucket, resource))
-}
-
-fn now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |elapsed| {
-        u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
-    })
 }

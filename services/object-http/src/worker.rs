@@ -12,7 +12,6 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 /// What the manifest says.
 #[derive(Clone, Debug)]
@@ -94,8 +93,7 @@ impl Worker {
 
     /// Our clock, in seconds since 1970.
     pub fn now_s(&self) -> u64 {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH);
-        since.map_or(0, |elapsed| elapsed.as_secs())
+        runtime::unix_ms() / 1_000
     }
 
     /// A name for a request, unique in the life of this process: 16 digits, as AWS's.

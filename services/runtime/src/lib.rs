@@ -21,7 +21,7 @@ mod wait;
 
 pub use channel::AsyncChannel;
 pub use client::{Bus, CallError, Client, Link};
-pub use clock::since_boot_ms;
+pub use clock::{since_boot_ms, unix_ms};
 pub use doorway::Doorway;
 pub use given::{Error, Given, Supervisor};
 pub use serve::{CALLS_MAX, Conversations, Serve, event_loop, serve, serve_all, supervise};

@@ -149,7 +149,7 @@ impl<D: Disk> Copies<D> {
             let is_farther =
                 known.filter(|known| nearest.is_some_and(|near| *known > near * 3 / 2));
             // The bytes of a name are as good as random.
-            let turn = id.0[usize::from(*node) % id.0.len()];
+            let turn = id.0.get(usize::from(*node) % id.0.len());
             (known.is_none() && !homes.is_near(*node), is_farther, turn)
         });
         let rest = homes.everybody().into_iter().skip(nodes.len());

@@ -533,12 +533,14 @@ fn a_node_whose_bytes_keep_coming_is_waited_for_and_nobody_else_sends_them_too()
 fn who_only_reads_learns_who_is_near_and_lets_those_that_are_equally_near_take_turns() {
     run(async {
         let world = World::of(4).await;
-        let ask = |node: usize, ms: u64| {
+        let put_away = |node: usize, ms: u64| {
             let delay = Duration::from_millis(ms);
             world.network.delays.borrow_mut().insert(name(node), delay);
         };
         let (nearest, far) = (100, 200);
-        [(0, far), (1, nearest), (2, nearest + 20)].map(|(node, ms)| ask(node, ms));
+        for (node, ms) in [(0, far), (1, nearest), (2, nearest + 20)] {
+            put_away(node, ms);
+        }
         let gateway = world.copies(3);
         assert!(!gateway.measure().await, "there is nobody to measure");
         world.place(1, THREE, None).await;

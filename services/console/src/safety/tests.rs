@@ -9,7 +9,7 @@ use super::*;
 use protocol::block::Usage;
 use protocol::cluster::{ClusterId, GossipKey, NodeEntry, Roster};
 use protocol::copies::PARTITIONS;
-use protocol::health::{Holder, Placed, Received, Said};
+use protocol::health::{Holder, Layout, Placed, Received, Said};
 
 /// Nodes 1 to `zones.len()`, called `n1` …; each partition on all of them, each of them complete, and each a voter of all 4 shards, led by the first.
 pub(crate) fn cluster(zones: &[&str]) -> Health {

@@ -23,7 +23,6 @@ use s3_wire::range::copy_source_range;
 use s3_wire::sigv4::PayloadHash;
 use s3_wire::xml::CopyPartResult;
 use std::ops::Range;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 /// See the module.
 pub(super) async fn upload_part_copy(request: &mut Request<'_>) -> Result<Answer, S3Error> {
@@ -76,7 +75,8 @@ pub(super) async fn upload_part_copy(request: &mut Request<'_>) -> Result<Answer
             Ok(reply @ (Reply::Done | Reply::Written { .. })) => {
                 let modified_ms = match reply {
                     Reply::Written { modified_ms, .. } => modified_ms,
-                    _ => now_ms(),
+                    // Metadata's answer does not tell when it was stored.
+                    _ => runtime::unix_ms(),
                 };
                 let checksum = kept.filter(|_| chosen.is_some());
                 let result = CopyPartResult {
@@ -155,12 +155,4 @@ async fn make_part(
         blocks: blocks_of(placed.content),
     };
     Ok((part, placed.hold))
-}
-
-/// When the part was stored, by our clock: metadata's answer does not tell.
-fn now_ms() -> u64 {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
