@@ -190,6 +190,8 @@ pub enum BusError {
     NoSuchNode,
     /// The node gave no connection: why, at most [`REASON_BYTES_MAX`] bytes. Ask again later.
     Unreachable(String),
+    /// The other node has not heard of this one yet, which may have joined a moment ago. Ask again later.
+    NotKnownThere,
 }
 
 impl std::fmt::Display for BusError {
@@ -202,6 +204,7 @@ impl std::fmt::Display for BusError {
             Self::System(errno) => write!(f, "the bus could not make a descriptor (errno {errno})"),
             Self::NoSuchNode => write!(f, "no member of the cluster has this name"),
             Self::Unreachable(why) => write!(f, "the node cannot be reached: {why}"),
+            Self::NotKnownThere => write!(f, "the other node has not heard of this one yet"),
         }
     }
 }

@@ -173,7 +173,11 @@ impl Switchboard {
         };
         let allowed = (member.is_some() && for_members) || manifest.serves_strangers(conversation);
         if !allowed {
-            return Verdict::No(BusError::Denied);
+            let heard_of = roster.is_some_and(|roster| roster.entry(key).is_some());
+            return Verdict::No(match for_members && !heard_of {
+                true => BusError::NotKnownThere,
+                false => BusError::Denied,
+            });
         }
         let connections = &self.connections;
         let enough = match member {

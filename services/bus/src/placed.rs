@@ -159,7 +159,7 @@ impl Switchboard {
         error: BusError,
     ) {
         let trouble = match error {
-            BusError::Unavailable | BusError::Unreachable(_) => error,
+            BusError::Unavailable | BusError::Unreachable(_) | BusError::NotKnownThere => error,
             // The schedule is older than the roster, or that node was just started without the service.
             BusError::NoSuchNode | BusError::Unknown => BusError::Unavailable,
             BusError::Denied | BusError::Quota | BusError::System(_) => {

@@ -49,7 +49,7 @@ fn two_of(client: &str) -> (Node, Node, Channel) {
     for node in [&a, &b] {
         node.tell(roster(1, vec![a.entry(), b.entry()]));
     }
-    // b must have heard of a, too: a node that it does not know yet is denied everything.
+    // b must have heard of a, too, if a test is to be about something else.
     drop(a.open_when_there("b"));
     let caller = a.bus_of("caller");
     (a, b, caller)
@@ -148,6 +148,26 @@ fn who_asks_while_the_service_moves_is_connected_where_it_arrives() {
     a.greeter_is_on(None);
     let _own = a.pack("greeter");
     assert_eq!(answer_and_how(&caller).unwrap().0, ConnectAnswer::Opened);
+}
+
+#[test]
+fn a_node_that_has_not_heard_of_the_callers_is_asked_again() {
+    let (mut a, mut b) = (node("a", 1, "caller"), node("b", 2, "caller"));
+    let (caller, greeter) = (a.bus_of("caller"), b.pack("greeter"));
+    a.tell(roster(1, vec![a.entry(), b.entry()]));
+    b.tell(roster(1, vec![b.entry()]));
+    a.greeter_is_on(Some(&["b"]));
+    let limit = Instant::now() + Duration::from_secs(60);
+    while a.open_on("b", "metadata", "peers").unwrap_err() != BusError::NotKnownThere {
+        assert!(
+            Instant::now() < limit,
+            "b never says that it does not know a"
+        );
+    }
+    ask_for_greeter(&caller);
+    std::thread::sleep(Duration::from_millis(500));
+    b.tell(roster(2, vec![a.entry(), b.entry()]));
+    passes(&stream(&caller), &welcome(&greeter).1, b"hello");
 }
 
 #[test]
