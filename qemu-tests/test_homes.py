@@ -73,6 +73,11 @@ def test_a_home_that_gets_another_address_is_found_again(homes):
     assert back.get("while-it-moved") == bytes_of(300_000)
     back.put("from-the-new-line", bytes_of(300_000, 1))
     assert homes[0].get("from-the-new-line") == homes[1].get("from-the-new-line") == bytes_of(300_000, 1)
+    # It is needed now, so nobody may still wait for an answer from where it was.
+    homes.cut_off([1])
+    homes[0].put("with-the-one-that-moved", b"1")
+    homes.heal()
+    until(lambda: all_alive(homes), KNOWN_WITHIN, "all know that all are alive")
 
 
 def test_a_home_whose_line_was_cut_for_a_while_is_found_again(homes, report):

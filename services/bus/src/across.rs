@@ -409,7 +409,8 @@ impl Switchboard {
         }
     }
 
-    /// A newer roster: who does not belong any more loses every connection, here and now.
+    /// A newer roster: who does not belong any more loses every connection, here and now. What was dialled at an address that is another one now is over, too:
+    /// where a line has moved, nobody is left there to say so, and TCP would wait for an answer.
     fn learn(&mut self, roster: Roster) {
         let Some(others) = &mut self.others else {
             return;
@@ -421,6 +422,17 @@ impl Switchboard {
         let cut = self
             .connections
             .cut_across(|across| across.member && roster.member(&across.key).is_none());
+        let has_moved = |key: &NodeKey| {
+            let before = others.mesh.roster().and_then(|before| before.member(key));
+            let both = before.zip(roster.member(key));
+            both.is_some_and(|(before, now)| before.mesh != now.mesh)
+        };
+        let moved = self
+            .connections
+            .cut_dialled(|across| has_moved(&across.key));
+        if moved > 0 {
+            runtime::info!("{moved} connections to former addresses of members cut");
+        }
         // The same one comes again when an address has changed.
         if roster.version > known {
             runtime::info!(

@@ -130,6 +130,11 @@ impl Connections {
         self.cut_if(|one| one.across.as_ref().is_some_and(&gone))
     }
 
+    /// The same for those of them that were opened from here.
+    pub(crate) fn cut_dialled(&mut self, gone: impl Fn(&Across) -> bool) -> u32 {
+        self.cut_if(|one| one.client.is_some() && one.across.as_ref().is_some_and(&gone))
+    }
+
     fn cut_if(&mut self, gone: impl Fn(&Connection) -> bool) -> u32 {
         let mut cut = 0;
         self.all.retain(|one| {

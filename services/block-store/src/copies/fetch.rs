@@ -146,11 +146,10 @@ impl<D: Disk> Copies<D> {
         let nearest = nodes.iter().filter_map(|node| round_trip(*node)).min();
         nodes.sort_by_cached_key(|node| {
             let known = round_trip(*node);
-            let is_farther =
-                known.filter(|known| nearest.is_some_and(|near| *known > near * 3 / 2));
+            let farther = known.filter(|known| nearest.is_some_and(|near| *known > near * 3 / 2));
             // The bytes of a name are as good as random.
             let turn = id.0.get(usize::from(*node) % id.0.len());
-            (known.is_none() && !homes.is_near(*node), is_farther, turn)
+            (known.is_none() && !homes.is_near(*node), farther, turn)
         });
         let rest = homes.everybody().into_iter().skip(nodes.len());
         nodes.extend(rest);

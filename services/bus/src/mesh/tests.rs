@@ -475,6 +475,33 @@ fn a_node_that_does_not_answer_holds_up_nobody() {
 }
 
 #[test]
+fn what_was_opened_to_an_address_that_a_node_has_left_is_over_at_once() {
+    let (a, b) = two();
+    let client = a.open_when_there("b");
+    let (_, server) = b.welcome();
+    let back = b.open_when_there("a");
+    let (_, theirs) = a.welcome();
+    passes(&client, &server, b"hello");
+    let mut elsewhere = b.entry();
+    elsewhere.mesh = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .to_string();
+    a.tell(roster(2, vec![a.entry(), elsewhere]));
+    assert!(ends(&client));
+    // That b has come from there is no reason to hang up on it.
+    passes(&back, &theirs, b"still");
+    // What has not changed is not cut.
+    a.tell(roster(3, vec![a.entry(), b.entry()]));
+    let client = a.open_when_there("b");
+    let (_, server) = b.welcome();
+    a.tell(roster(4, vec![a.entry(), b.entry()]));
+    std::thread::sleep(Duration::from_millis(1_500));
+    passes(&client, &server, b"still");
+}
+
+#[test]
 fn whoever_waits_for_a_node_that_is_revoked_is_told_so_at_once() {
     let (a, b) = two();
     drop(a.open_when_there("b"));
